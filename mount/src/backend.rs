@@ -1,0 +1,87 @@
+//! How a backend is opened, what the core may ask of it besides its routes, and how it is registered.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use obol_storage::{Batch, View};
+use serde_json::{Map, Value};
+
+use crate::{Error, Result, RouteTable, TokenParams};
+
+/// Auth methods live under `auth/`, secrets engines anywhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    Auth,
+    Secrets,
+}
+
+/// What a backend is opened with.
+#[derive(Clone)]
+pub struct MountContext {
+    /// The mount's own part of storage, encrypted, and nothing outside it.
+    pub storage: View,
+    /// Identifies the mount for its whole life, also when it is moved.
+    pub uuid: String,
+    /// The `options` that the mount was enabled with, such as kv's `version`.
+    pub options: std::collections::BTreeMap<String, String>,
+}
+
+/// A mounted auth method or secrets engine.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Typed routes, with their handlers; built once when the mount is opened.
+    fn routes(self: Arc<Self>) -> Result<RouteTable>;
+
+    /// May a token that this mount issued be renewed? Looks at the proof again, where it can: a user
+    /// who is gone must not live on by renewals (threats: `renew-with-other-identity`).
+    ///
+    /// `internal` is what the login stored. `policies` are those that the token has from the login.
+    async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
+        let _ = (internal, policies);
+        Err(Error::bad_request("tokens of this auth method cannot be renewed"))
+    }
+
+    /// Adds to `batch` what this mount keeps for one token and must lose with it.
+    fn forget_token(&self, token_id: &str, batch: &mut Batch) {
+        let _ = (token_id, batch);
+    }
+
+    /// Called about once a minute: drop what has expired. Errors are logged by the core.
+    async fn tidy(&self, now: SystemTime) -> Result<()> {
+        let _ = now;
+        Ok(())
+    }
+}
+
+/// A renewal that a backend allows.
+#[derive(Debug, Clone, Default)]
+pub struct Renewal {
+    /// The mount's present token settings; its limits apply from now on.
+    pub token: TokenParams,
+    /// Caps the TTL below what was asked, for example at the end of a ticket. `None`: no cap of its own.
+    pub at_most: Option<Duration>,
+}
+
+pub type OpenFuture = Pin<Box<dyn Future<Output = Result<Arc<dyn Backend>>> + Send>>;
+
+/// A registered kind of backend: one line in the registry of its crate.
+#[derive(Clone)]
+pub struct Kind {
+    /// The `type` that `auth enable` and `secrets enable` take.
+    pub name: &'static str,
+    pub family: Family,
+    /// One line for listings and help.
+    pub about: &'static str,
+    pub open: Arc<dyn Fn(MountContext) -> OpenFuture + Send + Sync>,
+    /// The routes without a mount, for documents and `path-help`. Handlers in it are never called.
+    pub docs: fn() -> Result<Vec<crate::RouteDoc>>,
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kind").field("name", &self.name).field("family", &self.family).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+//! What a mount is: the contract between the server's core and every auth method and secrets engine.
+//!
+//! A backend declares typed [`Routes`] and implements [`Backend`]; the core owns everything else
+//! (HTTP, tokens, policies, audit, leases). Nothing here knows HTTP or a storage engine, and nothing
+//! in a backend needs to know the core.
+
+mod backend;
+mod caller;
+pub mod duration;
+mod error;
+pub mod fields;
+mod openapi;
+mod pattern;
+mod reply;
+mod request;
+mod routes;
+mod secret;
+
+pub use backend::{Backend, Family, Kind, MountContext, OpenFuture, Renewal};
+pub use caller::{Caller, TokenKind};
+pub use error::{Error, Result};
+pub use openapi::{Document, MountDoc};
+pub use pattern::{BadPattern, Pattern};
+pub use reply::{Data, Keys, Login, NoContent, Output, Reply, Response, TokenParams};
+pub use request::{Cx, Operation, RequestInfo};
+pub use routes::{Access, Handler, Methods, Route, RouteDoc, RouteTable, Routes, delete, get, list, patch, post};
+pub use secret::Secret;

@@ -1,0 +1,189 @@
+//! What a handler may answer: data, nothing, a list of keys, or a login. Never an error and a login at once:
+//! an error is the other side of the `Result`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use obol_storage::Batch;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{Error, Result, TokenKind};
+
+/// An answer as the core takes it.
+#[derive(Debug)]
+pub struct Response {
+    pub reply: Reply,
+    /// `None`: 200, or 204 for [`Reply::Empty`].
+    pub status: Option<u16>,
+    pub warnings: Vec<String>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Response {
+    pub fn new(reply: Reply) -> Self {
+        Self { reply, status: None, warnings: Vec::new(), headers: Vec::new() }
+    }
+
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    pub fn with_warning(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
+        self
+    }
+}
+
+#[derive(Debug)]
+pub enum Reply {
+    /// 204.
+    Empty,
+    /// Goes into `data` of the envelope.
+    Data(Map<String, Value>),
+    /// Goes out as it is, without an envelope: seal status, health, the OpenAPI document.
+    Bare(Value),
+    /// The core issues a token for it.
+    Login(Box<Login>),
+    /// The core has issued a token already (`auth/token/create`, renewals): goes into `auth`.
+    Auth(Value),
+}
+
+/// A proof that was accepted. The core turns it into a token, in one commit with `commit`.
+#[derive(Debug)]
+pub struct Login {
+    /// The name of who logged in, unique in the mount; identity aliases hang on it.
+    pub alias: String,
+    pub display_name: String,
+    pub metadata: BTreeMap<String, String>,
+    /// As configured: names are checked when they are stored, and again when the token is issued.
+    pub policies: Vec<String>,
+    /// Names of external groups, for identity's group aliases.
+    pub group_aliases: Vec<String>,
+    pub token: TokenParams,
+    pub renewable: bool,
+    /// What must become durable together with the token, or refuse it: a replay mark, for example.
+    pub commit: Batch,
+    /// What the mount needs to see again when the token is renewed. Stored with the token; no secrets.
+    pub internal: Map<String, Value>,
+    /// Response headers, for example the acceptor's own token in `WWW-Authenticate`.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// Vault's `token_*` fields, shared by every auth method that has them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenParams {
+    /// Zero: the mount's default.
+    pub ttl: Duration,
+    /// Zero: the mount's maximum.
+    pub max_ttl: Duration,
+    /// Zero: none.
+    pub explicit_max_ttl: Duration,
+    /// Zero: not periodic.
+    pub period: Duration,
+    /// Policies added to those of the login.
+    pub policies: Vec<String>,
+    pub bound_cidrs: Vec<String>,
+    /// Zero: no limit.
+    pub num_uses: u64,
+    pub no_default_policy: bool,
+    pub kind: TokenKind,
+}
+
+/// What a handler returns. Also says the shape of `data`, for OpenAPI.
+pub trait Output: Send + 'static {
+    fn into_response(self) -> Result<Response>;
+
+    /// The schema of `data`; `None` when there is none.
+    fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
+        None
+    }
+
+    /// The schema is that of the whole body, not of the envelope's `data`.
+    const BARE: bool = false;
+    /// The status of success.
+    const STATUS: u16 = 200;
+    /// The answer carries `auth`.
+    const AUTH: bool = false;
+}
+
+/// 204.
+#[derive(Debug, Clone, Copy)]
+pub struct NoContent;
+
+impl Output for NoContent {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Empty))
+    }
+
+    const STATUS: u16 = 204;
+}
+
+/// A struct that becomes `data`.
+#[derive(Debug, Clone)]
+pub struct Data<T>(pub T);
+
+impl<T: Serialize + JsonSchema + Send + 'static> Output for Data<T> {
+    fn into_response(self) -> Result<Response> {
+        match serde_json::to_value(self.0) {
+            Ok(Value::Object(map)) => Ok(Response::new(Reply::Data(map))),
+            Ok(_) => Err(Error::internal("a handler answered with data that is no object")),
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+}
+
+/// A listing: `{"keys": [...]}`, or 404 when there is nothing, as Vault answers.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Keys {
+    pub keys: Vec<String>,
+}
+
+impl Output for Keys {
+    fn into_response(self) -> Result<Response> {
+        if self.keys.is_empty() {
+            return Err(Error::not_found());
+        }
+        Data(self).into_response()
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<Self>())
+    }
+}
+
+/// `None` is 404.
+impl<T: Output> Output for Option<T> {
+    fn into_response(self) -> Result<Response> {
+        self.map_or_else(|| Err(Error::not_found()), T::into_response)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        T::schema(generator)
+    }
+
+    const BARE: bool = T::BARE;
+    const STATUS: u16 = T::STATUS;
+    const AUTH: bool = T::AUTH;
+}
+
+impl Output for Login {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Login(Box::new(self))))
+    }
+
+    const AUTH: bool = true;
+}
+
+/// For handlers that need more than the types above say.
+impl Output for Response {
+    fn into_response(self) -> Result<Response> {
+        Ok(self)
+    }
+}

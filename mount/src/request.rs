@@ -1,0 +1,85 @@
+//! What a handler is given: the backend, the facts of the request, and (as its own argument) the typed input.
+
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Caller, Error, Result, Secret};
+
+/// What is done to a path. A write becomes `Create` or `Update` by whether the thing exists, where the route can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    Create,
+    Read,
+    Update,
+    Patch,
+    Delete,
+    List,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::List => "list",
+        }
+    }
+}
+
+/// The facts of one request, shared by everything that handles it.
+#[derive(Debug)]
+pub struct RequestInfo {
+    /// UUID of the request; also in the audit log and in the client's answer.
+    pub id: String,
+    pub operation: Operation,
+    /// Where the mount is, with trailing slash: `auth/kerberos/`.
+    pub mount: Arc<str>,
+    /// The path below the mount.
+    pub path: String,
+    pub caller: Option<Caller>,
+    pub peer: Option<IpAddr>,
+    /// The `Authorization` header, given to login routes only.
+    pub authorization: Option<Secret>,
+    pub wrap_ttl: Option<Duration>,
+    pub now: SystemTime,
+}
+
+impl RequestInfo {
+    /// Seconds since 1970, the unit of every stored time.
+    pub fn now_unix(&self) -> u64 {
+        self.now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+
+    /// The caller of a route that needs a token. The core has checked it; a login route has none.
+    pub fn caller(&self) -> Result<&Caller> {
+        self.caller.as_ref().ok_or_else(Error::forbidden)
+    }
+}
+
+/// A handler's first argument. Derefs to the backend, so that a handler reads as if it were a method of it.
+pub struct Cx<B> {
+    pub backend: Arc<B>,
+    pub request: Arc<RequestInfo>,
+}
+
+impl<B> Clone for Cx<B> {
+    fn clone(&self) -> Self {
+        Self { backend: self.backend.clone(), request: self.request.clone() }
+    }
+}
+
+impl<B> Deref for Cx<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.backend
+    }
+}

@@ -1,0 +1,573 @@
+//! Typed routes: a backend says which paths it has and hands over plain async functions with typed input
+//! and output; parsing, precise 400s, warnings, help and OpenAPI derive from that.
+
+use std::any::type_name;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{BadPattern, Cx, Error, Operation, Output, Pattern, RequestInfo, Response, Result};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// A token whose policies allow the path.
+    #[default]
+    Token,
+    /// As `Token`, and the policy must grant `sudo`.
+    Sudo,
+    /// No token: a proof in the request makes one. Gets the `Authorization` header.
+    Login,
+    /// No token, and no secret in the answer.
+    Public,
+    /// As `Public`, also while sealed. These few requests are not audited (a sealed server has no audit key).
+    WhileSealed,
+}
+
+type ErasedFuture<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+type Erased<B> = Arc<dyn Fn(Cx<B>, Map<String, Value>) -> ErasedFuture<Response> + Send + Sync>;
+type ErasedExists<B> = Arc<dyn Fn(Cx<B>, Map<String, Value>) -> ErasedFuture<bool> + Send + Sync>;
+
+/// An async function `(Cx<B>) -> Result<O>` or `(Cx<B>, I) -> Result<O>`.
+pub trait Handler<B, I, O>: Send + Sync + 'static {
+    type Input: DeserializeOwned + JsonSchema + 'static;
+    fn call(&self, cx: Cx<B>, input: Self::Input) -> impl Future<Output = Result<O>> + Send + 'static;
+}
+
+/// The input of a handler that takes none.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+pub struct NoInput {}
+
+impl<B, O, F, Fut> Handler<B, (), O> for F
+where
+    F: Fn(Cx<B>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<O>> + Send + 'static,
+{
+    type Input = NoInput;
+    fn call(&self, cx: Cx<B>, _: NoInput) -> impl Future<Output = Result<O>> + Send + 'static {
+        self(cx)
+    }
+}
+
+impl<B, I, O, F, Fut> Handler<B, (I,), O> for F
+where
+    I: DeserializeOwned + JsonSchema + 'static,
+    F: Fn(Cx<B>, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<O>> + Send + 'static,
+{
+    type Input = I;
+    fn call(&self, cx: Cx<B>, input: I) -> impl Future<Output = Result<O>> + Send + 'static {
+        self(cx, input)
+    }
+}
+
+/// What documents need to know of one operation.
+#[derive(Clone)]
+pub(crate) struct OperationDoc {
+    pub(crate) input: fn(&mut SchemaGenerator) -> Schema,
+    pub(crate) output: fn(&mut SchemaGenerator) -> Option<Schema>,
+    pub(crate) bare: bool,
+    pub(crate) status: u16,
+    pub(crate) auth: bool,
+}
+
+struct Endpoint<B> {
+    call: Erased<B>,
+    doc: OperationDoc,
+}
+
+impl<B> Clone for Endpoint<B> {
+    fn clone(&self) -> Self {
+        Self { call: self.call.clone(), doc: self.doc.clone() }
+    }
+}
+
+impl<B: Send + Sync + 'static> Endpoint<B> {
+    fn new<H, I, O>(handler: H) -> Self
+    where
+        H: Handler<B, I, O>,
+        O: Output,
+    {
+        let handler = Arc::new(handler);
+        let call = move |cx: Cx<B>, data: Map<String, Value>| -> ErasedFuture<Response> {
+            // The future is made before the box, so that the handler itself need not live in it.
+            match parse_input::<H::Input>(data) {
+                Ok(input) => {
+                    let future = handler.call(cx, input);
+                    Box::pin(async move { future.await.and_then(O::into_response) })
+                }
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            }
+        };
+        let doc = OperationDoc {
+            input: |generator| generator.subschema_for::<H::Input>(),
+            output: O::schema,
+            bare: O::BARE,
+            status: O::STATUS,
+            auth: O::AUTH,
+        };
+        Self { call: Arc::new(call), doc }
+    }
+}
+
+/// The operations of one path.
+pub struct Methods<B> {
+    endpoints: BTreeMap<Operation, Endpoint<B>>,
+    exists: Option<ErasedExists<B>>,
+}
+
+impl<B: Send + Sync + 'static> Methods<B> {
+    fn empty() -> Self {
+        Self { endpoints: BTreeMap::new(), exists: None }
+    }
+
+    fn on<H, I, O>(mut self, operations: &[Operation], handler: H) -> Self
+    where
+        H: Handler<B, I, O>,
+        O: Output,
+    {
+        let endpoint = Endpoint::new(handler);
+        for operation in operations {
+            self.endpoints.insert(*operation, endpoint.clone());
+        }
+        self
+    }
+
+    pub fn get<H: Handler<B, I, O>, I, O: Output>(self, handler: H) -> Self {
+        self.on(&[Operation::Read], handler)
+    }
+
+    /// POST and PUT: to create and to update.
+    pub fn post<H: Handler<B, I, O>, I, O: Output>(self, handler: H) -> Self {
+        self.on(&[Operation::Create, Operation::Update], handler)
+    }
+
+    pub fn patch<H: Handler<B, I, O>, I, O: Output>(self, handler: H) -> Self {
+        self.on(&[Operation::Patch], handler)
+    }
+
+    pub fn delete<H: Handler<B, I, O>, I, O: Output>(self, handler: H) -> Self {
+        self.on(&[Operation::Delete], handler)
+    }
+
+    pub fn list<H: Handler<B, I, O>, I, O: Output>(self, handler: H) -> Self {
+        self.on(&[Operation::List], handler)
+    }
+
+    /// Tells a write that creates from one that updates, so that policies can allow one of the two.
+    /// Without it every write is an update, as in Vault.
+    pub fn exists<I, F, Fut>(mut self, check: F) -> Self
+    where
+        I: DeserializeOwned + JsonSchema + 'static,
+        F: Fn(Cx<B>, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool>> + Send + 'static,
+    {
+        self.exists = Some(Arc::new(move |cx, data| match parse_input::<I>(data) {
+            Ok(input) => Box::pin(check(cx, input)),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }));
+        self
+    }
+}
+
+/// Starts the operations of a path with GET.
+pub fn get<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+    Methods::empty().get(handler)
+}
+
+/// Starts the operations of a path with POST and PUT.
+pub fn post<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+    Methods::empty().post(handler)
+}
+
+/// Starts the operations of a path with PATCH.
+pub fn patch<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+    Methods::empty().patch(handler)
+}
+
+/// Starts the operations of a path with DELETE.
+pub fn delete<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+    Methods::empty().delete(handler)
+}
+
+/// Starts the operations of a path with LIST (also `GET ?list=true`).
+pub fn list<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+    Methods::empty().list(handler)
+}
+
+struct Declared<B> {
+    pattern: &'static str,
+    about: &'static str,
+    access: Access,
+    methods: Methods<B>,
+}
+
+/// The routes of a backend, declared once; see [`Routes::at`].
+pub struct Routes<B> {
+    declared: Vec<Declared<B>>,
+}
+
+impl<B: Send + Sync + 'static> Default for Routes<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Send + Sync + 'static> Routes<B> {
+    pub fn new() -> Self {
+        Self { declared: Vec::new() }
+    }
+
+    /// A path for callers with a token. `about` is a sentence for help and documents.
+    pub fn at(self, pattern: &'static str, about: &'static str, methods: Methods<B>) -> Self {
+        self.with(Access::Token, pattern, about, methods)
+    }
+
+    /// A path whose policy must also grant `sudo`.
+    pub fn sudo(self, pattern: &'static str, about: &'static str, methods: Methods<B>) -> Self {
+        self.with(Access::Sudo, pattern, about, methods)
+    }
+
+    /// A path on which a proof becomes a token.
+    pub fn login(self, pattern: &'static str, about: &'static str, methods: Methods<B>) -> Self {
+        self.with(Access::Login, pattern, about, methods)
+    }
+
+    pub fn with(mut self, access: Access, pattern: &'static str, about: &'static str, methods: Methods<B>) -> Self {
+        self.declared.push(Declared { pattern, about, access, methods });
+        self
+    }
+
+    /// Binds the routes to the backend that they serve.
+    pub fn bind(self, backend: Arc<B>) -> Result<RouteTable> {
+        let mut routes = Vec::with_capacity(self.declared.len());
+        for declared in self.declared {
+            routes.push(Route::bind(declared, &backend).map_err(Error::internal)?);
+        }
+        Ok(RouteTable::new(routes))
+    }
+
+    /// The routes as documents need them.
+    pub fn docs(self) -> Result<Vec<RouteDoc>> {
+        self.declared.into_iter().map(|d| RouteDoc::new(&d).map_err(Error::internal)).collect()
+    }
+}
+
+/// One route as help and OpenAPI need it.
+#[derive(Clone)]
+pub struct RouteDoc {
+    pub pattern: Pattern,
+    pub about: &'static str,
+    pub access: Access,
+    pub(crate) operations: BTreeMap<Operation, OperationDoc>,
+    pub(crate) can_tell_create: bool,
+}
+
+impl RouteDoc {
+    fn new<B>(declared: &Declared<B>) -> Result<Self, BadPattern> {
+        Ok(Self {
+            pattern: Pattern::parse(declared.pattern)?,
+            about: declared.about,
+            access: declared.access,
+            operations: declared.methods.endpoints.iter().map(|(op, e)| (*op, e.doc.clone())).collect(),
+            can_tell_create: declared.methods.exists.is_some(),
+        })
+    }
+
+    pub fn operations(&self) -> impl Iterator<Item = Operation> + '_ {
+        self.operations.keys().copied()
+    }
+}
+
+type BoundCall = Box<dyn Fn(Arc<RequestInfo>, Map<String, Value>) -> ErasedFuture<Response> + Send + Sync>;
+type BoundExists = Box<dyn Fn(Arc<RequestInfo>, Map<String, Value>) -> ErasedFuture<bool> + Send + Sync>;
+
+/// One route, bound to its backend.
+pub struct Route {
+    pub doc: RouteDoc,
+    calls: BTreeMap<Operation, BoundCall>,
+    exists: Option<BoundExists>,
+    /// The fields that the operation knows; `None` inside when it takes any.
+    known: BTreeMap<Operation, OnceLock<Option<BTreeSet<String>>>>,
+}
+
+impl Route {
+    fn bind<B: Send + Sync + 'static>(declared: Declared<B>, backend: &Arc<B>) -> Result<Self, BadPattern> {
+        let doc = RouteDoc::new(&declared)?;
+        let calls = declared
+            .methods
+            .endpoints
+            .into_iter()
+            .map(|(operation, endpoint)| {
+                let backend = backend.clone();
+                let call: BoundCall = Box::new(move |request, data| {
+                    (endpoint.call)(Cx { backend: backend.clone(), request }, data)
+                });
+                (operation, call)
+            })
+            .collect::<BTreeMap<_, _>>();
+        let exists = declared.methods.exists.map(|check| {
+            let backend = backend.clone();
+            let bound: BoundExists = Box::new(move |request, data| check(Cx { backend: backend.clone(), request }, data));
+            bound
+        });
+        let known = calls.keys().map(|operation| (*operation, OnceLock::new())).collect();
+        Ok(Self { doc, calls, exists, known })
+    }
+
+    pub fn supports(&self, operation: Operation) -> bool {
+        self.calls.contains_key(&operation)
+    }
+
+    /// Whether writes to this route are told apart as create and update.
+    pub fn can_tell_create(&self) -> bool {
+        self.exists.is_some()
+    }
+
+    /// Does the thing that this write names exist already?
+    pub async fn exists(&self, request: Arc<RequestInfo>, params: &[(&'static str, &str)], data: &Map<String, Value>) -> Result<bool> {
+        match &self.exists {
+            None => Ok(true),
+            Some(check) => {
+                let mut data = data.clone();
+                insert_params(&mut data, params);
+                check(request, data).await
+            }
+        }
+    }
+
+    /// Calls the handler. `data` is the body (or the query); parameters of the path win over it.
+    pub async fn call(
+        &self,
+        request: Arc<RequestInfo>,
+        params: &[(&'static str, &str)],
+        mut data: Map<String, Value>,
+    ) -> Result<Response> {
+        let operation = request.operation;
+        let call = self.calls.get(&operation).ok_or_else(Error::unsupported_operation)?;
+        let warnings = self.warnings(operation, params, &data);
+        insert_params(&mut data, params);
+        let mut response = call(request, data).await?;
+        if !warnings.is_empty() {
+            response.warnings.splice(0..0, warnings);
+        }
+        Ok(response)
+    }
+
+    fn warnings(&self, operation: Operation, params: &[(&'static str, &str)], data: &Map<String, Value>) -> Vec<String> {
+        if data.is_empty() {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        let replaced: Vec<&str> = params.iter().map(|(name, _)| *name).filter(|name| data.contains_key(*name)).collect();
+        if !replaced.is_empty() {
+            warnings.push(format!("Values from the path replaced these parameters of the request: {}", replaced.join(", ")));
+        }
+        let known = self.known.get(&operation).map(|cell| cell.get_or_init(|| self.known_fields(operation)));
+        if let Some(Some(known)) = known {
+            let unknown: Vec<&str> =
+                data.keys().map(String::as_str).filter(|key| !known.contains(*key) && !replaced.contains(key)).collect();
+            if !unknown.is_empty() {
+                warnings.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
+            }
+        }
+        warnings
+    }
+
+    fn known_fields(&self, operation: Operation) -> Option<BTreeSet<String>> {
+        let doc = self.doc.operations.get(&operation)?;
+        let mut generator = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
+        let schema = (doc.input)(&mut generator);
+        let takes_any = schema.get("additionalProperties").is_some_and(|v| v != &Value::Bool(false));
+        if takes_any || schema.get("type").and_then(Value::as_str) != Some("object") {
+            return None;
+        }
+        let properties = schema.get("properties").and_then(Value::as_object);
+        Some(properties.map(|p| p.keys().cloned().collect()).unwrap_or_default())
+    }
+}
+
+/// All routes of one mount, most specific first.
+pub struct RouteTable {
+    by_first: HashMap<&'static str, Vec<Route>>,
+    open: Vec<Route>,
+}
+
+impl std::fmt::Debug for RouteTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.routes().map(|r| r.doc.pattern.text())).finish()
+    }
+}
+
+impl RouteTable {
+    fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(|route| std::cmp::Reverse(route.doc.pattern.specificity()));
+        let mut by_first: HashMap<&'static str, Vec<Route>> = HashMap::new();
+        let mut open = Vec::new();
+        for route in routes {
+            match route.doc.pattern.first_literal() {
+                Some(first) => by_first.entry(first).or_default().push(route),
+                None => open.push(route),
+            }
+        }
+        Self { by_first, open }
+    }
+
+    /// The most specific route that matches `path` (below the mount, no slash at either end).
+    pub fn find<'p>(&self, path: &'p str) -> Option<(&Route, Vec<(&'static str, &'p str)>)> {
+        let first = path.split('/').next().unwrap_or_default();
+        let literal = self.by_first.get(first).into_iter().flatten();
+        literal.chain(&self.open).find_map(|route| route.doc.pattern.matches(path).map(|params| (route, params)))
+    }
+
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.by_first.values().flatten().chain(&self.open)
+    }
+}
+
+fn insert_params(data: &mut Map<String, Value>, params: &[(&'static str, &str)]) {
+    for (name, value) in params {
+        data.insert((*name).to_owned(), Value::String((*value).to_owned()));
+    }
+}
+
+/// Reads a handler's input; on failure says which field was wrong and what was expected there, and
+/// nothing of what was sent (threats: `error-leaks-input`).
+fn parse_input<I: DeserializeOwned>(data: Map<String, Value>) -> Result<I> {
+    let value = Value::Object(data);
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(&value, &mut track);
+    match I::deserialize(deserializer) {
+        Ok(input) => Ok(input),
+        Err(error) => {
+            let field = track.path().to_string();
+            Err(Error::bad_request(explain::<I>(&field, &error.to_string())))
+        }
+    }
+}
+
+fn explain<I>(field: &str, error: &str) -> String {
+    tracing::debug!(input = type_name::<I>(), field, "a request's input did not parse");
+    if let Some(missing) = error.strip_prefix("missing field ") {
+        return format!("missing required field {}", missing.replace('`', "\""));
+    }
+    // serde's texts quote the value before "expected"; what follows is ours or the type's.
+    let expected = error.find("expected ").map(|at| &error[at..]);
+    match (field, expected) {
+        ("." | "", Some(expected)) => format!("the request body is not as it should be: {expected}"),
+        ("." | "", None) => "the request body is not as it should be".into(),
+        (field, Some(expected)) => format!("field {field:?}: {expected}"),
+        (field, None) => format!("field {field:?} has a value that is not allowed there"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::fields::{CommaList, Ttl};
+    use crate::{Data, Keys, NoContent, Reply};
+    use serde_json::json;
+    use std::time::SystemTime;
+
+    struct Shop;
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    struct WriteItem {
+        name: String,
+        #[serde(default)]
+        ttl: Ttl,
+        #[serde(default)]
+        tags: CommaList,
+    }
+
+    #[derive(serde::Serialize, JsonSchema)]
+    struct Item {
+        name: String,
+        ttl: u64,
+        tags: usize,
+    }
+
+    async fn write(_: Cx<Shop>, input: WriteItem) -> Result<Data<Item>> {
+        Ok(Data(Item { name: input.name, ttl: input.ttl.as_secs(), tags: input.tags.0.len() }))
+    }
+
+    async fn items(_: Cx<Shop>) -> Result<Keys> {
+        Ok(Keys { keys: vec![] })
+    }
+
+    async fn remove(_: Cx<Shop>) -> Result<NoContent> {
+        Ok(NoContent)
+    }
+
+    fn table() -> RouteTable {
+        Routes::new()
+            .at("items", "All items", list(items))
+            .at("items/{name}", "One item", post(write).delete(remove))
+            .bind(Arc::new(Shop))
+            .unwrap()
+    }
+
+    fn request(operation: Operation) -> Arc<RequestInfo> {
+        Arc::new(RequestInfo {
+            id: "id".into(),
+            operation,
+            mount: "shop/".into(),
+            path: String::new(),
+            caller: None,
+            peer: None,
+            authorization: None,
+            wrap_ttl: None,
+            now: SystemTime::UNIX_EPOCH,
+        })
+    }
+
+    async fn call(operation: Operation, path: &str, data: Value) -> Result<Response> {
+        let table = table();
+        let (route, params) = table.find(path).ok_or_else(Error::not_found)?;
+        let Value::Object(data) = data else { panic!("the test sends an object") };
+        route.call(request(operation), &params, data).await
+    }
+
+    #[tokio::test]
+    async fn a_typed_body_reaches_the_handler_with_the_path_merged_in() {
+        let response = call(Operation::Update, "items/lamp", json!({"ttl": "1h", "tags": "a,b"})).await.unwrap();
+        let Reply::Data(data) = response.reply else { panic!() };
+        assert_eq!(Value::Object(data), json!({"name": "lamp", "ttl": 3600, "tags": 2}));
+        assert!(response.warnings.is_empty());
+    }
+
+    #[tokio::test]
+    async fn unknown_parameters_are_warned_of_and_the_path_wins() {
+        let response = call(Operation::Update, "items/lamp", json!({"colour": 1, "name": "other"})).await.unwrap();
+        assert_eq!(response.warnings.len(), 2, "{:?}", response.warnings);
+        assert!(response.warnings[1].contains("colour"));
+        let Reply::Data(data) = response.reply else { panic!() };
+        assert_eq!(data["name"], "lamp");
+    }
+
+    #[tokio::test]
+    async fn error_leaks_input_a_wrong_value_is_named_by_field_and_never_repeated() {
+        for wrong in [json!({"ttl": "s3cret-value"}), json!({"ttl": {"s3cret-value": 1}}), json!({"tags": 5}), json!({"tags": ["s3cret-value", 7]})] {
+            let error = call(Operation::Update, "items/lamp", wrong).await.unwrap_err();
+            assert_eq!(error.status(), 400);
+            let text = error.to_string();
+            assert!(!text.contains("s3cret"), "{text}");
+            assert!(text.contains("ttl") || text.contains("tags"), "{text}");
+            assert!(text.contains("expected"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_listing_is_404_and_a_missing_verb_405() {
+        assert_eq!(call(Operation::List, "items", json!({})).await.unwrap_err().status(), 404);
+        assert_eq!(call(Operation::Patch, "items/lamp", json!({})).await.unwrap_err().status(), 405);
+        assert!(table().find("nothing/here").is_none());
+    }
+}
