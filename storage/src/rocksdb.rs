@@ -1,0 +1,320 @@
+//! The embedded engine: RocksDB in a directory, with every commit synced to its write-ahead log.
+//!
+//! Reads try memory first (memtables and block cache) on the caller's thread, which takes
+//! microseconds; only a read that needs the disk moves to the runtime's blocking threads. Writes
+//! go through one committer thread, which shares a sync among all that wait.
+
+mod committer;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use ::rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, Error, ErrorKind,
+    LogLevel, LruCacheOptions, Options, ReadOptions, ReadTier,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::engine::{Commit, Engine, EngineError, behind, level_name};
+use committer::Committer;
+
+/// A store in a directory of its own, which one process at a time may open.
+pub struct RocksDb {
+    // Before `db`: its thread is joined first, so that dropping the engine releases the directory.
+    committer: Committer,
+    db: Arc<DB>,
+}
+
+/// How much memory and how many threads the store may take. The defaults suit a server that is
+/// idle most of the time: nothing here is allocated before it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct RocksDbOptions {
+    /// Bytes of blocks, indexes and filters kept in memory.
+    pub block_cache: usize,
+    /// Bytes of recent writes kept in memory before they are written out as a file.
+    pub write_buffer: usize,
+    /// Threads for flushing and compaction.
+    pub background_jobs: u32,
+    /// Files kept open.
+    pub open_files: u32,
+}
+
+impl Default for RocksDbOptions {
+    fn default() -> Self {
+        Self {
+            block_cache: 32 << 20,
+            write_buffer: 16 << 20,
+            background_jobs: 2,
+            open_files: 512,
+        }
+    }
+}
+
+impl RocksDb {
+    /// Opens the store at `path`, creating it when it is missing, readable by the owner alone.
+    /// Blocks while the write-ahead log is replayed.
+    pub fn open(path: impl AsRef<Path>, options: RocksDbOptions) -> Result<Self, EngineError> {
+        let path = path.as_ref();
+        prepare_directory(path)?;
+        let db = DB::open(&database_options(&options), path).map_err(|error| {
+            let path = path.display().to_string();
+            if is_locked(&error) {
+                EngineError::Locked { path }
+            } else {
+                let cause = error.into_string();
+                EngineError::Open { path, cause }
+            }
+        })?;
+        let db = Arc::new(db);
+        Ok(Self {
+            committer: Committer::start(Arc::clone(&db))?,
+            db,
+        })
+    }
+
+    /// Runs a read against what is in memory, and when that does not answer it, again on a
+    /// blocking thread with the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        in_memory_first: bool,
+        read: impl Fn(&DB, ReadOptions) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        if in_memory_first {
+            match read(&self.db, memory_only()) {
+                Err(error) if error.kind() == ErrorKind::Incomplete => {}
+                other => return other.map_err(unavailable),
+            }
+        }
+        let db = Arc::clone(&self.db);
+        tokio::task::spawn_blocking(move || read(&db, ReadOptions::default()))
+            .await
+            .map_err(EngineError::unavailable)?
+            .map_err(unavailable)
+    }
+}
+
+#[async_trait]
+impl Engine for RocksDb {
+    fn name(&self) -> &'static str {
+        "rocksdb"
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, EngineError> {
+        // Spelled out, not through `read`, so that the common case copies no key.
+        match self.db.get_opt(key, &memory_only()) {
+            Err(error) if error.kind() == ErrorKind::Incomplete => {
+                let key = key.to_owned();
+                self.read(false, move |db, options| db.get_opt(&key, &options))
+                    .await
+            }
+            other => other.map_err(unavailable),
+        }
+        .map(|value| value.map(Bytes::from))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, EngineError> {
+        let start = match after {
+            Some(name) => behind(prefix, name),
+            None => prefix.to_owned(),
+        };
+        let prefix = prefix.to_owned();
+        self.read(limit <= SHORT, move |db, options| {
+            list(db, options, &prefix, &start, limit)
+        })
+        .await
+    }
+
+    async fn scan(
+        &self,
+        start: &str,
+        end: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, EngineError> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(Vec::new());
+        }
+        let (start, end) = (start.to_owned(), end.map(str::to_owned));
+        self.read(limit <= SHORT, move |db, options| {
+            scan(db, options, &start, end.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), EngineError> {
+        self.committer.commit(commit).await
+    }
+
+    async fn close(&self) -> Result<(), EngineError> {
+        self.committer.close().await?;
+        let db = Arc::clone(&self.db);
+        // What is in memory tables goes to a file, so that the next start replays no log.
+        tokio::task::spawn_blocking(move || db.flush())
+            .await
+            .map_err(EngineError::unavailable)?
+            .map_err(unavailable)
+    }
+}
+
+fn list(
+    db: &DB,
+    mut options: ReadOptions,
+    prefix: &str,
+    start: &str,
+    limit: usize,
+) -> Result<Vec<String>, Error> {
+    options.set_iterate_upper_bound(prefix_end(prefix));
+    let mut names = Vec::new();
+    let mut at = db.raw_iterator_opt(options);
+    at.seek(start);
+    while names.len() < limit {
+        let Some(key) = at.key() else {
+            break;
+        };
+        let name = level_name(text(&key[prefix.len()..])?);
+        if name.ends_with('/') {
+            names.push(name.to_owned());
+            at.seek(behind(prefix, name));
+        } else {
+            // A value at the prefix itself ("a/" under "a/") has no name in this level.
+            if !name.is_empty() {
+                names.push(name.to_owned());
+            }
+            at.next();
+        }
+    }
+    at.status()?;
+    Ok(names)
+}
+
+fn scan(
+    db: &DB,
+    mut options: ReadOptions,
+    start: &str,
+    end: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(String, Bytes)>, Error> {
+    if let Some(end) = end {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut entries = Vec::new();
+    let mut at = db.raw_iterator_opt(options);
+    at.seek(start);
+    while entries.len() < limit {
+        let Some((key, value)) = at.item() else {
+            break;
+        };
+        entries.push((text(key)?.to_owned(), Bytes::copy_from_slice(value)));
+        at.next();
+    }
+    at.status()?;
+    Ok(entries)
+}
+
+/// The first bytes behind everything that begins with `prefix`.
+fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    match end.last_mut() {
+        Some(last) => *last += 1, // no byte of UTF-8 is 0xff
+        None => end.push(0xff),
+    }
+    end
+}
+
+fn text(key: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(key)
+        .map_err(|_| Error::new("Corruption: a key is not UTF-8 text".to_owned()))
+}
+
+/// Reads that end with `Incomplete` instead of touching the disk or wading through deletions.
+fn memory_only() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_read_tier(ReadTier::BlockCache);
+    options.set_max_skippable_internal_keys(1024);
+    options
+}
+
+fn unavailable(error: Error) -> EngineError {
+    EngineError::unavailable(error)
+}
+
+fn prepare_directory(path: &Path) -> Result<(), EngineError> {
+    let failed = |cause: std::io::Error| EngineError::Open {
+        path: path.display().to_string(),
+        cause: cause.to_string(),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    let mode = path.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        tracing::warn!(%path, "the storage directory is open to other users: chmod 700 is better");
+    }
+    Ok(())
+}
+
+fn is_locked(error: &Error) -> bool {
+    // RocksDB has no kind of its own for this; both texts come from its file system layer.
+    let text = error.as_ref();
+    text.contains("While lock file") || text.contains("lock hold by current process")
+}
+
+fn database_options(options: &RocksDbOptions) -> Options {
+    let mut cache = LruCacheOptions::default();
+    cache.set_capacity(options.block_cache);
+    cache.set_num_shard_bits(2);
+
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache_opts(&cache));
+    table.set_block_size(8 << 10);
+    table.set_format_version(6);
+    table.set_bloom_filter(10.0, false);
+    table.set_optimize_filters_for_memory(true);
+    // Indexes and filters live in the cache, in partitions, so that a large store costs no more
+    // memory than a small one, and opening it reads none of them.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 << 10);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_top_level_index_and_filter(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+
+    let mut database = Options::default();
+    database.create_if_missing(true);
+    database.set_block_based_table_factory(&table);
+    database.set_write_buffer_size(options.write_buffer);
+    database.set_max_write_buffer_number(3);
+    database.set_arena_block_size(256 << 10);
+    database.set_max_background_jobs(i32::try_from(options.background_jobs).unwrap_or(i32::MAX));
+    database.set_max_open_files(i32::try_from(options.open_files).unwrap_or(i32::MAX));
+    database.set_max_file_opening_threads(1);
+    database.set_skip_stats_update_on_db_open(true);
+    // Ciphertext does not compress; keys, in the blocks of the last level, do.
+    database.set_compression_type(DBCompressionType::None);
+    database.set_bottommost_compression_type(DBCompressionType::Lz4);
+    database.set_bytes_per_sync(1 << 20);
+    database.set_max_total_wal_size(64 << 20);
+    // A write-ahead log that was synced and is gone or shorter is an error, not a shorter history.
+    database.set_track_and_verify_wals_in_manifest(true);
+    // The expiry index is eaten from the front: files that are mostly deletions get compacted.
+    database.add_compact_on_deletion_collector_factory(1024, 512, 0.5);
+    database.set_log_level(LogLevel::Warn);
+    database.set_max_log_file_size(1 << 20);
+    database.set_keep_log_file_num(2);
+    database.set_stats_dump_period_sec(0);
+    database.set_stats_persist_period_sec(0);
+    database
+}
+
+/// Entries that are read on the caller's thread: some hundred microseconds at most.
+const SHORT: usize = 128;

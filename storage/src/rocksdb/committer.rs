@@ -1,0 +1,282 @@
+//! Group commit. One thread takes all commits that wait, checks each against the database and
+//! against what the commits before it in the group will have written, writes them as one batch
+//! with one sync, and answers them all. While it syncs, the next group gathers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use ::rocksdb::{DB, Error, ReadOptions, WriteBatch, WriteOptions};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::prefix_end;
+use crate::engine::{Commit, EngineError, Op};
+
+/// The handle of the committer thread.
+pub(super) struct Committer {
+    queue: Option<mpsc::Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Message {
+    Commit(Commit, Answer),
+    /// Answered when everything before it is done; nothing after it is.
+    Close(Answer),
+}
+
+type Answer = oneshot::Sender<Result<(), EngineError>>;
+
+impl Committer {
+    pub(super) fn start(db: Arc<DB>) -> Result<Self, EngineError> {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || run(&db, messages))
+            .map_err(EngineError::unavailable)?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for a place in the queue, then for the sync.
+    pub(super) async fn commit(&self, commit: Commit) -> Result<(), EngineError> {
+        self.send(|answer| Message::Commit(commit, answer)).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), EngineError> {
+        match self.send(Message::Close).await {
+            Err(EngineError::Closed) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn send(&self, message: impl FnOnce(Answer) -> Message) -> Result<(), EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(EngineError::Closed)?;
+        queue
+            .send(message(answer))
+            .await
+            .map_err(|_| EngineError::Closed)?;
+        answered.await.map_err(|_| EngineError::Closed)?
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // It ends with the queue, after at most one more group.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(db: &DB, mut messages: mpsc::Receiver<Message>) {
+    let mut waiting = Vec::with_capacity(QUEUE);
+    let mut failed = None;
+    while messages.blocking_recv_many(&mut waiting, QUEUE) > 0 {
+        let mut group = Group::new(db);
+        for message in waiting.drain(..) {
+            match message {
+                Message::Commit(commit, answer) => {
+                    group.add(commit, answer);
+                    if group.batch.size_in_bytes() > LARGE {
+                        group.write(&mut failed);
+                        group = Group::new(db);
+                    }
+                }
+                Message::Close(answer) => {
+                    group.write(&mut failed);
+                    let _ = answer.send(Ok(()));
+                    return;
+                }
+            }
+        }
+        group.write(&mut failed);
+    }
+}
+
+/// Commits that will be written together.
+struct Group<'a> {
+    db: &'a DB,
+    batch: WriteBatch,
+    overlay: Overlay,
+    answers: Vec<(Answer, Result<(), EngineError>)>,
+}
+
+impl<'a> Group<'a> {
+    fn new(db: &'a DB) -> Self {
+        Self {
+            db,
+            batch: WriteBatch::default(),
+            overlay: Overlay::default(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Takes a commit in, or notes its conflict. Conflicts are answered with the rest of the
+    /// group: they may be with writes that nobody can read before that.
+    fn add(&mut self, commit: Commit, answer: Answer) {
+        let result = self.check(&commit.expect).and_then(|()| {
+            // A prefix is the one change that reads, so the one that may fail; it reads first.
+            self.apply(commit.ops)
+        });
+        self.answers.push((answer, result));
+    }
+
+    fn check(&self, expect: &[(String, Option<Bytes>)]) -> Result<(), EngineError> {
+        for (key, expected) in expect {
+            let met = match self.overlay.get(key) {
+                Some(pending) => pending == expected.as_ref(),
+                None => {
+                    let stored = self.db.get_pinned(key).map_err(EngineError::unavailable)?;
+                    stored.as_deref() == expected.as_deref()
+                }
+            };
+            if !met {
+                return Err(EngineError::Conflict { key: key.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EngineError> {
+        // All that can fail happens before the first change, so that a commit that fails leaves
+        // no part of itself in the group.
+        let mut doomed = Vec::new();
+        for op in &ops {
+            if let Op::DeletePrefix(prefix) = op {
+                let stored = Doomed::find(self.db, prefix).map_err(EngineError::unavailable)?;
+                doomed.push(stored);
+            }
+        }
+        let mut doomed = doomed.into_iter();
+        for op in ops {
+            match op {
+                Op::Put(key, value) => {
+                    self.batch.put(&key, &value);
+                    self.overlay.writes.insert(key, Some(value));
+                }
+                Op::Delete(key) => {
+                    self.batch.delete(&key);
+                    self.overlay.writes.insert(key, None);
+                }
+                Op::DeletePrefix(prefix) => {
+                    match doomed.next() {
+                        Some(Doomed::Few(keys)) => {
+                            for key in keys {
+                                self.batch.delete(key);
+                            }
+                        }
+                        Some(Doomed::Many) | None => {
+                            self.batch
+                                .delete_range(prefix.as_bytes(), &prefix_end(&prefix));
+                        }
+                    }
+                    for key in self.overlay.delete_prefix(prefix) {
+                        self.batch.delete(key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes, syncs and answers.
+    ///
+    /// After a failed write nothing more is written before a restart. What the log holds is then
+    /// unknown: the kernel drops the pages that it could not write and reports that once, so that a
+    /// later sync would succeed over a hole. Reading the log back, at the next start, tells the truth.
+    fn write(self, failed: &mut Option<String>) {
+        let empty = self.batch.is_empty();
+        if failed.is_none() && !empty {
+            let mut options = WriteOptions::default();
+            options.set_sync(true);
+            if let Err(error) = self.db.write_opt(self.batch, &options) {
+                tracing::error!(%error, "a write failed: no more writes until a restart");
+                *failed = Some(error.into_string());
+            }
+        }
+        for (answer, result) in self.answers {
+            let result = match failed {
+                Some(cause) => Err(EngineError::unavailable(format_args!(
+                    "a write failed, and the server must be restarted once that is mended: {cause}"
+                ))),
+                None => result,
+            };
+            // Nobody may be waiting any more; the commit stands all the same.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+/// What the group so far will have changed, for the expectations of the commits after.
+#[derive(Default)]
+struct Overlay {
+    writes: BTreeMap<String, Option<Bytes>>,
+    /// Prefixes under which nothing in the database counts any more.
+    deleted: Vec<String>,
+}
+
+impl Overlay {
+    /// The value that the group gives `key` (or its absence), or `None` when it leaves it alone.
+    fn get(&self, key: &str) -> Option<Option<&Bytes>> {
+        if let Some(pending) = self.writes.get(key) {
+            return Some(pending.as_ref());
+        }
+        let deleted = self.deleted.iter().any(|prefix| key.starts_with(prefix));
+        deleted.then_some(None)
+    }
+
+    /// Notes that a prefix is deleted, and returns the keys below it that the group had written.
+    fn delete_prefix(&mut self, prefix: String) -> Vec<String> {
+        let covered: Vec<String> = self
+            .writes
+            .range(prefix.clone()..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(&prefix))
+            .cloned()
+            .collect();
+        for key in &covered {
+            self.writes.remove(key);
+        }
+        self.deleted.push(prefix);
+        covered
+    }
+}
+
+/// The stored keys under a prefix that is to be deleted.
+enum Doomed {
+    /// Deleted one by one: a range deletion burdens every later read until it is compacted away,
+    /// and most prefixes hold a handful of keys or none.
+    Few(Vec<Box<[u8]>>),
+    Many,
+}
+
+impl Doomed {
+    fn find(db: &DB, prefix: &str) -> Result<Self, Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(prefix_end(prefix));
+        let mut keys = Vec::new();
+        let mut at = db.raw_iterator_opt(options);
+        at.seek(prefix);
+        while let Some(key) = at.key() {
+            if keys.len() == FEW {
+                return Ok(Self::Many);
+            }
+            keys.push(key.into());
+            at.next();
+        }
+        at.status()?;
+        Ok(Self::Few(keys))
+    }
+}
+
+/// Commits that may wait; more make their callers wait for a place.
+const QUEUE: usize = 512;
+/// Bytes after which a group is written although more commits wait.
+const LARGE: usize = 8 << 20;
+/// Keys that a prefix deletes one by one.
+const FEW: usize = 512;

@@ -1,0 +1,194 @@
+//! Shamir's secret sharing of a 32-byte key, in shares of the shape that Vault gives out: 32
+//! bytes of the polynomials' values, then the index at which they were taken (1 to 255). A key
+//! "split" into one share is the key itself, as with Vault.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use rand_core::{TryCryptoRng, TryRng};
+use ring::rand::{SecureRandom, SystemRandom};
+use subtle::ConstantTimeEq;
+use vsss_rs::{Gf256, IdentifierGf256};
+use zeroize::Zeroizing;
+
+use super::key_from;
+use crate::barrier::envelope::{KEY_LEN, Key};
+use crate::error::Error;
+
+/// One share of a key. Wiped when dropped, never printed, compared in constant time.
+#[derive(Clone)]
+pub struct Share(Zeroizing<Vec<u8>>);
+
+/// Why shares cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShareError {
+    #[error("a share has {SHARE_LEN} bytes ({KEY_LEN} where there is only one), not {got}")]
+    Length { got: usize },
+    #[error("a share of this key has {want} bytes, not {got}")]
+    WrongLength { got: usize, want: usize },
+    #[error("a share with index 0 is none: it would be the key")]
+    ZeroIndex,
+    #[error("share {index} was given twice")]
+    Duplicate { index: u8 },
+    #[error("{got} of {need} shares were given")]
+    TooFew { got: usize, need: u8 },
+    #[error("more shares were given than there are")]
+    TooMany,
+}
+
+impl Share {
+    /// A share from its bytes, as [`Share::expose`] gave them out.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ShareError> {
+        match bytes.len() {
+            KEY_LEN => {}
+            SHARE_LEN if bytes[KEY_LEN] == 0 => return Err(ShareError::ZeroIndex),
+            SHARE_LEN => {}
+            got => return Err(ShareError::Length { got }),
+        }
+        Ok(Self(Zeroizing::new(bytes.to_vec())))
+    }
+
+    /// The share itself. Secret.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Where the share was taken; `None` for the only share of a key.
+    pub fn index(&self) -> Option<u8> {
+        self.0.get(KEY_LEN).copied()
+    }
+}
+
+impl PartialEq for Share {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Share {}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Share(redacted)")
+    }
+}
+
+/// Refuses numbers of shares that cannot work, or that would not share anything.
+pub(super) fn check_parameters(shares: u8, threshold: u8) -> Result<(), Error> {
+    let complaint = match (shares, threshold) {
+        (1, 1) => return Ok(()),
+        (0, _) => "there must be at least one share",
+        (_, 0) => "the threshold must be at least one",
+        (_, 1) => "with more than one share the threshold must be at least two",
+        _ if threshold > shares => "the threshold is larger than the number of shares",
+        _ => return Ok(()),
+    };
+    Err(Error::SealParameters(complaint))
+}
+
+pub(super) fn split(key: &Key, shares: u8, threshold: u8) -> Result<Vec<Share>, Error> {
+    check_parameters(shares, threshold)?;
+    if shares == 1 {
+        return Ok(vec![Share(Zeroizing::new(key.to_vec()))]);
+    }
+    let mut rng = Randomness { failed: false };
+    let indices = (1..=shares).map(|index| IdentifierGf256(Gf256(index)));
+    let split = Gf256::split_bytes_with_participant_ids_iter(
+        threshold.into(),
+        shares.into(),
+        **key,
+        &mut rng,
+        indices,
+    )
+    .map_err(|_| Error::SealParameters("the key cannot be split like this"))?;
+    let shares = split
+        .into_iter()
+        .map(|mut share| {
+            share.rotate_left(1); // the library puts the index first, Vault last
+            Share(Zeroizing::new(share))
+        })
+        .collect();
+    // Polynomials without randomness share nothing: they never leave this function.
+    if rng.failed {
+        return Err(Error::Random);
+    }
+    Ok(shares)
+}
+
+/// Puts a key together. Shares of another key, or a falsified one, give another key: only the
+/// record that it opens can tell.
+pub(super) fn combine(given: &[Share], shares: u8, threshold: u8) -> Result<Key, Error> {
+    let want = if shares == 1 { KEY_LEN } else { SHARE_LEN };
+    let mut seen = [false; 256];
+    for share in given {
+        let got = share.0.len();
+        if got != want {
+            return Err(ShareError::WrongLength { got, want }.into());
+        }
+        if let Some(index) = share.index() {
+            if index == 0 {
+                return Err(ShareError::ZeroIndex.into());
+            }
+            if std::mem::replace(&mut seen[usize::from(index)], true) {
+                return Err(ShareError::Duplicate { index }.into());
+            }
+        }
+    }
+    if given.len() < threshold.into() {
+        return Err(ShareError::TooFew {
+            got: given.len(),
+            need: threshold,
+        }
+        .into());
+    }
+    if given.len() > shares.into() {
+        return Err(ShareError::TooMany.into());
+    }
+    if let ([only], 1) = (given, shares) {
+        return key_from(&only.0).ok_or(Error::WrongKey);
+    }
+    let given: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(
+        given
+            .iter()
+            .map(|share| {
+                let mut bytes = share.0.to_vec();
+                bytes.rotate_right(1);
+                bytes
+            })
+            .collect(),
+    );
+    let key = Gf256::combine_bytes(&*given).map_err(|_| Error::WrongKey)?;
+    key_from(&Zeroizing::new(key)).ok_or(Error::WrongKey)
+}
+
+/// ring's random numbers for vsss-rs. That asks without a way to fail, so a failure is noted
+/// here, and what was made of it is thrown away.
+struct Randomness {
+    failed: bool,
+}
+
+impl TryRng for Randomness {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.failed |= SystemRandom::new().fill(bytes).is_err();
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Randomness {}
+
+/// A share in bytes: the values, then the index.
+const SHARE_LEN: usize = KEY_LEN + 1;
