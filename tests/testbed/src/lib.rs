@@ -1,0 +1,43 @@
+//! Throwaway, real realms for tests and demos: MIT krb5-kdc and OpenLDAP as Debian ships them,
+//! each in a directory of its own, on free loopback ports, as any user, several at once.
+//! Nothing of the system's own configuration is read or written but the LDAP schema files.
+//!
+//! ```no_run
+//! # fn main() -> obol_testbed::Result<()> {
+//! use obol_testbed::{Realm, RealmOptions};
+//!
+//! let realm = Realm::start(RealmOptions::default())?;
+//! let grace = realm.kinit("grace")?;
+//! let status = realm.kdc.command("curl")
+//!     .envs(grace.env())
+//!     .args(["--negotiate", "-u:", "http://localhost:8200/v1/auth/kerberos/login"])
+//!     .status();
+//! # Ok(()) }
+//! ```
+//!
+//! Everything goes away with its owner: on drop and on panic the daemons are killed and their
+//! directory is removed; when the whole process dies, be it by SIGKILL, the kernel kills the
+//! daemons (`setpriv --pdeathsig`) and a small watcher removes the directory.
+
+mod clock;
+mod daemon;
+mod error;
+pub mod keytab;
+pub mod ldap;
+pub mod mit;
+mod ports;
+pub mod programs;
+pub mod realm;
+mod scratch;
+pub mod tls;
+
+pub use clock::ShiftedClock;
+pub use error::{Error, Result};
+pub use keytab::Keytab;
+pub use ldap::people;
+pub use ldap::{LdapOptions, OpenLdap, TlsVersion, Transport};
+pub use mit::{CCache, KeepOldKeys, MitOptions, MitRealm};
+pub use ports::PortLease;
+pub use realm::{Realm, RealmOptions};
+pub use scratch::Scratch;
+pub use tls::Ca;
