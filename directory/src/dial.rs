@@ -1,0 +1,200 @@
+//! From a URL to a bound session: TCP, StartTLS or TLS, the bind, each with its own error.
+
+use std::io;
+use std::time::Duration;
+
+use ldap3::{LdapConnAsync, LdapConnSettings, StdStream};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::bridge::Bridge;
+use crate::config::{ConfigError, Security, ServerUrl, ServiceAccount, Settings};
+use crate::error::{DirectoryError, ResultCode, TlsFault};
+use crate::session::Session;
+use crate::tls::TlsClient;
+
+/// Opens sessions with the servers of one configuration, which it knows by their number.
+pub(crate) struct Dialer {
+    servers: Vec<ServerUrl>,
+    tls: TlsClient,
+    service: ServiceAccount,
+    connection_timeout: Duration,
+}
+
+impl Dialer {
+    pub(crate) fn new(settings: &mut Settings) -> Result<Self, ConfigError> {
+        Ok(Self {
+            servers: std::mem::take(&mut settings.servers),
+            tls: TlsClient::new(&settings.tls)?,
+            service: std::mem::take(&mut settings.service),
+            connection_timeout: settings.limits.connection_timeout,
+        })
+    }
+
+    pub(crate) fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// A session bound as the service account, ready for searches.
+    pub(crate) async fn open(&self, server: usize) -> Result<Session, DirectoryError> {
+        let deadline = Instant::now() + self.connection_timeout;
+        let mut session = self.connect(server, deadline).await?;
+        let ServiceAccount { name, password } = &self.service;
+        // Without a name no bind is needed: a new connection is anonymous (RFC 4513 §4).
+        if !name.is_empty() {
+            let (code, text) = session.bind(name, password, deadline).await?;
+            if code != ResultCode::SUCCESS {
+                return Err(DirectoryError::Bind {
+                    url: session.url().to_owned(),
+                    binddn: name.clone(),
+                    code,
+                    text,
+                });
+            }
+        }
+        Ok(session)
+    }
+
+    /// A session that nobody is bound on, for a user's own bind.
+    pub(crate) async fn open_unbound(&self, server: usize) -> Result<Session, DirectoryError> {
+        self.connect(server, Instant::now() + self.connection_timeout)
+            .await
+    }
+
+    async fn connect(&self, index: usize, deadline: Instant) -> Result<Session, DirectoryError> {
+        let server = &self.servers[index];
+        let late = |what: &str| DirectoryError::Dial {
+            url: server.text.clone(),
+            cause: format!("{what} within {:?}", self.connection_timeout),
+            timed_out: true,
+        };
+        let failed = |cause: io::Error| DirectoryError::Dial {
+            url: server.text.clone(),
+            cause: cause.to_string(),
+            timed_out: cause.kind() == io::ErrorKind::TimedOut,
+        };
+
+        let mut tcp = match timeout_at(deadline, self.tcp(server, deadline)).await {
+            Ok(tcp) => tcp.map_err(failed)?,
+            Err(_) => return Err(late("no answer")),
+        };
+        self.tune(&tcp).map_err(failed)?;
+        if server.security == Security::StartTls {
+            match timeout_at(deadline, start_tls(server, &mut tcp)).await {
+                Ok(outcome) => outcome?,
+                Err(_) => return Err(late("no answer to StartTLS")),
+            }
+        }
+        let (bridge, stream) = if server.security == Security::Plain {
+            Bridge::start(tcp)
+        } else {
+            match timeout_at(deadline, self.tls.connect(server, tcp)).await {
+                Ok(tls) => Bridge::start(tls?),
+                Err(_) => return Err(late("the TLS handshake was not finished")),
+            }
+        }
+        .map_err(failed)?;
+
+        // The library only sees a local stream; what it dials is of no account.
+        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
+        let (driver, handle) = LdapConnAsync::with_settings(settings, "ldapi:///")
+            .await
+            .map_err(|cause| DirectoryError::Protocol {
+                url: server.text.clone(),
+                cause: cause.to_string(),
+            })?;
+        Ok(Session::new(index, &server.text, driver, handle, bridge))
+    }
+
+    /// Tries each address of the host; none may use up the time of those after it.
+    async fn tcp(&self, server: &ServerUrl, deadline: Instant) -> io::Result<TcpStream> {
+        let addresses: Vec<_> = tokio::net::lookup_host((server.host.as_str(), server.port))
+            .await?
+            .collect();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for (index, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            last = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => return Ok(tcp),
+                Ok(Err(cause)) => cause,
+                Err(_) => io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer from {address} within {share:?}"),
+                ),
+            };
+        }
+        Err(last)
+    }
+
+    /// Kept connections live behind firewalls that forget, and in front of hosts that vanish:
+    /// probe idle ones, and give up on unacknowledged data in the time a connection may take.
+    fn tune(&self, tcp: &TcpStream) -> io::Result<()> {
+        tcp.set_nodelay(true)?;
+        let socket = SockRef::from(tcp);
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(15))
+                .with_retries(3),
+        )?;
+        socket.set_tcp_user_timeout(Some(self.connection_timeout))
+    }
+}
+
+/// The StartTLS exchange (RFC 4511 §4.14), spoken here so that nothing else is read from the
+/// socket before TLS owns it: a byte more, injected in the clear, would be taken for protected.
+async fn start_tls(server: &ServerUrl, tcp: &mut TcpStream) -> Result<(), DirectoryError> {
+    // LDAPMessage { messageID 1, extendedReq [APPLICATION 23] { requestName [0] OID } }
+    const REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
+    let fault = |cause: String| DirectoryError::Tls {
+        url: server.text.clone(),
+        cause,
+        kind: TlsFault::StartTls,
+    };
+    let answer = async {
+        tcp.write_all(REQUEST).await?;
+        let mut head = [0; 2];
+        tcp.read_exact(&mut head).await?;
+        let length = match head {
+            [0x30, short @ 0..=0x7f] => usize::from(short),
+            [0x30, 0x81] => usize::from(tcp.read_u8().await?),
+            [0x30, 0x82] => usize::from(tcp.read_u16().await?),
+            _ => return Ok(Vec::new()),
+        };
+        let mut body = vec![0; length];
+        tcp.read_exact(&mut body).await?;
+        Ok(body)
+    }
+    .await
+    .map_err(|cause: io::Error| match cause.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            fault("the server closed the connection when asked for StartTLS".into())
+        }
+        _ => fault(format!("no answer to StartTLS: {cause}")),
+    })?;
+    // messageID 1, then extendedResp [APPLICATION 24] that begins with its result code.
+    match answer.as_slice() {
+        [0x02, 0x01, 0x01, 0x78, response @ ..] => {
+            let contents = match response {
+                [0..=0x7f, contents @ ..]
+                | [0x81, _, contents @ ..]
+                | [0x82, _, _, contents @ ..] => contents,
+                _ => &[],
+            };
+            match contents {
+                [0x0a, 0x01, 0x00, ..] => Ok(()),
+                [0x0a, 0x01, code, ..] => Err(fault(format!(
+                    "the server refused StartTLS with {}",
+                    ResultCode(u32::from(*code))
+                ))),
+                _ => Err(fault("the answer to StartTLS is broken".into())),
+            }
+        }
+        _ => Err(fault(
+            "the server does not answer StartTLS with LDAP".into(),
+        )),
+    }
+}

@@ -1,0 +1,22 @@
+//! LDAP and Active Directory: who a user is in the directory and which groups they are in.
+//!
+//! [`Directory`] is built once from a [`DirectoryConfig`] (everything that can be refused is
+//! refused there, before any network), keeps a bounded pool of bound connections to the first
+//! server that answers, and is then asked by name: [`Directory::lookup`] for a user whom
+//! Kerberos has authenticated already, [`Directory::authenticate`] for a user with a password.
+//! Nothing here knows HTTP, mounts or policies; names are returned as the directory spells them.
+
+mod bridge;
+mod config;
+mod dial;
+pub mod dn;
+mod error;
+mod filter;
+mod lookup;
+mod pool;
+mod session;
+mod tls;
+
+pub use config::{ConfigError, DirectoryConfig, TlsVersion};
+pub use error::{DirectoryError, ResultCode, TlsFault};
+pub use lookup::{Directory, Membership};

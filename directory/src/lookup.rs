@@ -1,0 +1,381 @@
+//! The questions: who is this user in the directory, and which groups are they in.
+//!
+//! The semantics are those that Vault documents for its LDAP and Kerberos methods (`userdn`,
+//! `userattr`, `userfilter`, `upndomain`, `discoverdn`, `groupdn`, `groupfilter`, `groupattr`),
+//! with these differences, each of which closes a hole:
+//!
+//! - A user whom the directory matches only by ignoring accents, spaces or look-alike characters
+//!   is not that user (Active Directory equates `é` and `e`; Kerberos does not).
+//! - Values of a naming attribute such as `cn` are names, never read as DNs: a group that calls
+//!   itself `cn=admins` is not `admins`.
+//! - If `groupfilter` finds the user's own entry and `groupattr` is absent from it, the user is in
+//!   no group, rather than in a group of the user's own name.
+//! - A DN's first relative name is the group's name, whatever its attribute.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::config::{ConfigError, DirectoryConfig, Settings};
+use crate::dial::Dialer;
+use crate::dn::{self, Dn};
+use crate::error::{DirectoryError, ResultCode};
+use crate::filter;
+use crate::pool::{Lease, Pool, UserSession};
+use crate::session::{Entry, Query};
+
+/// One configured directory and its connections. Cheap to clone; the last clone closes them.
+#[derive(Clone)]
+pub struct Directory {
+    settings: Arc<Settings>,
+    pool: Arc<Pool>,
+}
+
+/// What a directory says about a user. Names are spelled as the directory has them; folding
+/// their case is the caller's decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// DN of the user's entry.
+    pub user_dn: String,
+    /// Names of the groups, each once, in the order they were found.
+    pub groups: Vec<String>,
+    /// DNs behind the names, each once.
+    pub group_dns: Vec<String>,
+}
+
+impl Directory {
+    /// Checks the configuration; makes no connection yet.
+    pub fn new(config: &DirectoryConfig) -> Result<Self, ConfigError> {
+        let mut settings = Settings::parse(config)?;
+        let dialer = Dialer::new(&mut settings)?;
+        Ok(Self {
+            pool: Pool::new(dialer, settings.limits),
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// What in the configuration works but deserves a second look, for the answer to the write.
+    pub fn warnings(&self) -> &[String] {
+        &self.settings.warnings
+    }
+
+    /// Finds a user who has proved who they are by other means, and the user's groups.
+    pub async fn lookup(&self, username: &str) -> Result<Membership, DirectoryError> {
+        let mut via = Via::Service(None);
+        let user_dn = self.user_dn(username, &mut via).await?;
+        self.membership(user_dn, username, &mut via).await
+    }
+
+    /// Checks a user's password by binding with it, and finds the user's groups. An empty password
+    /// is refused before any network unless `deny_null_bind` is off.
+    pub async fn authenticate(
+        &self,
+        username: &str,
+        password: &str,
+    ) -> Result<Membership, DirectoryError> {
+        let settings = &self.settings;
+        if settings.deny_null_bind && password.is_empty() {
+            return Err(DirectoryError::NullBind);
+        }
+        let mut service = Via::Service(None);
+        let (bind_name, known_dn) = match &settings.upn_domain {
+            Some(domain) if !settings.discover => {
+                self.check_name(username)?;
+                (format!("{username}@{domain}"), None)
+            }
+            _ => {
+                let dn = self.user_dn(username, &mut service).await?;
+                (dn.clone(), Some(dn))
+            }
+        };
+        let mut user = self.pool.user_session().await?;
+        let deadline = Instant::now() + self.pool.request_timeout();
+        let (code, text) = user.session.bind(&bind_name, password, deadline).await?;
+        let url = user.session.url().to_owned();
+        match code {
+            ResultCode::SUCCESS => {}
+            // The server's terms for any bind, not a verdict on this user.
+            ResultCode::STRONGER_AUTH_REQUIRED | ResultCode::CONFIDENTIALITY_REQUIRED => {
+                return Err(DirectoryError::Bind {
+                    url,
+                    binddn: bind_name,
+                    code,
+                    text,
+                });
+            }
+            _ => {
+                return Err(DirectoryError::Credentials {
+                    url,
+                    user: bind_name,
+                    code,
+                    text,
+                });
+            }
+        }
+        // Without a service account the user's own rights are all there is to search with.
+        let mut via = match settings.discover {
+            true => service,
+            false => Via::User(user),
+        };
+        let user_dn = match known_dn {
+            Some(dn) => dn,
+            None => self.user_dn(username, &mut via).await?,
+        };
+        let membership = self.membership(user_dn, username, &mut via).await?;
+        if let Via::User(user) = via {
+            user.session.close().await;
+        }
+        Ok(membership)
+    }
+
+    async fn user_dn(&self, username: &str, via: &mut Via) -> Result<String, DirectoryError> {
+        self.check_name(username)?;
+        let settings = &self.settings;
+        let (attribute, wanted, filter, is_exact) = if let Some(domain) = &settings.upn_domain {
+            let upn = format!("{username}@{domain}");
+            let filter = format!("(userPrincipalName={})", filter::escape_value(&upn));
+            ("userPrincipalName", upn, filter, true)
+        } else if settings.discover {
+            let filter = settings
+                .user_filter
+                .render(&[("UserAttr", &settings.user_attr), ("Username", username)])
+                .map_err(|cause| self.broken_template(cause))?;
+            let is_exact = settings.user_filter_is_default;
+            (
+                settings.user_attr.as_str(),
+                username.to_owned(),
+                filter,
+                is_exact,
+            )
+        } else {
+            let name = dn::escape_value(username);
+            let base = match settings.user_base.is_empty() {
+                true => String::new(),
+                false => format!(",{}", settings.user_base),
+            };
+            return Ok(format!("{}={name}{base}", settings.user_attr));
+        };
+        let found = self
+            .search(
+                via,
+                &Query {
+                    what: "search for the user",
+                    base: &settings.user_base,
+                    filter: &filter,
+                    attribute,
+                    enough: 2,
+                },
+            )
+            .await?;
+        let mut found = found.into_iter();
+        let (entry, another) = (found.next(), found.next());
+        let not_found = |near| DirectoryError::UserNotFound {
+            username: username.to_owned(),
+            base: settings.user_base.clone(),
+            filter: filter.clone(),
+            near,
+        };
+        let Some(entry) = entry else {
+            return Err(not_found(None));
+        };
+        if another.is_some() {
+            return Err(DirectoryError::UserAmbiguous {
+                username: username.to_owned(),
+                base: settings.user_base.clone(),
+                filter,
+            });
+        }
+        match is_exact
+            .then(|| differently_spelled(&entry, &wanted))
+            .flatten()
+        {
+            Some(near) => Err(not_found(Some(near))),
+            None => Ok(entry.dn),
+        }
+    }
+
+    async fn membership(
+        &self,
+        user_dn: String,
+        username: &str,
+        via: &mut Via,
+    ) -> Result<Membership, DirectoryError> {
+        let settings = &self.settings;
+        let mut membership = Membership {
+            user_dn,
+            ..Membership::default()
+        };
+        let Some(base) = &settings.group_base else {
+            return Ok(membership);
+        };
+        let filter = settings
+            .group_filter
+            .render(&[("UserDN", &membership.user_dn), ("Username", username)])
+            .map_err(|cause| self.broken_template(cause))?;
+        let entries = self
+            .search(
+                via,
+                &Query {
+                    what: "search for groups",
+                    base,
+                    filter: &filter,
+                    attribute: &settings.group_attr,
+                    enough: 0,
+                },
+            )
+            .await?;
+        let user = Dn::parse(&membership.user_dn).ok();
+        let mut names = Ordered::default();
+        let mut dns = Ordered::default();
+        for entry in entries {
+            for (name, dn) in groups_of(entry, &settings.group_attr, user.as_ref()) {
+                names.push(name);
+                dns.push(dn);
+            }
+        }
+        membership.groups = names.in_order;
+        membership.group_dns = dns.in_order;
+        Ok(membership)
+    }
+
+    async fn search(&self, via: &mut Via, query: &Query<'_>) -> Result<Vec<Entry>, DirectoryError> {
+        match via {
+            Via::Service(Some(lease)) => lease.search(query).await,
+            Via::Service(none) => none.insert(self.pool.lease().await?).search(query).await,
+            Via::User(user) => {
+                user.session
+                    .search(query, self.pool.request_timeout())
+                    .await
+            }
+        }
+    }
+
+    fn check_name(&self, username: &str) -> Result<(), DirectoryError> {
+        match username.is_empty() {
+            false => Ok(()),
+            true => Err(DirectoryError::UserNotFound {
+                username: String::new(),
+                base: self.settings.user_base.clone(),
+                filter: String::new(),
+                near: None,
+            }),
+        }
+    }
+
+    /// Cannot happen with a template that was checked, and must not panic if it does.
+    fn broken_template(&self, cause: String) -> DirectoryError {
+        DirectoryError::Protocol {
+            url: "this server".into(),
+            cause,
+        }
+    }
+}
+
+/// Whose rights a search uses.
+enum Via {
+    /// The service account's, on a kept connection, taken when first needed.
+    Service(Option<Lease>),
+    /// The user's own, after the user's bind.
+    User(UserSession),
+}
+
+/// The directory's spelling, if what it found is not what was asked for, case aside. An entry
+/// whose name may not be read is believed.
+fn differently_spelled(entry: &Entry, wanted: &str) -> Option<String> {
+    let names: Vec<_> = entry
+        .values
+        .iter()
+        .map(|name| String::from_utf8_lossy(name))
+        .collect();
+    let folded = wanted.to_lowercase();
+    match names.is_empty() || names.iter().any(|name| name.to_lowercase() == folded) {
+        true => None,
+        false => Some(names[0].clone().into_owned()),
+    }
+}
+
+/// Group names of one entry that the group filter found, each with the DN behind it.
+fn groups_of(entry: Entry, attribute: &str, user: Option<&Dn>) -> Vec<(String, String)> {
+    let Entry { dn, values } = entry;
+    if values.is_empty() {
+        let Ok(parsed) = Dn::parse(&dn) else {
+            return Vec::new();
+        };
+        if user.is_some_and(|user| same_name(user, &parsed)) {
+            return Vec::new();
+        }
+        let name = parsed.name().unwrap_or(&dn).to_owned();
+        return vec![(name, dn)];
+    }
+    let names_only = NAMING_ATTRIBUTES
+        .iter()
+        .any(|naming| attribute.eq_ignore_ascii_case(naming));
+    let mut groups = Vec::new();
+    for value in values {
+        let Ok(value) = String::from_utf8(value) else {
+            warn!(
+                entry = dn,
+                attribute, "a group has a name that is not UTF-8; it is left out"
+            );
+            continue;
+        };
+        let parsed = match names_only {
+            true => None,
+            false => Dn::parse(&value).ok(),
+        };
+        match parsed.as_ref().and_then(Dn::name) {
+            Some(name) => groups.push((name.to_owned(), value)),
+            None => groups.push((value, dn.clone())),
+        }
+    }
+    groups
+}
+
+/// Attributes whose values are names for people, in the usual schemas.
+const NAMING_ATTRIBUTES: [&str; 8] = [
+    "cn",
+    "commonName",
+    "displayName",
+    "gidNumber",
+    "name",
+    "ou",
+    "sAMAccountName",
+    "uid",
+];
+
+/// The same entry, with attributes and values compared without case.
+fn same_name(one: &Dn, other: &Dn) -> bool {
+    let fold = |dn: &Dn| -> Vec<Vec<(String, String)>> {
+        dn.rdns()
+            .iter()
+            .map(|rdn| {
+                let mut rdn: Vec<_> = rdn
+                    .iter()
+                    .map(|ava| {
+                        let value = String::from_utf8_lossy(&ava.value).to_lowercase();
+                        (ava.attribute.to_ascii_lowercase(), value)
+                    })
+                    .collect();
+                rdn.sort();
+                rdn
+            })
+            .collect()
+    };
+    fold(one) == fold(other)
+}
+
+/// Keeps the first of each, in order, in linear time.
+#[derive(Default)]
+struct Ordered {
+    in_order: Vec<String>,
+    seen: std::collections::HashSet<String>,
+}
+
+impl Ordered {
+    fn push(&mut self, value: String) {
+        if self.seen.insert(value.clone()) {
+            self.in_order.push(value);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! TLS to a directory, on OpenSSL directly.
+//!
+//! The LDAP library can do TLS itself, through native-tls or rustls, but neither reaches all four
+//! versions that the configuration promises: rustls knows 1.2 and 1.3 alone, and native-tls
+//! cannot lower OpenSSL 3's security level, without which OpenSSL offers nothing below 1.2 (its
+//! signatures need SHA-1). Doing the handshake here also tells which fault a certificate has.
+
+use std::pin::Pin;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
+use openssl::x509::{X509, X509VerifyResult};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use crate::config::{ConfigError, ServerUrl, TlsSettings, TlsVersion};
+use crate::error::{DirectoryError, TlsFault};
+
+/// Makes TLS connections as the configuration asks.
+pub(crate) struct TlsClient {
+    connector: SslConnector,
+    insecure: bool,
+}
+
+impl TlsClient {
+    pub(crate) fn new(settings: &TlsSettings) -> Result<Self, ConfigError> {
+        let connector = connector(settings).map_err(|cause| {
+            ConfigError::new(
+                "certificate",
+                format!("OpenSSL refuses the settings: {cause}"),
+            )
+        })?;
+        Ok(Self {
+            connector,
+            insecure: settings.insecure,
+        })
+    }
+
+    /// The handshake, with the server's certificate checked against the host in its URL.
+    pub(crate) async fn connect(
+        &self,
+        server: &ServerUrl,
+        tcp: TcpStream,
+    ) -> Result<SslStream<TcpStream>, DirectoryError> {
+        let fault = |kind, cause: String| DirectoryError::Tls {
+            url: server.text.clone(),
+            cause,
+            kind,
+        };
+        let setup = |cause: ErrorStack| fault(TlsFault::Other, cause.to_string());
+
+        let mut configuration = self.connector.configure().map_err(setup)?;
+        configuration.set_verify_hostname(!self.insecure);
+        let mut ssl = configuration.into_ssl(&server.host).map_err(setup)?;
+        // The subject's CN is no place for a host name (RFC 9525 §2), as Go has it too.
+        ssl.param_mut().set_hostflags(
+            X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT,
+        );
+        let mut stream = SslStream::new(ssl, tcp).map_err(setup)?;
+        let outcome = Pin::new(&mut stream).connect().await;
+        let Err(error) = outcome else {
+            return Ok(stream);
+        };
+        let verdict = stream.ssl().verify_result();
+        if !self.insecure && verdict != X509VerifyResult::OK {
+            let whom = match stream.ssl().peer_certificate() {
+                Some(certificate) => format!(" ({})", describe(&certificate)),
+                None => String::new(),
+            };
+            return Err(fault(
+                certificate_fault(verdict),
+                format!("{}{whom}", verdict.error_string()),
+            ));
+        }
+        let reasons: Vec<_> = error
+            .ssl_error()
+            .map(|stack| stack.errors().iter().filter_map(|e| e.reason()).collect())
+            .unwrap_or_default();
+        if reasons.is_empty() {
+            return Err(fault(
+                TlsFault::Other,
+                match error.io_error() {
+                    Some(cause) => cause.to_string(),
+                    None => "the server closed the connection during the handshake".into(),
+                },
+            ));
+        }
+        Err(fault(handshake_fault(&reasons), reasons.join(", ")))
+    }
+}
+
+fn connector(settings: &TlsSettings) -> Result<SslConnector, ErrorStack> {
+    // The builder believes the machine's CAs until another store is set.
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    builder.set_min_proto_version(Some(openssl_version(settings.min)))?;
+    builder.set_max_proto_version(Some(openssl_version(settings.max)))?;
+    if settings.min < TlsVersion::Tls12 {
+        builder.set_security_level(0);
+    }
+    if !settings.roots.is_empty() {
+        let mut store = X509StoreBuilder::new()?;
+        for root in &settings.roots {
+            store.add_cert(root.clone())?;
+        }
+        // Whatever the operator lists is believed, an intermediate CA or one server's own
+        // certificate as well.
+        store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+        builder.set_cert_store(store.build());
+    }
+    if settings.insecure {
+        builder.set_verify(SslVerifyMode::NONE);
+    }
+    Ok(builder.build())
+}
+
+fn openssl_version(version: TlsVersion) -> SslVersion {
+    match version {
+        TlsVersion::Tls10 => SslVersion::TLS1,
+        TlsVersion::Tls11 => SslVersion::TLS1_1,
+        TlsVersion::Tls12 => SslVersion::TLS1_2,
+        TlsVersion::Tls13 => SslVersion::TLS1_3,
+    }
+}
+
+/// Sorts the codes of OpenSSL's X509_STORE_CTX_get_error(3).
+fn certificate_fault(verdict: X509VerifyResult) -> TlsFault {
+    match verdict.as_raw() {
+        // No issuer found, a self-signed certificate that is not believed, or an issuer of the
+        // same name with another key.
+        2 | 7 | 18 | 19 | 20 | 21 | 30 => TlsFault::UnknownCa,
+        9 | 10 => TlsFault::CertificateTime,
+        62 | 64 => TlsFault::NameMismatch,
+        _ => TlsFault::Certificate,
+    }
+}
+
+fn handshake_fault(reasons: &[&str]) -> TlsFault {
+    let version = [
+        "unsupported protocol",
+        "no protocols available",
+        "alert protocol version",
+        "alert handshake failure",
+        "version too low",
+        "wrong ssl version",
+        "no ciphers available",
+        "no shared cipher",
+    ];
+    match reasons
+        .iter()
+        .any(|reason| version.iter().any(|known| reason.contains(known)))
+    {
+        true => TlsFault::Version,
+        false => TlsFault::Other,
+    }
+}
+
+/// `CN=dc1 issued by CN=corp CA`, as far as the certificate says so.
+fn describe(certificate: &X509) -> String {
+    let name = |name: &openssl::x509::X509NameRef| {
+        let parts: Vec<_> = name
+            .entries()
+            .filter_map(|entry| {
+                let key = entry.object().nid().short_name().ok()?;
+                Some(format!("{key}={}", entry.data().to_string().ok()?))
+            })
+            .collect();
+        match parts.is_empty() {
+            true => "an unnamed subject".to_owned(),
+            false => parts.join(", "),
+        }
+    };
+    format!(
+        "{} issued by {}",
+        name(certificate.subject_name()),
+        name(certificate.issuer_name())
+    )
+}
