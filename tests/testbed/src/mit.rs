@@ -157,6 +157,30 @@ impl MitRealm {
         self.kadmin(&["addprinc", "-pw", password, name]).map(drop)
     }
 
+    /// Adds many at once, which is many times faster: one process for all of them.
+    pub fn add_principals(&self, names_and_passwords: &[(String, &str)]) -> Result<()> {
+        let script: String = names_and_passwords
+            .iter()
+            .map(|(name, password)| {
+                format!(
+                    "addprinc -pw {} {}\n",
+                    script_word(password),
+                    script_word(name)
+                )
+            })
+            .collect();
+        let _turn = lock(&self.admin);
+        let shown = run(&mut self.command(KADMIN_LOCAL.find()?), script.as_bytes())?;
+        // A script's failures do not show in the status.
+        if shown.matches(" created.").count() == names_and_passwords.len() {
+            Ok(())
+        } else {
+            Err(Error::Usage(format!(
+                "kadmin.local did not add every principal:\n{shown}"
+            )))
+        }
+    }
+
     /// Adds a principal with random keys, such as `HTTP/localhost`.
     pub fn add_service(&self, name: &str) -> Result<()> {
         self.kadmin(&["addprinc", "-randkey", name]).map(drop)
@@ -346,8 +370,9 @@ impl MitRealm {
             let principal = format!("krbtgt/{}@{}", to.realm(), from.realm());
             let password = format!("{principal} shares this key");
             // Name and password make the key, so both sides get the same one.
-            self.add_principal(&principal, &password)?;
-            other.add_principal(&principal, &password)?;
+            for side in [self, other] {
+                side.add_principal(&principal, &password)?;
+            }
         }
         self.know(other)?;
         other.know(self)
@@ -473,6 +498,11 @@ pub fn escape_component(name: &str) -> String {
         out.push(c);
     }
     out
+}
+
+/// A word of a kadmin.local script: in double quotes, with quotes doubled.
+fn script_word(word: &str) -> String {
+    format!("\"{}\"", word.replace('"', "\"\""))
 }
 
 fn key_salts(enctypes: &[&str]) -> String {

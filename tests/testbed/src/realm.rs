@@ -86,13 +86,19 @@ pub fn password(uid: &str) -> Option<&'static str> {
 
 fn start_kdc(options: MitOptions) -> Result<MitRealm> {
     let kdc = MitRealm::start(options)?;
-    for user in USERS {
-        kdc.add_principal(user.uid, user.password)?;
-    }
-    for uid in AWKWARD_NAMES {
-        kdc.add_principal(&escape_component(uid), AWKWARD_PASSWORD)?;
-    }
-    kdc.add_principal(GRACE_ADMIN.0, GRACE_ADMIN.1)?;
+    let mut principals: Vec<(String, &str)> = Vec::new();
+    principals.extend(
+        USERS
+            .iter()
+            .map(|user| (user.uid.to_owned(), user.password)),
+    );
+    principals.extend(
+        AWKWARD_NAMES
+            .iter()
+            .map(|uid| (escape_component(uid), AWKWARD_PASSWORD)),
+    );
+    principals.push((GRACE_ADMIN.0.to_owned(), GRACE_ADMIN.1));
+    kdc.add_principals(&principals)?;
     kdc.add_service(HTTP_SERVICE)?;
     kdc.add_service(SERVICE_ACCOUNT)?;
     Ok(kdc)

@@ -6,8 +6,10 @@ mod seed;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{fmt, fs};
+use std::time::{Duration, Instant};
+use std::{fmt, fs, thread};
 
 use crate::daemon::{Daemon, log_file};
 use crate::error::{Doing, Result, read, run, write};
@@ -69,6 +71,8 @@ pub struct OpenLdap {
     ca: Ca,
     other_ca: Ca,
     daemon: Mutex<Option<Daemon>>,
+    /// Connections that were made to see whether slapd is up.
+    probes: AtomicUsize,
     scratch: Scratch,
 }
 
@@ -81,6 +85,7 @@ impl OpenLdap {
             ca: Ca::new("Test directory CA")?,
             other_ca: Ca::new("A CA that signed nothing here")?,
             daemon: Mutex::new(None),
+            probes: AtomicUsize::new(0),
             scratch: Scratch::new("ldap")?,
         };
         directory.write_files()?;
@@ -227,13 +232,16 @@ impl OpenLdap {
         Ok(String::from_utf8_lossy(&read(&log_file(self.scratch.path(), "slapd"))?).into_owned())
     }
 
-    /// How many connections the directory has accepted since it was first started.
+    /// How many connections the directory has accepted since it was first started, this value's
+    /// own [`search`](Self::search)es and changes included.
     pub fn connections_seen(&self) -> Result<usize> {
         Ok(self
-            .log()?
-            .lines()
-            .filter(|line| line.contains(" ACCEPT from "))
-            .count())
+            .accepted()?
+            .saturating_sub(self.probes.load(Ordering::Relaxed)))
+    }
+
+    fn accepted(&self) -> Result<usize> {
+        Ok(self.log()?.matches(" ACCEPT from ").count())
     }
 
     // --- the daemon ---------------------------------------------------------------------------
@@ -260,7 +268,14 @@ impl OpenLdap {
                 .args(["-d", "stats", "-h", &urls, "-f"])
                 .arg(self.scratch.join("slapd.conf"));
             let log = log_file(self.scratch.path(), "slapd");
+            let accepted = if log.exists() { self.accepted()? } else { 0 };
             *daemon = Some(Daemon::start("slapd", &command, &log, &ports)?);
+            // Each port was tried once. Their lines are awaited, or they would count as a client's.
+            self.probes.fetch_add(ports.len(), Ordering::Relaxed);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while self.accepted()? < accepted + ports.len() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(2));
+            }
         }
         Ok(())
     }
@@ -343,7 +358,7 @@ impl OpenLdap {
              maxsize 67108864\n\
              dbnosync\n\
              index objectClass,uid,cn,sAMAccountName,userPrincipalName,member,uniqueMember,memberUid eq\n\
-             access to attrs=userPassword by self write by anonymous auth by * none\n\
+             access to attrs=userPassword by self =xw by anonymous auth by * none\n\
              access to * by users read by anonymous {anonymous}\n\
              {database}\n\
              overlay memberof\n\
