@@ -1,0 +1,337 @@
+//! The accepting side: a keytab in memory becomes an `Acceptor`, a Negotiate token becomes an
+//! authenticated name. The keytab lies in a sealed memfd and nowhere else; libkrb5 reads it through
+//! the credential store. Replays are not refused here: the digest that comes with every accepted
+//! request is what the caller's own replay refusal keeps.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use ring::digest;
+use rustix::fs::{MemfdFlags, SealFlags};
+use thiserror::Error;
+
+use crate::enctype::Enctype;
+use crate::error::{AcceptError, TicketFacts};
+use crate::gss;
+use crate::keytab::{KeySummary, Keytab};
+use crate::principal::Principal;
+use crate::spnego::{self, ApRequest, NegotiateToken};
+
+/// What an acceptor insists on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptorOptions {
+    /// Encryption types that tickets and their session keys may have. `None` leaves the choice to
+    /// libkrb5's `permitted_enctypes`.
+    pub allowed_enctypes: Option<Vec<Enctype>>,
+}
+
+/// Accepts tickets with the keys of one keytab. Cheap to clone; the keytab goes with the last clone.
+#[derive(Clone)]
+pub struct Acceptor(Arc<Inner>);
+
+struct Inner {
+    /// Kept open as long as libkrb5 may look it up under /proc/self/fd.
+    _memfd: OwnedFd,
+    keytab_name: CString,
+    keys: Vec<KeySummary>,
+    options: AcceptorOptions,
+    fingerprint: String,
+}
+
+impl Acceptor {
+    /// Puts the keytab where libkrb5 can read it, and asks libkrb5 once for a credential from it.
+    /// Give the keys of the service account alone ([`Keytab::for_service_account`]): every key in the
+    /// keytab opens tickets.
+    pub fn new(keytab: &Keytab, options: AcceptorOptions) -> Result<Self, AcceptorError> {
+        let memfd =
+            sealed_memfd(&keytab.to_bytes()).map_err(|error| AcceptorError::Memfd(error.into()))?;
+        let keytab_name = CString::new(format!("FILE:/proc/self/fd/{}", memfd.as_raw_fd()))
+            .expect("a number and a constant hold no NUL");
+        let acceptor = Self(Arc::new(Inner {
+            _memfd: memfd,
+            keytab_name,
+            keys: keytab.summary(),
+            options,
+            fingerprint: keytab.fingerprint(),
+        }));
+        with_credential(&acceptor.0, |_| ())
+            .map_err(|status| AcceptorError::Credential(status.text))?;
+        Ok(acceptor)
+    }
+
+    /// Accepts one Negotiate token, already decoded from base64. Blocks for the cryptography, some
+    /// hundred microseconds, and never touches the network; an async caller goes through
+    /// [`crate::AcceptorPool`].
+    ///
+    /// With `bindings`, a client that sent other bindings is refused; one that sent none is accepted with
+    /// `channel_bound` false, and the caller decides.
+    pub fn accept(
+        &self,
+        token: &[u8],
+        bindings: Option<&ChannelBindings>,
+    ) -> Result<Accepted, AcceptError> {
+        let token = NegotiateToken::parse(token)?;
+        let mech_token = token.kerberos()?;
+        let request = ApRequest::parse(mech_token)?;
+        self.check_enctypes(&request)?;
+        let ticket = TicketFacts::from(&request);
+        let established = with_credential(&self.0, |credential| {
+            gss::accept(
+                credential,
+                mech_token,
+                bindings.map(ChannelBindings::as_bytes),
+            )
+        })
+        .and_then(|result| result)
+        .map_err(|status| AcceptError::from_status(status, &ticket, &self.0.keys))?;
+        if established.continue_needed {
+            return Err(AcceptError::NotComplete);
+        }
+        let flags = ContextFlags(established.flags);
+        let client = name(&established.client, &ticket, self)?;
+        if client.anonymous
+            || flags.has(libgssapi_sys::GSS_C_ANON_FLAG)
+            || client.principal.is_anonymous()
+        {
+            return Err(AcceptError::Anonymous);
+        }
+        let target = established
+            .target
+            .as_ref()
+            .map(|target| name(target, &ticket, self))
+            .transpose()?;
+        let ap_rep = (!established.reply.is_empty()).then_some(established.reply.as_slice());
+        Ok(Accepted {
+            client: client.principal,
+            target: target.map(|target| target.principal),
+            reply: spnego::frame_reply(&token, ap_rep)?,
+            authenticator_digest: request.authenticator_digest(),
+            ticket_service: ticket.service,
+            ticket_enctype: ticket.enctype,
+            ticket_kvno: ticket.kvno,
+            session_enctype: request.session_enctype,
+            expires: established.lifetime,
+            channel_bound: bindings.is_some() && flags.has(libgssapi_sys::GSS_C_CHANNEL_BOUND_FLAG),
+            flags,
+        })
+    }
+
+    /// What the keytab holds, without the keys.
+    pub fn keys(&self) -> &[KeySummary] {
+        &self.0.keys
+    }
+
+    /// The keytab's [`Keytab::fingerprint`], for logs.
+    pub fn fingerprint(&self) -> &str {
+        &self.0.fingerprint
+    }
+
+    /// The strict reading in `spnego.rs` makes the stated types the ones that libkrb5 will use: it tries
+    /// keys of the ticket's stated type only.
+    fn check_enctypes(&self, request: &ApRequest<'_>) -> Result<(), AcceptError> {
+        let refused = |enctype: &Enctype| match &self.0.options.allowed_enctypes {
+            Some(allowed) => !allowed.contains(enctype),
+            None => !enctype.is_usable(),
+        };
+        let candidates = [
+            (request.ticket_enctype, false),
+            (request.session_enctype, true),
+        ];
+        match candidates.into_iter().find(|(enctype, _)| refused(enctype)) {
+            None => Ok(()),
+            Some((enctype, session_key)) => Err(AcceptError::EnctypeNotAllowed {
+                ticket: TicketFacts::from(request),
+                enctype,
+                session_key,
+                allowed: self.0.options.allowed_enctypes.clone().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("keytab", &self.0.fingerprint)
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An accepted request. Built in one place, above, from a complete context.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The authenticated client. Its realm may be another than the service's where realms trust each
+    /// other: compare it before the name means anything.
+    pub client: Principal,
+    /// The name whose key opened the ticket: the service itself, or the account in Active Directory.
+    pub target: Option<Principal>,
+    /// The acceptor's token for `WWW-Authenticate: Negotiate`, framed as the request was.
+    pub reply: Option<Vec<u8>>,
+    /// The replay key: [`ApRequest::authenticator_digest`].
+    pub authenticator_digest: [u8; 32],
+    /// The service that the client asked a ticket for.
+    pub ticket_service: Principal,
+    pub ticket_enctype: Enctype,
+    pub ticket_kvno: Option<u32>,
+    pub session_enctype: Enctype,
+    /// Seconds until the context, and so the ticket, ends.
+    pub expires: u32,
+    /// The client sent channel bindings and they match those that were given.
+    pub channel_bound: bool,
+    pub flags: ContextFlags,
+}
+
+/// The flags of the context (RFC 2743 section 1.2.1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ContextFlags(u32);
+
+impl ContextFlags {
+    /// The client asked for, and got, proof of the server's identity.
+    pub fn mutual(self) -> bool {
+        self.has(libgssapi_sys::GSS_C_MUTUAL_FLAG)
+    }
+
+    /// The client forwarded a ticket of its own; it was not kept.
+    pub fn delegation(self) -> bool {
+        self.has(libgssapi_sys::GSS_C_DELEG_FLAG)
+    }
+
+    pub fn integrity(self) -> bool {
+        self.has(libgssapi_sys::GSS_C_INTEG_FLAG)
+    }
+
+    pub fn confidentiality(self) -> bool {
+        self.has(libgssapi_sys::GSS_C_CONF_FLAG)
+    }
+
+    fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+impl fmt::Debug for ContextFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextFlags")
+            .field("mutual", &self.mutual())
+            .field("delegation", &self.delegation())
+            .field("integrity", &self.integrity())
+            .field("confidentiality", &self.confidentiality())
+            .finish()
+    }
+}
+
+/// What ties a login to its TLS connection (RFC 5056).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelBindings(Arc<[u8]>);
+
+impl ChannelBindings {
+    /// `tls-server-end-point` of RFC 5929: `certificate` is the server's certificate in DER, and the hash
+    /// is SHA-256 unless the certificate's own signature uses SHA-384 or SHA-512.
+    pub fn tls_server_end_point(certificate: &[u8], hash: CertificateHash) -> Self {
+        let algorithm = match hash {
+            CertificateHash::Sha256 => &digest::SHA256,
+            CertificateHash::Sha384 => &digest::SHA384,
+            CertificateHash::Sha512 => &digest::SHA512,
+        };
+        let mut data = b"tls-server-end-point:".to_vec();
+        data.extend_from_slice(digest::digest(algorithm, certificate).as_ref());
+        Self(data.into())
+    }
+
+    /// The application data that goes into the bindings.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The hash of a certificate's signature, as RFC 5929 section 4.1 maps it (MD5 and SHA-1 become SHA-256).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateHash {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// Why a keytab gives no acceptor.
+#[derive(Debug, Error)]
+pub enum AcceptorError {
+    #[error("the keytab cannot be put into memory: {0}")]
+    Memfd(std::io::Error),
+    #[error("libkrb5 makes no credential of the keytab: {0}")]
+    Credential(String),
+}
+
+struct ReadName {
+    principal: Principal,
+    anonymous: bool,
+}
+
+fn name(
+    name: &gss::Name,
+    ticket: &TicketFacts,
+    acceptor: &Acceptor,
+) -> Result<ReadName, AcceptError> {
+    let displayed = name
+        .display()
+        .map_err(|status| AcceptError::from_status(status, ticket, &acceptor.0.keys))?;
+    let text = displayed.text.ok_or(AcceptError::ClientNameNotText)?;
+    Ok(ReadName {
+        principal: Principal::parse(&text).map_err(AcceptError::ClientName)?,
+        anonymous: displayed.anonymous,
+    })
+}
+
+thread_local! {
+    /// One credential per acceptor and thread. A credential names the memfd and holds no key, so one that
+    /// outlives its acceptor until the next use is harmless; the weak pointer keeps its address unique.
+    static CREDENTIALS: RefCell<Vec<(Weak<Inner>, gss::Credential)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `use_it` with this thread's credential for the acceptor, acquiring it at first use and dropping
+/// those of acceptors that are gone.
+fn with_credential<T>(
+    inner: &Arc<Inner>,
+    use_it: impl FnOnce(&gss::Credential) -> T,
+) -> Result<T, gss::Status> {
+    CREDENTIALS.with_borrow_mut(|credentials| {
+        credentials.retain(|(owner, _)| owner.strong_count() > 0);
+        let known = credentials
+            .iter()
+            .position(|(owner, _)| std::ptr::eq(owner.as_ptr(), Arc::as_ptr(inner)));
+        let index = match known {
+            Some(index) => index,
+            None => {
+                // Without a replay cache: the server refuses replays itself, across restarts and nodes.
+                let store = [(KEYTAB, inner.keytab_name.as_c_str()), (RCACHE, c"none:")];
+                credentials.push((Arc::downgrade(inner), gss::Credential::acceptor(&store)?));
+                credentials.len() - 1
+            }
+        };
+        Ok(use_it(&credentials[index].1))
+    })
+}
+
+/// A file without a name, which nobody can change any more, this process included. Not inherited by
+/// children, and gone with its descriptor.
+fn sealed_memfd(contents: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let memfd =
+        rustix::fs::memfd_create(c"keytab", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::fchmod(&memfd, rustix::fs::Mode::RUSR)?;
+    let mut left = contents;
+    while !left.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&memfd, left))?;
+        left = &left[written..];
+    }
+    rustix::fs::fcntl_add_seals(
+        &memfd,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )?;
+    Ok(memfd)
+}
+
+const KEYTAB: &CStr = c"keytab";
+const RCACHE: &CStr = c"rcache";

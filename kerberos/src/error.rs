@@ -1,0 +1,393 @@
+//! Why a ticket was not accepted, said to the operator: the cause, and what to do about it. The words
+//! for the client are made elsewhere and give nothing away. Nothing here holds a key or a token.
+
+use std::fmt;
+
+use crate::enctype::Enctype;
+use crate::gss::Status;
+use crate::keytab::KeySummary;
+use crate::principal::{Principal, PrincipalError};
+use crate::spnego::{ApRequest, TokenError};
+
+/// What a ticket says about itself without being opened. Not authenticated: for messages alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketFacts {
+    pub service: Principal,
+    pub enctype: Enctype,
+    pub kvno: Option<u32>,
+}
+
+impl From<&ApRequest<'_>> for TicketFacts {
+    fn from(request: &ApRequest<'_>) -> Self {
+        Self {
+            service: request.service.clone(),
+            enctype: request.ticket_enctype,
+            kvno: request.ticket_kvno,
+        }
+    }
+}
+
+impl fmt::Display for TicketFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the ticket for {} (", self.service)?;
+        if let Some(kvno) = self.kvno {
+            write!(f, "kvno {kvno}, ")?;
+        }
+        write!(f, "{})", self.enctype)
+    }
+}
+
+/// Why no key of the keytab opens a ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The keytab has keys of other realms only.
+    Realm { held: Vec<String> },
+    /// The keytab has no key of the ticket's version.
+    Kvno { held: Vec<u32> },
+    /// The keytab has the ticket's version, but not under its encryption type.
+    Enctype { held: Vec<Enctype> },
+    /// Version and type are there, and the key is another one.
+    Key { held: Vec<Principal> },
+}
+
+impl Mismatch {
+    pub(crate) fn find(ticket: &TicketFacts, keys: &[KeySummary]) -> Self {
+        let in_realm: Vec<&KeySummary> = keys
+            .iter()
+            .filter(|key| key.principal.realm() == ticket.service.realm())
+            .collect();
+        if in_realm.is_empty() {
+            return Self::Realm {
+                held: distinct(keys.iter().map(|key| key.principal.realm().to_owned())),
+            };
+        }
+        let same_kvno =
+            |key: &&&KeySummary| ticket.kvno.is_none_or(|kvno| same_version(key.kvno, kvno));
+        let of_version: Vec<&&KeySummary> = in_realm.iter().filter(same_kvno).collect();
+        if of_version.is_empty() {
+            return Self::Kvno {
+                held: distinct(in_realm.iter().map(|key| key.kvno)),
+            };
+        }
+        if !of_version.iter().any(|key| key.enctype == ticket.enctype) {
+            return Self::Enctype {
+                held: distinct(of_version.iter().map(|key| key.enctype)),
+            };
+        }
+        Self::Key {
+            held: distinct(of_version.iter().map(|key| key.principal.clone())),
+        }
+    }
+}
+
+/// Why a token was not accepted. `Display` is the cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// The token is no Kerberos request: garbage, NTLM, another mechanism.
+    Token(TokenError),
+    /// The ticket, or its session key, is of a type that the configuration does not allow.
+    EnctypeNotAllowed {
+        ticket: TicketFacts,
+        /// The refused type.
+        enctype: Enctype,
+        /// The refused type is the session key's, not the ticket's.
+        session_key: bool,
+        /// What the configuration allows; empty where it does not say, and the type is a retired one.
+        allowed: Vec<Enctype>,
+    },
+    /// No key of the keytab opens the ticket.
+    NoMatchingKey {
+        ticket: TicketFacts,
+        mismatch: Mismatch,
+    },
+    /// The clocks of client and server differ by more than libkrb5 allows (`clockskew`, five minutes).
+    ClockSkew {
+        ticket: TicketFacts,
+    },
+    TicketExpired {
+        ticket: TicketFacts,
+    },
+    TicketNotYetValid {
+        ticket: TicketFacts,
+    },
+    /// The ticket was opened, and the request inside does not belong to it or was altered.
+    Altered {
+        ticket: TicketFacts,
+    },
+    /// libkrb5's own configuration does not permit the encryption type.
+    EnctypeNotPermitted {
+        ticket: TicketFacts,
+    },
+    /// The client bound its login to another TLS connection than this one.
+    ChannelBindings {
+        ticket: TicketFacts,
+    },
+    /// The client is anonymous (RFC 8062).
+    Anonymous,
+    /// The context would need another round trip.
+    NotComplete,
+    /// The client's name cannot be used.
+    ClientName(PrincipalError),
+    ClientNameNotText,
+    /// GSSAPI refused for a reason that has no variant of its own.
+    Library {
+        major: u32,
+        minor: i32,
+        text: String,
+    },
+    /// All workers are busy and the queue is full.
+    Busy,
+    /// No worker answered before the deadline.
+    Deadline,
+    /// A worker died over this token.
+    Internal,
+}
+
+impl AcceptError {
+    pub(crate) fn from_status(status: Status, ticket: &TicketFacts, keys: &[KeySummary]) -> Self {
+        let ticket = ticket.clone();
+        if status.routine_error() == libgssapi_sys::_GSS_S_BAD_BINDINGS {
+            return Self::ChannelBindings { ticket };
+        }
+        match status.minor {
+            krb5::AP_ERR_SKEW => Self::ClockSkew { ticket },
+            krb5::AP_ERR_TKT_EXPIRED => Self::TicketExpired { ticket },
+            krb5::AP_ERR_TKT_NYV | krb5::AP_ERR_TKT_INVALID => Self::TicketNotYetValid { ticket },
+            krb5::AP_ERR_BADMATCH | krb5::AP_ERR_INAPP_CKSUM => Self::Altered { ticket },
+            krb5::NOPERM_ETYPE | krb5::PROG_ETYPE_NOSUPP | krb5::BAD_ENCTYPE => {
+                Self::EnctypeNotPermitted { ticket }
+            }
+            krb5::KT_NOTFOUND
+            | krb5::KT_KVNONOTFOUND
+            | krb5::AP_ERR_NOKEY
+            | krb5::AP_ERR_NOT_US
+            | krb5::AP_ERR_BADKEYVER
+            | krb5::AP_ERR_MODIFIED
+            | krb5::AP_ERR_BAD_INTEGRITY => Self::NoMatchingKey {
+                mismatch: Mismatch::find(&ticket, keys),
+                ticket,
+            },
+            _ => Self::Library {
+                major: status.major,
+                minor: status.minor,
+                text: status.text,
+            },
+        }
+    }
+
+    /// The exact cause, for the operator's log.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Token(error) => error.to_string(),
+            Self::EnctypeNotAllowed {
+                ticket,
+                enctype,
+                session_key,
+                allowed,
+            } => {
+                let of = if *session_key {
+                    "session key"
+                } else {
+                    "ticket"
+                };
+                let why = match allowed.as_slice() {
+                    [] => "which is retired or unknown".to_owned(),
+                    allowed => format!("and the configuration allows {}", join(allowed)),
+                };
+                format!("{ticket} was refused: its {of} is of type {enctype}, {why}")
+            }
+            Self::NoMatchingKey { ticket, mismatch } => match mismatch {
+                Mismatch::Realm { held } => format!(
+                    "{ticket} was issued by realm {}; the keytab holds keys of {}",
+                    ticket.service.realm(),
+                    join(held)
+                ),
+                Mismatch::Kvno { held } => format!(
+                    "{ticket} is encrypted with kvno {}; the keytab holds kvno {} for that account",
+                    ticket.kvno.unwrap_or_default(),
+                    join(held)
+                ),
+                Mismatch::Enctype { held } => format!(
+                    "{ticket} is encrypted with {}; the keytab holds only {} for that key version",
+                    ticket.enctype,
+                    join(held)
+                ),
+                Mismatch::Key { held } => format!(
+                    "no key opens {ticket}, although the keytab has that version and type (of {})",
+                    join(held)
+                ),
+            },
+            Self::ClockSkew { ticket } => {
+                format!("the clocks of the client and of this host differ too much for {ticket}")
+            }
+            Self::TicketExpired { ticket } => format!("{ticket} has expired"),
+            Self::TicketNotYetValid { ticket } => format!("{ticket} is not valid yet"),
+            Self::Altered { ticket } => {
+                format!("the request with {ticket} was altered or does not belong to it")
+            }
+            Self::EnctypeNotPermitted { ticket } => {
+                format!(
+                    "libkrb5 on this host does not permit the encryption type of {ticket}, or of its session key"
+                )
+            }
+            Self::ChannelBindings { ticket } => {
+                format!(
+                    "the client used {ticket} over another TLS connection than the one that reached this server"
+                )
+            }
+            Self::Anonymous => "the client is anonymous".to_owned(),
+            Self::NotComplete => "the client's mechanism wants another round trip".to_owned(),
+            Self::ClientName(error) => format!("the client's name cannot be used: {error}"),
+            Self::ClientNameNotText => "the client's name is not UTF-8".to_owned(),
+            Self::Library { major, minor, text } => {
+                format!("GSSAPI: {text} (major {major:#x}, minor {minor})")
+            }
+            Self::Busy => "all Kerberos workers are busy and their queue is full".to_owned(),
+            Self::Deadline => "no Kerberos worker answered in time".to_owned(),
+            Self::Internal => "a Kerberos worker failed over this token".to_owned(),
+        }
+    }
+
+    /// What to do about it.
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::Token(TokenError::Ntlm | TokenError::OtherMechanism(_)) => {
+                "the client has no Kerberos ticket for this server: check that it is in the domain, that the URL's host has an SPN, and that the client trusts this host for Negotiate"
+            }
+            Self::Token(TokenError::TooLarge) => {
+                "the user is in very many groups: reduce them, or limit the PAC"
+            }
+            Self::Token(_) => {
+                "the client is not a Kerberos client, or something on the way changed its header"
+            }
+            Self::EnctypeNotAllowed { .. } => {
+                "enable AES for the service account (msDS-SupportedEncryptionTypes, or new keys), or widen allowed_enctypes"
+            }
+            Self::NoMatchingKey { mismatch, .. } => match mismatch {
+                Mismatch::Realm { .. } => {
+                    "export a keytab from the realm that issues the tickets, or correct the client's realm"
+                }
+                Mismatch::Kvno { .. } => {
+                    "export a new keytab (the account's password changed since), or let clients fetch new tickets (klist purge, kinit) if theirs are the old ones"
+                }
+                Mismatch::Enctype { .. } => {
+                    "export a keytab with all of the account's encryption types"
+                }
+                Mismatch::Key { .. } => {
+                    "export a new keytab for the account that owns this SPN now: its password was set anew, or the SPN belongs to another account"
+                }
+            },
+            Self::ClockSkew { .. } => "synchronise the clocks of client, KDC and this host (NTP)",
+            Self::TicketExpired { .. } => "let the client get a new ticket (kinit)",
+            Self::TicketNotYetValid { .. } => {
+                "synchronise the clocks; a postdated ticket must be validated first (kinit -v)"
+            }
+            Self::Altered { .. } => "look for a proxy that rewrites headers, or for an attack",
+            Self::EnctypeNotPermitted { .. } => {
+                "check permitted_enctypes, allow_rc4 and allow_weak_crypto in krb5.conf, or give the account AES keys"
+            }
+            Self::ChannelBindings { .. } => {
+                "let TLS end at this server, or give it the certificate that clients see; otherwise this is a relayed login"
+            }
+            Self::Anonymous => "log in as a named principal",
+            Self::NotComplete => "use a client that sends a Kerberos ticket in its first token",
+            Self::ClientName(_) | Self::ClientNameNotText => "rename the principal",
+            Self::Library { .. } => {
+                "look the message up in the documentation of MIT Kerberos; KRB5_TRACE shows more"
+            }
+            Self::Busy | Self::Deadline => {
+                "let clients retry; raise the number of Kerberos workers if this lasts"
+            }
+            Self::Internal => "report it with the log around this line",
+        }
+    }
+
+    /// Whether the fault lies with this server's load, not with the token: worth a retry.
+    pub fn is_overload(&self) -> bool {
+        matches!(self, Self::Busy | Self::Deadline)
+    }
+
+    /// Whether the client sent NTLM, plain or inside SPNEGO.
+    pub fn is_ntlm(&self) -> bool {
+        matches!(self, Self::Token(TokenError::Ntlm))
+    }
+}
+
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause())
+    }
+}
+
+impl std::error::Error for AcceptError {}
+
+impl From<TokenError> for AcceptError {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+/// A keytab that was written with one byte for the version holds the version modulo 256.
+fn same_version(held: u32, wanted: u32) -> bool {
+    held == wanted || (held < 256 && held == wanted & 0xff)
+}
+
+fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+fn join<T: fmt::Display>(values: &[T]) -> String {
+    let mut text = values
+        .iter()
+        .take(MAX_LISTED)
+        .map(T::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if values.len() > MAX_LISTED {
+        text.push_str(" and more");
+    }
+    text
+}
+
+const MAX_LISTED: usize = 20;
+
+/// libkrb5's error codes (krb5.h), as they come through the minor status.
+#[rustfmt::skip]
+pub(crate) mod krb5 {
+    pub(crate) const KDC_ERR_NAME_EXP: i32 = -1765328383;
+    pub(crate) const KDC_ERR_C_PRINCIPAL_UNKNOWN: i32 = -1765328378;
+    pub(crate) const KDC_ERR_S_PRINCIPAL_UNKNOWN: i32 = -1765328377;
+    pub(crate) const KDC_ERR_CLIENT_REVOKED: i32 = -1765328366;
+    pub(crate) const KDC_ERR_KEY_EXP: i32 = -1765328361;
+    pub(crate) const KDC_ERR_PREAUTH_FAILED: i32 = -1765328360;
+    pub(crate) const AP_ERR_BAD_INTEGRITY: i32 = -1765328353;
+    pub(crate) const AP_ERR_TKT_EXPIRED: i32 = -1765328352;
+    pub(crate) const AP_ERR_TKT_NYV: i32 = -1765328351;
+    pub(crate) const AP_ERR_NOT_US: i32 = -1765328349;
+    pub(crate) const AP_ERR_BADMATCH: i32 = -1765328348;
+    pub(crate) const AP_ERR_SKEW: i32 = -1765328347;
+    pub(crate) const AP_ERR_MODIFIED: i32 = -1765328343;
+    pub(crate) const AP_ERR_BADKEYVER: i32 = -1765328340;
+    pub(crate) const AP_ERR_NOKEY: i32 = -1765328339;
+    pub(crate) const AP_ERR_MUT_FAIL: i32 = -1765328338;
+    pub(crate) const AP_ERR_INAPP_CKSUM: i32 = -1765328334;
+    pub(crate) const CC_NOTFOUND: i32 = -1765328243;
+    pub(crate) const AP_ERR_TKT_INVALID: i32 = -1765328239;
+    pub(crate) const PROG_ETYPE_NOSUPP: i32 = -1765328234;
+    pub(crate) const REALM_UNKNOWN: i32 = -1765328230;
+    pub(crate) const KDC_UNREACH: i32 = -1765328228;
+    pub(crate) const BAD_ENCTYPE: i32 = -1765328196;
+    pub(crate) const KT_NOTFOUND: i32 = -1765328203;
+    pub(crate) const FCC_NOFILE: i32 = -1765328189;
+    pub(crate) const CONFIG_NODEFREALM: i32 = -1765328160;
+    pub(crate) const KT_KVNONOTFOUND: i32 = -1765328154;
+    pub(crate) const REALM_CANT_RESOLVE: i32 = -1765328164;
+    pub(crate) const NOPERM_ETYPE: i32 = -1765328148;
+    /// The Kerberos mechanism's own table (base 39756032).
+    pub(crate) const KG_CCACHE_NOMATCH: i32 = 39756032;
+    pub(crate) const KG_TGT_MISSING: i32 = 39756034;
+    pub(crate) const KG_EMPTY_CCACHE: i32 = 39756044;
+}
