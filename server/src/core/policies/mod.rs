@@ -1,0 +1,34 @@
+//! ACL policies: the language, the names, and the compiled rules that authorise a request.
+//!
+//! [`Policy::parse`] reads one policy; [`Acl::compile`] joins the policies of a token into a trie, once for all
+//! tokens with the same set; [`Acl::check`] answers for one request without reading anything else.
+//! The rules are those of Vault's "Policies" page
+//! (<https://developer.hashicorp.com/vault/docs/concepts/policies>); where this server is stricter, the item says so.
+
+mod acl;
+mod builtin;
+mod capability;
+mod name;
+mod parameters;
+mod pattern;
+mod policy;
+
+pub use acl::{Access, Acl, Decision, Reason};
+pub use builtin::{DEFAULT, DEFAULT_TEXT, ROOT};
+pub use capability::{Capabilities, Capability};
+pub use name::{NameError, PolicyName, PolicySet, parse_policy_list};
+pub use parameters::Parameters;
+pub use pattern::{Pattern, PatternError};
+pub use policy::{MAX_TEXT, Policy, PolicyError, Rule};
+
+/// Lays out a policy's text for `obol policy fmt`: comments are kept, the meaning is unchanged, and formatting what
+/// is formatted changes nothing. Only the syntax is checked; [`Policy::parse`] checks the rest.
+pub fn format(text: &str) -> Result<String, PolicyError> {
+    if text.len() > MAX_TEXT {
+        return Err(PolicyError::too_large());
+    }
+    crate::hcl::format(text)
+}
+
+#[cfg(test)]
+mod model;
