@@ -172,3 +172,44 @@ impl<'a> Reader<'a> {
 }
 
 const VERSION: u16 = 0x0502;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_keytab_is_read_as_it_was_written_and_never_when_it_is_cut_short() {
+        let entry = Entry {
+            realm: "EXAMPLE.COM".to_owned(),
+            components: ["HTTP", "localhost"].map(str::to_owned).to_vec(),
+            name_type: 1,
+            timestamp: 1_700_000_000,
+            kvno: 300,
+            enctype: AES256_CTS_HMAC_SHA1_96,
+            key: vec![7; 32],
+        };
+        let keytab = Keytab {
+            entries: vec![entry.clone(), entry],
+        };
+        let bytes = keytab.to_bytes();
+        assert_eq!(Keytab::parse(&bytes).unwrap(), keytab);
+        // Cut between two entries it is a shorter keytab; cut anywhere else it is none.
+        let whole = [2, (bytes.len() - 2) / 2 + 2, bytes.len()];
+        for len in 0..=bytes.len() {
+            assert_eq!(
+                Keytab::parse(&bytes[..len]).is_ok(),
+                whole.contains(&len),
+                "{len} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hole_left_by_a_removed_entry_is_passed_over() {
+        let mut bytes = VERSION.to_be_bytes().to_vec();
+        bytes.extend((-3i32).to_be_bytes());
+        bytes.extend([1, 2, 3]);
+        assert_eq!(Keytab::parse(&bytes).unwrap(), Keytab::default());
+    }
+}

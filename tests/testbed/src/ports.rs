@@ -83,3 +83,26 @@ fn range() -> (u16, u16) {
 
 /// Above the ports that services are usually found at.
 const LOWEST: u16 = 15000;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_port_is_leased_once_at_a_time() {
+        let leases: Vec<PortLease> = (0..50).map(|_| PortLease::new().unwrap()).collect();
+        let mut ports: Vec<u16> = leases.iter().map(PortLease::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), leases.len());
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_free() {
+        let lease = PortLease::new().unwrap();
+        assert!(is_free(lease.port()));
+        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, lease.port())).unwrap();
+        assert!(!is_free(lease.port()));
+    }
+}

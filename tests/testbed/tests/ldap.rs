@@ -267,6 +267,33 @@ fn an_idle_connection_is_closed_when_the_directory_was_told_so() {
 }
 
 #[test]
+fn no_sasl_mechanism_is_offered() {
+    let ldap = start();
+    let output = Command::new("ldapsearch")
+        .env("LDAPNOINIT", "1")
+        .args([
+            "-x",
+            "-LLL",
+            "-H",
+            &ldap.url(),
+            "-s",
+            "base",
+            "-b",
+            "",
+            "supportedSASLMechanisms",
+            "supportedExtension",
+        ])
+        .args(["-D", BIND_DN, "-w", BIND_PASSWORD])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        shown.contains("supportedExtension") && !shown.contains("supportedSASLMechanisms"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn connections_are_counted_and_operations_are_logged() {
     let ldap = start();
     let before = ldap.connections_seen().unwrap();

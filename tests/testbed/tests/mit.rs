@@ -225,6 +225,35 @@ fn a_client_whose_clock_is_off_is_refused_by_the_kdc() {
 }
 
 #[test]
+fn a_kdc_whose_clock_is_ahead_issues_tickets_that_are_not_valid_yet() {
+    let realm = MitRealm::start(MitOptions {
+        clock_shift: 3600,
+        ..MitOptions::default()
+    })
+    .unwrap();
+    realm.add_principal("grace", "grace-password").unwrap();
+    let grace = realm.kinit("grace", "grace-password").unwrap();
+    let shown = realm
+        .command("sh")
+        .envs(grace.env())
+        .args(["-c", STARTS_IN])
+        .output()
+        .unwrap();
+    let starts_in: i64 = String::from_utf8(shown.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!((3590..=3601).contains(&starts_in), "{starts_in} seconds");
+}
+
+/// Seconds until the first ticket in the cache starts to be valid.
+const STARTS_IN: &str = r#"
+start=$(klist | sed -n 's/^\([0-9/]* [0-9:]*\)  .*krbtgt.*/\1/p')
+echo $(($(date -d "$start" +%s) - $(date +%s)))
+"#;
+
+#[test]
 fn many_principals_are_added_at_once_and_a_failure_among_them_is_told() {
     let realm = realm_with_grace();
     let quoted = [

@@ -369,7 +369,16 @@ impl OpenLdap {
     }
 
     fn slapd(&self) -> Result<Command> {
-        let mut command = Command::new(SLAPD.find()?);
+        let mut program = SLAPD.find()?;
+        if Path::new(APPARMOR_PROFILE).exists() {
+            // Ubuntu confines the program, by its path, to the system's own directories.
+            let copy = self.scratch.join("slapd");
+            if !copy.exists() {
+                fs::copy(&program, &copy).doing(|| "copying slapd".to_owned())?;
+            }
+            program = copy;
+        }
+        let mut command = Command::new(program);
         // An empty directory of plugins: no SASL mechanism is offered.
         command
             .env("SASL_PATH", self.scratch.join("sasl"))
@@ -440,6 +449,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 const SCHEMA: &str = "/etc/ldap/schema";
 const MODULES: &str = "/usr/lib/ldap";
+const APPARMOR_PROFILE: &str = "/etc/apparmor.d/usr.sbin.slapd";
 
 /// The two account names of Active Directory under its own identifiers, and a class to carry them.
 const AD_SCHEMA: &str = "\

@@ -156,3 +156,17 @@ pub fn escape_rdn(value: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_where_a_dn_needs_it() {
+        assert_eq!(escape_rdn(" a#,b "), "\\ a#\\,b\\ ");
+        assert_eq!(escape_rdn("#a"), "\\#a");
+        assert_eq!(escape_rdn(" "), "\\ ");
+        assert_eq!(escape_rdn("a+\"<>;=\\"), "a\\+\\\"\\<\\>\\;\\=\\\\");
+        assert_eq!(user_dn("grace"), "uid=grace,ou=Users,dc=example,dc=com");
+    }
+}
