@@ -280,3 +280,142 @@ const QUEUE: usize = 512;
 const LARGE: usize = 8 << 20;
 /// Keys that a prefix deletes one by one.
 const FEW: usize = 512;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Model = BTreeMap<String, Bytes>;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Commits in one group behave as if each had been written before the next came.
+        #[test]
+        fn a_group_is_the_same_as_its_commits_one_by_one(
+            groups in prop::collection::vec(prop::collection::vec(commit(), 1..12), 1..5)
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut options = ::rocksdb::Options::default();
+            options.create_if_missing(true);
+            let db = DB::open(&options, directory.path()).unwrap();
+            let mut model = Model::new();
+            for commits in groups {
+                let mut group = Group::new(&db);
+                let mut outcomes = Vec::new();
+                for draft in commits {
+                    let commit = draft.resolve(&model);
+                    let expected = apply_to_model(&mut model, &commit);
+                    let (answer, answered) = oneshot::channel();
+                    group.add(commit, answer);
+                    outcomes.push((expected, answered));
+                }
+                group.write(&mut None);
+                for (expected, answered) in outcomes {
+                    let conflict = match answered.blocking_recv().unwrap() {
+                        Ok(()) => None,
+                        Err(EngineError::Conflict { key }) => Some(key),
+                        Err(other) => panic!("{other}"),
+                    };
+                    prop_assert_eq!(conflict, expected);
+                }
+                let stored: Model = super::super::scan(&db, ReadOptions::default(), "", None, usize::MAX)
+                    .unwrap()
+                    .into_iter()
+                    .collect();
+                prop_assert_eq!(&stored, &model);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_prefix_in_a_group_is_gone_for_the_expectations_behind_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = ::rocksdb::Options::default();
+        options.create_if_missing(true);
+        let db = DB::open(&options, directory.path()).unwrap();
+        let mut group = Group::new(&db);
+        let mut add = |group: &mut Group<'_>, expect, ops| {
+            let (answer, answered) = oneshot::channel();
+            group.add(Commit { expect, ops }, answer);
+            answered
+        };
+        let put = |key: &str| Op::Put(key.to_owned(), Bytes::from("v"));
+        let many = (0..2 * FEW).map(|n| put(&format!("p/{n}"))).collect();
+        let first = add(&mut group, vec![], many);
+        group.write(&mut None);
+        assert!(first.blocking_recv().unwrap().is_ok());
+
+        let mut group = Group::new(&db);
+        let deleted = add(&mut group, vec![], vec![Op::DeletePrefix("p/".into())]);
+        let stale = add(&mut group, vec![("p/1".into(), Some("v".into()))], vec![put("stale")]);
+        let fresh = add(&mut group, vec![("p/1".into(), None)], vec![put("p/1")]);
+        group.write(&mut None);
+        assert!(deleted.blocking_recv().unwrap().is_ok());
+        assert!(stale.blocking_recv().unwrap().is_err());
+        assert!(fresh.blocking_recv().unwrap().is_ok());
+        let left = super::super::scan(&db, ReadOptions::default(), "", None, usize::MAX).unwrap();
+        assert_eq!(left, [("p/1".to_owned(), Bytes::from("v"))]);
+    }
+
+    /// A commit whose expectations are, mostly, what is there.
+    #[derive(Clone, Debug)]
+    struct Draft {
+        right: Vec<String>,
+        guesses: Vec<(String, Option<Bytes>)>,
+        ops: Vec<Op>,
+    }
+
+    impl Draft {
+        fn resolve(self, model: &Model) -> Commit {
+            let right = self.right.into_iter().map(|key| {
+                let value = model.get(&key).cloned();
+                (key, value)
+            });
+            Commit {
+                expect: right.chain(self.guesses).collect(),
+                ops: self.ops,
+            }
+        }
+    }
+
+    /// The key of the first expectation that was not met, or else the changes are made.
+    fn apply_to_model(model: &mut Model, commit: &Commit) -> Option<String> {
+        for (key, value) in &commit.expect {
+            if model.get(key) != value.as_ref() {
+                return Some(key.clone());
+            }
+        }
+        for op in &commit.ops {
+            match op {
+                Op::Put(key, value) => {
+                    model.insert(key.clone(), value.clone());
+                }
+                Op::Delete(key) => {
+                    model.remove(key);
+                }
+                Op::DeletePrefix(prefix) => model.retain(|key, _| !key.starts_with(prefix)),
+            }
+        }
+        None
+    }
+
+    fn commit() -> impl Strategy<Value = Draft> {
+        let key = || "[ab]/[ab]|[ab]{1,2}";
+        let value = || prop_oneof![Just(Bytes::from("1")), Just(Bytes::from("2"))];
+        let op = prop_oneof![
+            4 => (key(), value()).prop_map(|(key, value)| Op::Put(key, value)),
+            2 => key().prop_map(Op::Delete),
+            2 => "([ab]/)?".prop_map(Op::DeletePrefix),
+        ];
+        let guess = (key(), prop::option::of(value()));
+        (
+            prop::collection::vec(key(), 0..3),
+            prop::collection::vec(guess, 0..2),
+            prop::collection::vec(op, 0..5),
+        )
+            .prop_map(|(right, guesses, ops)| Draft { right, guesses, ops })
+    }
+}

@@ -192,3 +192,139 @@ impl TryCryptoRng for Randomness {}
 
 /// A share in bytes: the values, then the index.
 const SHARE_LEN: usize = KEY_LEN + 1;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_threshold_of_shares_makes_the_key(
+            bytes in any::<[u8; KEY_LEN]>(),
+            (shares, threshold) in (2_u8..20).prop_flat_map(|n| (Just(n), 2..=n)),
+            order in any::<prop::sample::Index>(),
+        ) {
+            let key = Key::new(bytes);
+            let mut split = split(&key, shares, threshold).unwrap();
+            prop_assert_eq!(split.len(), usize::from(shares));
+            let turn = order.index(split.len());
+            split.rotate_left(turn);
+            for given in usize::from(threshold)..=split.len() {
+                let combined = combine(&split[..given], shares, threshold).unwrap();
+                prop_assert_eq!(&*combined, &*key);
+            }
+            // With one share fewer the library would give some key; it must be another.
+            let fewer = &split[..usize::from(threshold) - 1];
+            prop_assert!(combine(fewer, shares, threshold).is_err());
+            if fewer.len() >= 2 {
+                prop_assert_ne!(&*combine(fewer, shares, 2).unwrap(), &*key);
+            }
+        }
+
+        #[test]
+        fn shares_of_any_content_never_panic(
+            bytes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            shares in any::<u8>(),
+            threshold in any::<u8>(),
+        ) {
+            let given: Vec<Share> =
+                bytes.iter().filter_map(|bytes| Share::from_bytes(bytes).ok()).collect();
+            let _ = combine(&given, shares, threshold);
+            let _ = split(&Key::default(), shares, threshold);
+        }
+    }
+
+    /// RUSTSEC-2024-0398 and the like: a coefficient that is never zero, or always odd, tells
+    /// something about the key with every share.
+    #[test]
+    fn shamir_bias_is_not_in_any_coefficient() {
+        // With a key of zeros and threshold 2 a share is the coefficient times its index; with
+        // threshold 3, three shares give both coefficients by solving for them.
+        let (mut only, mut low, mut high) = ([0; 256], [0; 256], [0; 256]);
+        for _ in 0..2048 {
+            for value in &split(&Key::default(), 2, 2).unwrap()[0].expose()[..KEY_LEN] {
+                only[usize::from(*value)] += 1; // index 1
+            }
+            let three = split(&Key::default(), 3, 3).unwrap();
+            for byte in 0..KEY_LEN {
+                // f(x) = a x + b x^2 at 1 and 2 (addition is xor, and 2^2 is 4).
+                let (one, two) = (
+                    Gf256(three[0].expose()[byte]),
+                    Gf256(three[1].expose()[byte]),
+                );
+                let b = (two - one * Gf256(2)) / (Gf256(4) - Gf256(2));
+                let a = one - b;
+                low[usize::from(a.0)] += 1;
+                high[usize::from(b.0)] += 1;
+            }
+        }
+        assert_uniform("the coefficient of threshold 2", &only);
+        assert_uniform("the linear coefficient of threshold 3", &low);
+        assert_uniform("the leading coefficient of threshold 3", &high);
+    }
+
+    #[test]
+    fn shamir_bias_one_share_too_few_fits_every_key() {
+        let shares = split(&Key::new([0x5a; KEY_LEN]), 3, 2).unwrap();
+        for share in &shares {
+            // Whatever the other share may be, the key goes through all values with it.
+            let mut keys = [false; 256];
+            for value in 0..=255 {
+                let mut other = [value; SHARE_LEN];
+                other[KEY_LEN] = share.index().unwrap() + 1;
+                let other = Share::from_bytes(&other).unwrap();
+                let key = combine(&[share.clone(), other], 3, 2).unwrap();
+                keys[usize::from(key[0])] = true;
+            }
+            assert!(keys.iter().all(|&possible| possible));
+        }
+    }
+
+    #[test]
+    fn shamir_bias_shares_look_the_same_for_different_keys() {
+        for byte in [0x00, 0x01, 0xff] {
+            for share in 0..3 {
+                let mut counts = [0; 256];
+                for _ in 0..1024 {
+                    let shares = split(&Key::new([byte; KEY_LEN]), 3, 3).unwrap();
+                    for value in &shares[share].expose()[..KEY_LEN] {
+                        counts[usize::from(*value)] += 1;
+                    }
+                }
+                assert_uniform(&format!("share {share} of a key of {byte}"), &counts);
+            }
+        }
+    }
+
+    /// Vault computes in the field of AES; FIPS 197, section 4.2, has the product {57} x {83}.
+    #[test]
+    fn shares_are_over_the_field_that_vault_uses() {
+        let share = |index: u8, value: u8| {
+            let mut bytes = [value; SHARE_LEN];
+            bytes[KEY_LEN] = index;
+            Share::from_bytes(&bytes).unwrap()
+        };
+        let line = [share(0x01, 0x57 ^ 0x11), share(0x83, 0xc1 ^ 0x11)];
+        assert_eq!(*combine(&line, 2, 2).unwrap(), [0x11; KEY_LEN]);
+    }
+
+    fn assert_uniform(what: &str, counts: &[u32; 256]) {
+        let expected = f64::from(counts.iter().sum::<u32>()) / 256.0;
+        let chi_squared: f64 = counts
+            .iter()
+            .map(|&count| (f64::from(count) - expected).powi(2) / expected)
+            .sum();
+        // 255 degrees of freedom: mean 255, deviation 22.6. Six deviations are one chance in a
+        // billion; a single value that never occurs adds `expected`, which is at least 128.
+        assert!(expected >= 128.0, "too few samples");
+        assert!(chi_squared < 255.0 + 6.0 * 22.6, "{what}: {chi_squared}");
+        assert!(
+            counts.iter().all(|&count| count > 0),
+            "{what}: a value never occurs"
+        );
+    }
+}

@@ -1,0 +1,384 @@
+//! What every storage engine must do: the same tests, run on each of them.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use obol_storage::{Commit, Engine, EngineError, Memory, Op};
+
+macro_rules! on_every_engine {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Arc::new(super::Memory::new())).await;
+            })*
+        }
+
+        #[cfg(feature = "rocksdb")]
+        mod rocksdb {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let directory = tempfile::tempdir().unwrap();
+                let options = obol_storage::RocksDbOptions::default();
+                let engine = obol_storage::RocksDb::open(directory.path(), options).unwrap();
+                super::$test(super::Arc::new(engine)).await;
+            })*
+        }
+    };
+}
+
+on_every_engine! {
+    a_value_is_read_back_until_it_is_deleted
+    the_operations_of_a_commit_apply_in_order
+    an_unmet_expectation_leaves_nothing_half_written
+    an_expectation_is_met_by_the_same_bytes_only
+    a_listing_shows_one_level_in_order_and_each_name_once
+    a_listing_can_be_taken_in_pages_of_any_size
+    a_listing_goes_past_a_folder_of_many_values
+    a_scan_returns_a_range_in_order
+    a_deleted_prefix_takes_what_is_below_it_and_nothing_else
+    a_prefix_of_many_values_is_deleted_as_well
+    of_many_who_expect_absence_one_wins
+    concurrent_increments_with_expectations_lose_nothing
+    a_closed_engine_refuses_commits_and_keeps_what_was_written
+}
+
+async fn a_value_is_read_back_until_it_is_deleted(engine: Arc<dyn Engine>) {
+    assert_eq!(engine.get("a").await.unwrap(), None);
+    put(&*engine, &[("a", "1"), ("ü/é", ""), ("b", "2")]).await;
+    assert_eq!(get(&*engine, "a").await.as_deref(), Some("1"));
+    assert_eq!(get(&*engine, "ü/é").await.as_deref(), Some(""));
+    put(&*engine, &[("a", "3")]).await;
+    assert_eq!(get(&*engine, "a").await.as_deref(), Some("3"));
+    apply(&*engine, vec![Op::Delete("a".into())]).await;
+    assert_eq!(get(&*engine, "a").await, None);
+    apply(&*engine, vec![Op::Delete("never there".into())]).await;
+    assert_eq!(get(&*engine, "b").await.as_deref(), Some("2"));
+}
+
+async fn the_operations_of_a_commit_apply_in_order(engine: Arc<dyn Engine>) {
+    put(&*engine, &[("d/old", "1")]).await;
+    let ops = vec![
+        op("a", "1"),
+        Op::Delete("a".into()),
+        op("b", "1"),
+        op("b", "2"),
+        Op::Delete("c".into()),
+        op("c", "3"),
+        op("d/before", "4"),
+        Op::DeletePrefix("d/".into()),
+        op("d/after", "5"),
+    ];
+    apply(&*engine, ops).await;
+    assert_eq!(
+        all(&*engine).await,
+        pairs(&[("b", "2"), ("c", "3"), ("d/after", "5")])
+    );
+}
+
+async fn an_unmet_expectation_leaves_nothing_half_written(engine: Arc<dyn Engine>) {
+    put(&*engine, &[("a", "1"), ("p/x", "1")]).await;
+    let commit = Commit {
+        expect: vec![
+            ("a".into(), Some("1".into())),
+            ("b".into(), Some("1".into())),
+        ],
+        ops: vec![op("c", "1"), op("a", "2"), Op::DeletePrefix("p/".into())],
+    };
+    match engine.commit(commit).await {
+        Err(EngineError::Conflict { key }) => assert_eq!(key, "b"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(all(&*engine).await, pairs(&[("a", "1"), ("p/x", "1")]));
+}
+
+async fn an_expectation_is_met_by_the_same_bytes_only(engine: Arc<dyn Engine>) {
+    let attempt = |expected: Option<&'static str>, value: &'static str| {
+        let engine = Arc::clone(&engine);
+        async move {
+            let commit = Commit {
+                expect: vec![("a".into(), expected.map(Bytes::from))],
+                ops: vec![op("a", value)],
+            };
+            engine.commit(commit).await.is_ok()
+        }
+    };
+    assert!(!attempt(Some("1"), "x").await);
+    assert!(!attempt(Some(""), "x").await);
+    assert!(attempt(None, "1").await);
+    assert!(!attempt(None, "x").await);
+    assert!(!attempt(Some("10"), "x").await);
+    assert!(attempt(Some("1"), "").await);
+    assert!(!attempt(None, "x").await, "an empty value is a value");
+    assert!(attempt(Some(""), "2").await);
+    assert_eq!(get(&*engine, "a").await.as_deref(), Some("2"));
+    // Expectations alone are a commit too.
+    let check = |value: &'static str| Commit {
+        expect: vec![("a".into(), Some(value.into()))],
+        ops: Vec::new(),
+    };
+    assert!(engine.commit(check("2")).await.is_ok());
+    assert!(engine.commit(check("3")).await.is_err());
+}
+
+async fn a_listing_shows_one_level_in_order_and_each_name_once(engine: Arc<dyn Engine>) {
+    let keys = [
+        "top",
+        "f/a",
+        "f/a/1",
+        "f/a/2",
+        "f/a-b",
+        "f/a0",
+        "f/b/deep/er",
+        "f/b/deep",
+        "f/ü",
+        "f/~",
+        "g/x",
+        "e/x",
+    ];
+    put(&*engine, &keys.map(|key| (key, "v"))).await;
+    let list = async |prefix, after, limit| engine.list(prefix, after, limit).await.unwrap();
+
+    assert_eq!(
+        list("f/", None, 100).await,
+        ["a", "a-b", "a/", "a0", "b/", "~", "ü"]
+    );
+    assert_eq!(list("", None, 100).await, ["e/", "f/", "g/", "top"]);
+    assert_eq!(list("f/a/", None, 100).await, ["1", "2"]);
+    assert_eq!(list("f/b/", None, 100).await, ["deep", "deep/"]);
+    assert!(list("nothing/", None, 100).await.is_empty());
+    // A prefix need not be a folder: names then begin in the middle.
+    assert_eq!(list("f/a", None, 100).await, ["-b", "/", "0"]);
+
+    assert_eq!(list("f/", Some("a"), 2).await, ["a-b", "a/"]);
+    assert_eq!(list("f/", Some("a/"), 2).await, ["a0", "b/"]);
+    assert_eq!(list("f/", Some("a/1"), 2).await, ["a0", "b/"]);
+    assert_eq!(list("f/", Some("aa"), 1).await, ["b/"]);
+    assert!(list("f/", Some("ü"), 2).await.is_empty());
+    assert!(list("f/", None, 0).await.is_empty());
+}
+
+async fn a_listing_can_be_taken_in_pages_of_any_size(engine: Arc<dyn Engine>) {
+    let keys: Vec<String> = (0..300)
+        .map(|n| match n % 3 {
+            0 => format!("f/{n:03}"),
+            1 => format!("f/{n:03}/x"),
+            _ => format!("f/{:03}/y/{n}", n - 1),
+        })
+        .collect();
+    let ops = keys.iter().map(|key| op(key, "v")).collect();
+    apply(&*engine, ops).await;
+    let whole = engine.list("f/", None, 1000).await.unwrap();
+    assert_eq!(whole.len(), 200);
+    for size in [1, 2, 7, 199, 200, 201] {
+        let mut paged: Vec<String> = Vec::new();
+        loop {
+            let after = paged.last().map(String::as_str);
+            let page = engine.list("f/", after, size).await.unwrap();
+            let last = page.len() < size;
+            paged.extend(page);
+            if last {
+                break;
+            }
+        }
+        assert_eq!(paged, whole, "pages of {size}");
+    }
+}
+
+async fn a_listing_goes_past_a_folder_of_many_values(engine: Arc<dyn Engine>) {
+    let mut ops: Vec<Op> = (0..20_000)
+        .map(|n| op(&format!("f/big/{n}"), "v"))
+        .collect();
+    ops.push(op("f/a", "v"));
+    ops.push(op("f/z", "v"));
+    apply(&*engine, ops).await;
+    assert_eq!(
+        engine.list("f/", None, 10).await.unwrap(),
+        ["a", "big/", "z"]
+    );
+}
+
+async fn a_scan_returns_a_range_in_order(engine: Arc<dyn Engine>) {
+    put(
+        &*engine,
+        &[
+            ("b", "2"),
+            ("a", "1"),
+            ("c/x", "3"),
+            ("c/y", "4"),
+            ("d", "5"),
+        ],
+    )
+    .await;
+    let scan = async |start, end, limit| {
+        let entries = engine.scan(start, end, limit).await.unwrap();
+        let keys = entries.into_iter().map(|(key, _)| key);
+        keys.collect::<Vec<_>>()
+    };
+    assert_eq!(scan("", None, 100).await, ["a", "b", "c/x", "c/y", "d"]);
+    assert_eq!(scan("b", Some("d"), 100).await, ["b", "c/x", "c/y"]);
+    assert_eq!(scan("b\0", Some("d"), 100).await, ["c/x", "c/y"]);
+    assert_eq!(scan("b", None, 2).await, ["b", "c/x"]);
+    assert!(scan("b", Some("b"), 100).await.is_empty());
+    assert!(scan("d", Some("a"), 100).await.is_empty());
+    assert!(scan("e", None, 100).await.is_empty());
+    assert!(scan("a", None, 0).await.is_empty());
+    assert_eq!(all(&*engine).await[2], ("c/x".to_owned(), Bytes::from("3")));
+}
+
+async fn a_deleted_prefix_takes_what_is_below_it_and_nothing_else(engine: Arc<dyn Engine>) {
+    let keys = ["a", "a-", "a/", "a/1", "a/b/2", "a/ü", "a0", "b"];
+    put(&*engine, &keys.map(|key| (key, "v"))).await;
+    apply(&*engine, vec![Op::DeletePrefix("a/".into())]).await;
+    let left: Vec<String> = all(&*engine)
+        .await
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(left, ["a", "a-", "a0", "b"]);
+    apply(&*engine, vec![Op::DeletePrefix(String::new())]).await;
+    assert!(all(&*engine).await.is_empty());
+}
+
+async fn a_prefix_of_many_values_is_deleted_as_well(engine: Arc<dyn Engine>) {
+    let mut ops: Vec<Op> = (0..5_000).map(|n| op(&format!("a/{n}"), "v")).collect();
+    ops.extend([op("a", "v"), op("a0", "v")]);
+    apply(&*engine, ops).await;
+    apply(
+        &*engine,
+        vec![Op::DeletePrefix("a/".into()), op("a/new", "v")],
+    )
+    .await;
+    let left: Vec<String> = all(&*engine)
+        .await
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(left, ["a", "a/new", "a0"]);
+}
+
+async fn of_many_who_expect_absence_one_wins(engine: Arc<dyn Engine>) {
+    for round in 0..20 {
+        let attempts: Vec<_> = (0..32)
+            .map(|contender| {
+                let engine = Arc::clone(&engine);
+                tokio::spawn(async move {
+                    let commit = Commit {
+                        expect: vec![(format!("prize/{round}"), None)],
+                        ops: vec![
+                            op(&format!("prize/{round}"), &contender.to_string()),
+                            op(&format!("won/{round}/{contender}"), ""),
+                        ],
+                    };
+                    (contender, engine.commit(commit).await)
+                })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for attempt in attempts {
+            match attempt.await.unwrap() {
+                (contender, Ok(())) => winners.push(contender),
+                (_, Err(EngineError::Conflict { .. })) => {}
+                (_, Err(other)) => panic!("{other}"),
+            }
+        }
+        let [winner] = winners[..] else {
+            panic!("winners: {winners:?}");
+        };
+        let prize = get(&*engine, &format!("prize/{round}")).await;
+        assert_eq!(prize, Some(winner.to_string()));
+        let won = engine
+            .list(&format!("won/{round}/"), None, 9)
+            .await
+            .unwrap();
+        assert_eq!(won, [winner.to_string()]);
+    }
+}
+
+async fn concurrent_increments_with_expectations_lose_nothing(engine: Arc<dyn Engine>) {
+    const TASKS: u64 = 16;
+    const EACH: u64 = 25;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move {
+                for step in 0..EACH {
+                    loop {
+                        let seen = engine.get("count").await.unwrap();
+                        let count = seen.as_ref().map_or(0, number);
+                        let commit = Commit {
+                            expect: vec![("count".into(), seen)],
+                            ops: vec![
+                                op("count", &(count + 1).to_string()),
+                                op(&format!("done/{task}/{step}"), ""),
+                            ],
+                        };
+                        match engine.commit(commit).await {
+                            Ok(()) => break,
+                            Err(EngineError::Conflict { .. }) => {}
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let count = engine.get("count").await.unwrap().unwrap();
+    assert_eq!(number(&count), TASKS * EACH);
+    assert_eq!(all(&*engine).await.len() as u64, 1 + TASKS * EACH);
+}
+
+async fn a_closed_engine_refuses_commits_and_keeps_what_was_written(engine: Arc<dyn Engine>) {
+    put(&*engine, &[("a", "1")]).await;
+    engine.close().await.unwrap();
+    let commit = Commit {
+        expect: Vec::new(),
+        ops: vec![op("a", "2")],
+    };
+    assert!(matches!(
+        engine.commit(commit).await,
+        Err(EngineError::Closed)
+    ));
+    assert_eq!(get(&*engine, "a").await.as_deref(), Some("1"));
+    engine.close().await.unwrap();
+}
+
+fn op(key: &str, value: &str) -> Op {
+    Op::Put(key.to_owned(), Bytes::from(value.to_owned()))
+}
+
+async fn apply(engine: &dyn Engine, ops: Vec<Op>) {
+    let commit = Commit {
+        expect: Vec::new(),
+        ops,
+    };
+    engine.commit(commit).await.unwrap();
+}
+
+async fn put(engine: &dyn Engine, entries: &[(&str, &str)]) {
+    apply(engine, entries.iter().map(|(k, v)| op(k, v)).collect()).await;
+}
+
+async fn get(engine: &dyn Engine, key: &str) -> Option<String> {
+    let value = engine.get(key).await.unwrap()?;
+    Some(String::from_utf8(value.to_vec()).unwrap())
+}
+
+async fn all(engine: &dyn Engine) -> Vec<(String, Bytes)> {
+    engine.scan("", None, usize::MAX).await.unwrap()
+}
+
+fn pairs(entries: &[(&str, &str)]) -> Vec<(String, Bytes)> {
+    entries
+        .iter()
+        .map(|(key, value)| (key.to_string(), Bytes::from(value.to_string())))
+        .collect()
+}
+
+fn number(value: &Bytes) -> u64 {
+    std::str::from_utf8(value).unwrap().parse().unwrap()
+}
