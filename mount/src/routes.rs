@@ -120,11 +120,12 @@ impl<B: Send + Sync + 'static> Endpoint<B> {
 pub struct Methods<B> {
     endpoints: BTreeMap<Operation, Endpoint<B>>,
     exists: Option<ErasedExists<B>>,
+    verbatim: bool,
 }
 
 impl<B: Send + Sync + 'static> Methods<B> {
     fn empty() -> Self {
-        Self { endpoints: BTreeMap::new(), exists: None }
+        Self { endpoints: BTreeMap::new(), exists: None, verbatim: false }
     }
 
     fn on<H, I, O>(mut self, operations: &[Operation], handler: H) -> Self
@@ -172,6 +173,14 @@ impl<B: Send + Sync + 'static> Methods<B> {
             Ok(input) => Box::pin(check(cx, input)),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }));
+        self
+    }
+
+    /// The input is what was sent and nothing else: for a body whose fields are the client's own, where a
+    /// parameter of the path would take the place of a field of its name. The handler has the path from
+    /// [`RequestInfo::path`].
+    pub fn verbatim(mut self) -> Self {
+        self.verbatim = true;
         self
     }
 }
@@ -293,6 +302,7 @@ pub struct Route {
     pub doc: RouteDoc,
     calls: BTreeMap<Operation, BoundCall>,
     exists: Option<BoundExists>,
+    verbatim: bool,
     /// The fields that the operation knows; `None` inside when it takes any.
     known: BTreeMap<Operation, OnceLock<Option<BTreeSet<String>>>>,
 }
@@ -318,7 +328,7 @@ impl Route {
             bound
         });
         let known = calls.keys().map(|operation| (*operation, OnceLock::new())).collect();
-        Ok(Self { doc, calls, exists, known })
+        Ok(Self { doc, calls, exists, verbatim: declared.methods.verbatim, known })
     }
 
     pub fn supports(&self, operation: Operation) -> bool {
@@ -336,7 +346,7 @@ impl Route {
             None => Ok(true),
             Some(check) => {
                 let mut data = data.clone();
-                insert_params(&mut data, params);
+                insert_params(&mut data, self.merged(params));
                 check(request, data).await
             }
         }
@@ -351,6 +361,7 @@ impl Route {
     ) -> Result<Response> {
         let operation = request.operation;
         let call = self.calls.get(&operation).ok_or_else(Error::unsupported_operation)?;
+        let params = self.merged(params);
         let warnings = self.warnings(operation, params, &data);
         insert_params(&mut data, params);
         let mut response = call(request, data).await?;
@@ -358,6 +369,11 @@ impl Route {
             response.warnings.splice(0..0, warnings);
         }
         Ok(response)
+    }
+
+    /// The parameters that become fields of the input.
+    fn merged<'p, 'v>(&self, params: &'p [(&'static str, &'v str)]) -> &'p [(&'static str, &'v str)] {
+        if self.verbatim { &[] } else { params }
     }
 
     fn warnings(&self, operation: Operation, params: &[(&'static str, &str)], data: &Map<String, Value>) -> Vec<String> {
@@ -562,6 +578,20 @@ mod tests {
             assert!(text.contains("ttl") || text.contains("tags"), "{text}");
             assert!(text.contains("expected"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_verbatim_body_keeps_a_field_that_is_called_as_a_parameter() {
+        async fn echo(_: Cx<Shop>, input: Map<String, Value>) -> Result<Data<Map<String, Value>>> {
+            Ok(Data(input))
+        }
+        let table = Routes::new().at("{name*}", "Anything", post(echo).verbatim()).bind(Arc::new(Shop)).unwrap();
+        let (route, params) = table.find("lamp").unwrap();
+        let Value::Object(sent) = json!({"name": "my own", "colour": 1}) else { panic!() };
+        let response = route.call(request(Operation::Update), &params, sent.clone()).await.unwrap();
+        assert!(response.warnings.is_empty(), "{:?}", response.warnings);
+        let Reply::Data(data) = response.reply else { panic!() };
+        assert_eq!(data, sent);
     }
 
     #[tokio::test]
