@@ -1,0 +1,216 @@
+//! The key-value engine, version 2: secrets with a history of versions, after Vault's API page
+//! "KV secrets engine - version 2".
+//!
+//! What a mount keeps in its view:
+//!
+//! | path | holds |
+//! | --- | --- |
+//! | `config` | the mount's settings, once they were written |
+//! | `secrets/<path>` | a secret's settings, the state of its versions, and the data of the latest |
+//! | `versions/<id>/<n>` | the data of an older version; `<id>` belongs to one life of a secret |
+//!
+//! The latest version lives in the secret's own record, because it is the one that is read: that
+//! read is one point read and cannot see half of a change. A write costs no more for it. It puts
+//! the record, as it would have to anyway, and the data of the version that it supersedes, where
+//! another layout would put that of the new one. Metadata is small beside the data, and seldom read.
+//!
+//! Every change is one commit, on the condition that the record is still the one that was read.
+
+mod config;
+mod data;
+mod metadata;
+mod record;
+mod versions;
+
+use std::sync::Arc;
+
+use obol_mount::{
+    Backend, Error, Family, Kind, MountContext, OpenFuture, Result, RouteTable, Routes, get, list,
+    post,
+};
+use obol_storage::{Batch, Entry, Error as StorageError, View};
+use zeroize::Zeroizing;
+
+use crate::turns::Turns;
+use config::{read_config, write_config};
+use data::{delete_latest, exists, read_data, write_data};
+use metadata::{delete_metadata, list_folder, list_root, read_metadata, write_metadata};
+use record::Record;
+use versions::{delete_versions, destroy_versions, undelete_versions};
+
+/// `kv`, whose version is an option of the mount.
+pub(crate) fn kind() -> Kind {
+    Kind {
+        name: "kv",
+        family: Family::Secrets,
+        about: "Secrets by path; with -version=2 a history of versions for each",
+        open: Arc::new(|context| open(context, None)),
+        docs: || routes().docs(),
+    }
+}
+
+/// `kv-v2`, Vault's other name for version 2.
+pub(crate) fn kind_v2() -> Kind {
+    Kind {
+        name: "kv-v2",
+        about: "Secrets by path with a history of versions for each (kv version 2)",
+        open: Arc::new(|context| open(context, Some("2"))),
+        ..kind()
+    }
+}
+
+fn open(context: MountContext, default_version: Option<&'static str>) -> OpenFuture {
+    Box::pin(async move {
+        let version = context.options.get("version").map(String::as_str);
+        match version
+            .filter(|version| !version.is_empty())
+            .or(default_version)
+        {
+            Some("2") => Ok(Arc::new(Kv::new(context.storage)) as Arc<dyn Backend>),
+            // Vault takes a missing version for 1.
+            None | Some("1") => Err(Error::bad_request(
+                "kv version 1 comes later; use -version=2 (option version=2)",
+            )),
+            Some(_) => Err(Error::bad_request("option version: expected 2")),
+        }
+    })
+}
+
+struct Kv {
+    storage: View,
+    /// By the path of the secret that is changed.
+    turns: Turns,
+}
+
+impl Backend for Kv {
+    fn routes(self: Arc<Self>) -> Result<RouteTable> {
+        routes().bind(self)
+    }
+}
+
+fn routes() -> Routes<Kv> {
+    Routes::new()
+        .at(
+            "config",
+            "Settings for every secret of this mount",
+            get(read_config).post(write_config),
+        )
+        .at(
+            "data/{path*}",
+            "A secret: its latest version, or the one that `version` asks for",
+            get(read_data)
+                .post(write_data)
+                .delete(delete_latest)
+                .exists(exists),
+        )
+        .at(
+            "delete/{path*}",
+            "Deletes versions of a secret so that they can be undeleted",
+            post(delete_versions),
+        )
+        .at(
+            "undelete/{path*}",
+            "Brings deleted versions of a secret back",
+            post(undelete_versions),
+        )
+        .at(
+            "destroy/{path*}",
+            "Removes the data of versions of a secret for good",
+            post(destroy_versions),
+        )
+        .at(
+            "metadata",
+            "All secrets at the top of this mount",
+            list(list_root),
+        )
+        .at(
+            "metadata/{path*}",
+            "A secret's settings and the state of its versions; or the secrets in a folder",
+            get(read_metadata)
+                .post(write_metadata)
+                .delete(delete_metadata)
+                .list(list_folder)
+                .exists(exists),
+        )
+}
+
+impl Kv {
+    fn new(storage: View) -> Self {
+        Self {
+            storage,
+            turns: Turns::default(),
+        }
+    }
+
+    /// The stored record of the secret at `path`, to be opened with [`Record::open`].
+    async fn stored(&self, path: &str) -> Result<Option<Entry>> {
+        Ok(self.storage.get(&secret_key(path)).await?)
+    }
+
+    /// The stored data of an older version.
+    async fn older(&self, id: &str, version: u64) -> Result<Option<Entry>> {
+        Ok(self.storage.get(&version_key(id, version)).await?)
+    }
+
+    /// Reads the record at `path`, lets `step` put what changes into a batch, and commits that if
+    /// the record is still the same; otherwise begins again, so `step` may run repeatedly. An empty
+    /// batch is not committed.
+    async fn change<T>(
+        &self,
+        path: &str,
+        mut step: impl FnMut(Option<Record<'_>>, &mut Batch) -> Result<T>,
+    ) -> Result<T> {
+        let key = secret_key(path);
+        let _turn = self.turns.take(path).await;
+        for _ in 0..MAX_ATTEMPTS {
+            let entry = self.storage.get(&key).await?;
+            let record = entry.as_ref().map(Record::open).transpose()?;
+            let mut batch = Batch::new();
+            let outcome = step(record, &mut batch)?;
+            if batch.is_empty() {
+                return Ok(outcome);
+            }
+            match &entry {
+                Some(entry) => self.storage.expect_in(&mut batch, &key, &entry.seen),
+                None => self.storage.expect_absent_in(&mut batch, &key),
+            }
+            match self.storage.commit(batch).await {
+                Ok(()) => return Ok(outcome),
+                // Another server was faster: the turn keeps this one's other requests away.
+                Err(StorageError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StorageError::Conflict { path: key }.into())
+    }
+
+    fn put_record(&self, batch: &mut Batch, path: &str, record: &Record<'_>) -> Result<()> {
+        Ok(self.storage.put_json_in(batch, &secret_key(path), record)?)
+    }
+
+    fn delete_record(&self, batch: &mut Batch, path: &str) {
+        self.storage.delete_in(batch, &secret_key(path));
+    }
+
+    fn put_version(&self, batch: &mut Batch, id: &str, version: u64, data: &str) {
+        let data = Zeroizing::new(data.as_bytes().to_vec());
+        self.storage.put_in(batch, &version_key(id, version), data);
+    }
+
+    fn delete_version(&self, batch: &mut Batch, id: &str, version: u64) {
+        self.storage.delete_in(batch, &version_key(id, version));
+    }
+}
+
+fn secret_key(path: &str) -> String {
+    format!("{SECRETS}{path}")
+}
+
+fn version_key(id: &str, version: u64) -> String {
+    format!("versions/{id}/{version}")
+}
+
+/// The folder of the records.
+const SECRETS: &str = "secrets/";
+/// How often a change begins again.
+const MAX_ATTEMPTS: u32 = 32;

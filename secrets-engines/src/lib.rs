@@ -1,0 +1,16 @@
+//! Secrets engines, one module each.
+//!
+//! A new engine is a module that implements [`obol_mount::Backend`], and one line in [`kinds`].
+
+mod cubbyhole;
+mod kv;
+mod listing;
+mod numbers;
+mod turns;
+
+use obol_mount::Kind;
+
+/// Every kind of secrets engine that can be enabled.
+pub fn kinds() -> Vec<Kind> {
+    vec![kv::kind(), kv::kind_v2(), cubbyhole::kind()]
+}
