@@ -53,6 +53,31 @@ impl ShiftedClock {
     }
 }
 
+impl Drop for ShiftedClock {
+    /// libfaketime gives each process two files of shared memory, and a process that was killed
+    /// leaves them behind.
+    fn drop(&mut self) {
+        let since = fs::metadata(self.scratch.path())
+            .and_then(|meta| meta.created())
+            .ok();
+        for entry in fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name
+                .strip_prefix("faketime_shm_")
+                .or_else(|| name.strip_prefix("sem.faketime_sem_"));
+            let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
+                continue;
+            };
+            let made = entry.metadata().and_then(|meta| meta.modified()).ok();
+            if made >= since && !Path::new("/proc").join(pid.to_string()).exists() {
+                fs::remove_file(entry.path()).ok();
+            }
+        }
+    }
+}
+
+const SHARED_MEMORY: &str = "/dev/shm";
+
 fn library() -> Result<PathBuf> {
     let missing = || Error::MissingProgram {
         program: "libfaketime".to_owned(),

@@ -70,8 +70,31 @@ impl Daemon {
     }
 
     /// The daemon keeps its port and its connections, and answers nothing.
+    ///
+    /// Returns once the last thread stands still, which is a moment after the signal was sent.
     pub(crate) fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stands_still()? {
+            if Instant::now() > deadline {
+                return Err(Error::Usage(format!("{} does not stop", self.name)));
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Whether every thread is stopped, or the process has ended.
+    fn stands_still(&self) -> Result<bool> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let entries = std::fs::read_dir(&tasks).doing(|| format!("reading {tasks}"))?;
+        // The state is the first field after the program's name, which is in parentheses. A file
+        // that cannot be read is a thread that has just ended.
+        Ok(entries.flatten().all(|entry| {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            state.is_empty() || state.starts_with(['T', 'Z', 'X'])
+        }))
     }
 
     pub(crate) fn resume(&self) -> Result<()> {

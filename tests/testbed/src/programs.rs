@@ -106,3 +106,25 @@ fn is_executable(file: &Path) -> bool {
     file.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_the_package_that_brings_it() {
+        let missing = Program {
+            name: "no-such-daemon",
+            package: "no-such-package",
+        }
+        .find();
+        let said = missing.map_err(|error| error.to_string());
+        assert_eq!(
+            said,
+            Err(
+                "`no-such-daemon` is not installed; as root: apt-get install no-such-package"
+                    .to_owned()
+            )
+        );
+    }
+}
