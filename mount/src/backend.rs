@@ -38,7 +38,8 @@ pub trait Backend: Send + Sync + 'static {
     /// May a token that this mount issued be renewed? Looks at the proof again, where it can: a user
     /// who is gone must not live on by renewals (threats: `renew-with-other-identity`).
     ///
-    /// `internal` is what the login stored. `policies` are those that the token has from the login.
+    /// `internal` is what the login stored. `policies` are those that the token was issued with: the login's,
+    /// those of `token_policies`, and `default` unless it was left out (see [`crate::same_policies`]).
     async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
         let _ = (internal, policies);
         Err(Error::bad_request("tokens of this auth method cannot be renewed"))

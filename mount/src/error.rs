@@ -74,6 +74,11 @@ impl Error {
         Self::new(500, "internal error").with_cause(cause)
     }
 
+    /// 500 with a sentence for the client, and the cause for the log.
+    pub fn new_internal(message: impl Into<String>, cause: impl fmt::Display) -> Self {
+        Self::new(500, message).with_cause(cause)
+    }
+
     /// 502: something that this server leans on (a directory, a KDC) failed.
     pub fn bad_gateway(message: impl Into<String>) -> Self {
         Self::new(502, message)

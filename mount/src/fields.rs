@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{TokenKind, TokenParams, duration};
+use crate::{Error, Result, TokenKind, TokenParams, assignable_policies, cidr, duration};
 
 /// A duration: seconds as a number, or a text such as `1h30m`. Serialised as whole seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -282,8 +282,8 @@ pub struct TokenFields {
 }
 
 impl TokenFields {
-    /// Sets what was sent; leaves the rest as it is.
-    pub fn apply(self, params: &mut TokenParams) {
+    /// Sets what was sent, and leaves the rest as it is. Nothing is set when the result would make no sense.
+    pub fn apply(self, params: &mut TokenParams) -> Result<()> {
         let Self {
             token_ttl,
             token_max_ttl,
@@ -295,30 +295,46 @@ impl TokenFields {
             token_period,
             token_type,
         } = self;
+        let mut changed = params.clone();
         let set = |to: &mut Duration, from: Option<Ttl>| {
             if let Some(Ttl(value)) = from {
                 *to = value;
             }
         };
-        set(&mut params.ttl, token_ttl);
-        set(&mut params.max_ttl, token_max_ttl);
-        set(&mut params.explicit_max_ttl, token_explicit_max_ttl);
-        set(&mut params.period, token_period);
+        set(&mut changed.ttl, token_ttl);
+        set(&mut changed.max_ttl, token_max_ttl);
+        set(&mut changed.explicit_max_ttl, token_explicit_max_ttl);
+        set(&mut changed.period, token_period);
         if let Some(CommaList(value)) = token_policies {
-            params.policies = value;
+            changed.policies = assignable_policies("token_policies", &value)?;
         }
         if let Some(CommaList(value)) = token_bound_cidrs {
-            params.bound_cidrs = value;
+            cidr::parse_list("token_bound_cidrs", &value)?;
+            changed.bound_cidrs = value;
         }
         if let Some(Flag(value)) = token_no_default_policy {
-            params.no_default_policy = value;
+            changed.no_default_policy = value;
         }
         if let Some(Count(value)) = token_num_uses {
-            params.num_uses = value;
+            changed.num_uses = value;
         }
         if let Some(value) = token_type {
-            params.kind = value;
+            changed.kind = value;
         }
+        if !changed.max_ttl.is_zero() && changed.ttl > changed.max_ttl {
+            return Err(Error::bad_request("token_ttl is longer than token_max_ttl"));
+        }
+        // Batch tokens are not stored: nothing can count their uses or renew them.
+        if matches!(changed.kind, TokenKind::Batch | TokenKind::DefaultBatch) {
+            if changed.num_uses > 0 {
+                return Err(Error::bad_request("token_type: batch tokens cannot have token_num_uses"));
+            }
+            if !changed.period.is_zero() {
+                return Err(Error::bad_request("token_type: batch tokens cannot have a token_period"));
+            }
+        }
+        *params = changed;
+        Ok(())
     }
 }
 
@@ -389,6 +405,38 @@ mod tests {
         assert_eq!(read::<Count>(json!("7")).unwrap().0, 7);
         assert_eq!(read::<CountList>(json!([1, "2"])).unwrap().0, [1, 2]);
         assert_eq!(read::<CountList>(json!("1,2")).unwrap().0, [1, 2]);
+    }
+
+    fn fields(value: serde_json::Value) -> TokenFields {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_was_not_sent_stays_as_it_is() {
+        let mut params = TokenParams::default();
+        fields(json!({"token_ttl": "1h", "token_policies": "Web,dev"})).apply(&mut params).unwrap();
+        fields(json!({"token_max_ttl": 7200})).apply(&mut params).unwrap();
+        let stored = serde_json::to_value(StoredTokenFields::from(&params)).unwrap();
+        assert_eq!(stored["token_ttl"], 3600);
+        assert_eq!(stored["token_max_ttl"], 7200);
+        assert_eq!(stored["token_policies"], json!(["web", "dev"]));
+        assert_eq!(TokenParams::from(serde_json::from_value::<StoredTokenFields>(stored).unwrap()), params);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_as_a_whole() {
+        for wrong in [
+            json!({"token_ttl": "2h", "token_max_ttl": "1h"}),
+            json!({"token_ttl": 5, "token_policies": "dev,ROOT"}),
+            json!({"token_ttl": 5, "token_policies": [" root"]}),
+            json!({"token_ttl": 5, "token_bound_cidrs": "10.0.0.0/40"}),
+            json!({"token_ttl": 5, "token_type": "batch", "token_num_uses": 1}),
+            json!({"token_ttl": 5, "token_type": "default-batch", "token_period": "1h"}),
+        ] {
+            let mut params = TokenParams::default();
+            assert_eq!(fields(wrong.clone()).apply(&mut params).unwrap_err().status(), 400, "{wrong}");
+            assert_eq!(params, TokenParams::default(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 mod backend;
 mod caller;
+pub mod cidr;
 pub mod duration;
 mod error;
 pub mod fields;
 mod openapi;
 mod pattern;
+mod policy_name;
 mod reply;
 mod request;
 mod routes;
@@ -21,7 +23,8 @@ pub use caller::{Caller, TokenKind};
 pub use error::{Error, Result};
 pub use openapi::{Document, MountDoc};
 pub use pattern::{BadPattern, Pattern};
-pub use reply::{Data, Keys, Login, NoContent, Output, Reply, Response, TokenParams};
+pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
+pub use reply::{Data, Keys, Login, NoContent, Output, Reply, Response, TokenParams, Written};
 pub use request::{Cx, Operation, RequestInfo};
 pub use routes::{Access, Handler, Methods, Route, RouteDoc, RouteTable, Routes, delete, get, list, patch, post};
 pub use secret::Secret;

@@ -133,7 +133,7 @@ fn operation(
     described.insert("summary".into(), route.about.into());
     described.insert("tags".into(), json!([mount.kind]));
     match route.access {
-        Access::Token => {}
+        Access::Token | Access::AnyToken => {}
         Access::Sudo => drop(described.insert("x-vault-sudo".into(), true.into())),
         Access::Login | Access::Public | Access::WhileSealed => {
             described.insert("security".into(), json!([]));
@@ -188,6 +188,7 @@ fn responses(doc: &OperationDoc, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
     let success = match (doc.status, (doc.output)(generator)) {
         (204, _) => json!({ "description": "Done; no body" }),
+        (_, _) if doc.auth => content("A token was issued; it is in `auth`", json!({ "$ref": "#/components/schemas/Envelope" })),
         (_, Some(schema)) if doc.bare => content("Success", schema.to_value()),
         (_, Some(schema)) => content("Success", enveloped(&schema)),
         (_, None) => content("Success", json!({ "$ref": "#/components/schemas/Envelope" })),
@@ -279,7 +280,7 @@ impl RouteDoc {
         let verbs: Vec<&str> = self.operations.keys().map(|op| op.as_str()).collect();
         out.push_str(&format!("\nOperations:   {}\n", verbs.join(", ")));
         match self.access {
-            Access::Token => {}
+            Access::Token | Access::AnyToken => {}
             Access::Sudo => out.push_str("Needs the sudo capability.\n"),
             Access::Login | Access::Public | Access::WhileSealed => out.push_str("Needs no token.\n"),
         }

@@ -66,6 +66,9 @@ pub struct Login {
     pub renewable: bool,
     /// What must become durable together with the token, or refuse it: a replay mark, for example.
     pub commit: Batch,
+    /// What the client is told when an expectation of `commit` is not met: for a replay mark, that the
+    /// ticket was used before. `None`: the general answer for a conflict.
+    pub on_conflict: Option<Error>,
     /// What the mount needs to see again when the token is renewed. Stored with the token; no secrets.
     pub internal: Map<String, Value>,
     /// Response headers, for example the acceptor's own token in `WWW-Authenticate`.
@@ -116,6 +119,20 @@ pub struct NoContent;
 impl Output for NoContent {
     fn into_response(self) -> Result<Response> {
         Ok(Response::new(Reply::Empty))
+    }
+
+    const STATUS: u16 = 204;
+}
+
+/// 204; with something to warn of, the core answers 200 and an envelope instead, as Vault does.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    pub warnings: Vec<String>,
+}
+
+impl Output for Written {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response { warnings: self.warnings, ..Response::new(Reply::Empty) })
     }
 
     const STATUS: u16 = 204;

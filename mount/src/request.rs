@@ -46,6 +46,8 @@ pub struct RequestInfo {
     pub path: String,
     pub caller: Option<Caller>,
     pub peer: Option<IpAddr>,
+    /// The caller's token as it came: for the few routes that act on the calling token itself.
+    pub token: Option<Secret>,
     /// The `Authorization` header, given to login routes only.
     pub authorization: Option<Secret>,
     pub wrap_ttl: Option<Duration>,
@@ -56,6 +58,11 @@ impl RequestInfo {
     /// Seconds since 1970, the unit of every stored time.
     pub fn now_unix(&self) -> u64 {
         self.now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+
+    /// The calling token itself.
+    pub fn token(&self) -> Result<&Secret> {
+        self.token.as_ref().ok_or_else(Error::forbidden)
     }
 
     /// The caller of a route that needs a token. The core has checked it; a login route has none.

@@ -22,6 +22,8 @@ pub enum Access {
     Token,
     /// As `Token`, and the policy must grant `sudo`.
     Sudo,
+    /// Any living token, whatever its policies say of the path: the handler answers by what the caller may do.
+    AnyToken,
     /// No token: a proof in the request makes one. Gets the `Authorization` header.
     Login,
     /// No token, and no secret in the answer.
@@ -463,9 +465,24 @@ fn parse_input<I: DeserializeOwned>(data: Map<String, Value>) -> Result<I> {
         Ok(input) => Ok(input),
         Err(error) => {
             let field = track.path().to_string();
+            let field = match field.as_str() {
+                "." | "" => culprit::<I>(&value).unwrap_or(field),
+                _ => field,
+            };
             Err(Error::bad_request(explain::<I>(&field, &error.to_string())))
         }
     }
+}
+
+/// The field of a flattened struct that was wrong: serde loses its name, so it is the one without which the
+/// input parses. Only for inputs of a reasonable size, because each field costs a parse.
+fn culprit<I: DeserializeOwned>(value: &Value) -> Option<String> {
+    let fields = value.as_object().filter(|fields| fields.len() <= 64)?;
+    fields.keys().find_map(|name| {
+        let mut without = fields.clone();
+        without.remove(name);
+        I::deserialize(Value::Object(without)).is_ok().then(|| name.clone())
+    })
 }
 
 fn explain<I>(field: &str, error: &str) -> String {
@@ -538,6 +555,7 @@ mod tests {
             path: String::new(),
             caller: None,
             peer: None,
+            token: None,
             authorization: None,
             wrap_ttl: None,
             now: SystemTime::UNIX_EPOCH,
@@ -578,6 +596,23 @@ mod tests {
             assert!(text.contains("ttl") || text.contains("tags"), "{text}");
             assert!(text.contains("expected"), "{text}");
         }
+    }
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    struct WithTokenFields {
+        #[allow(dead_code)]
+        name: String,
+        #[serde(flatten)]
+        #[allow(dead_code)]
+        token: crate::fields::TokenFields,
+    }
+
+    #[test]
+    fn a_wrong_value_in_a_flattened_struct_is_named_too() {
+        let Value::Object(wrong) = json!({"name": "lamp", "token_ttl": "s3cret", "token_num_uses": 1}) else { panic!() };
+        let error = parse_input::<WithTokenFields>(wrong).err().unwrap().to_string();
+        assert!(error.contains("\"token_ttl\"") && error.contains("expected a duration"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
     }
 
     #[tokio::test]

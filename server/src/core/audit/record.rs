@@ -1,0 +1,227 @@
+//! What an audit line says. Every string that came from or goes to a client is an HMAC, keys are not; raw bytes
+//! and headers never appear (threats: `audit-raw`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use obol_mount::{Caller, Error, Operation, Result};
+use ring::hmac;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A device's keyed hash.
+pub struct Hasher(hmac::Key);
+
+impl Hasher {
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// `hmac-sha256:` and 64 hexadecimal digits.
+    pub fn hash(&self, text: &str) -> String {
+        use std::fmt::Write;
+        let tag = hmac::sign(&self.0, text.as_bytes());
+        let mut out = String::with_capacity(76);
+        out.push_str("hmac-sha256:");
+        for byte in tag.as_ref() {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{byte:02x}");
+        }
+        out
+    }
+
+    /// Every string inside, hashed; numbers, booleans and the keys of objects as they are. `shown` keys of the
+    /// top level stay readable.
+    fn hash_map(&self, map: &Map<String, Value>, shown: &[String]) -> Value {
+        let hashed = map.iter().map(|(key, value)| {
+            let value = if shown.iter().any(|s| s == key) { value.clone() } else { self.hash_value(value) };
+            (key.clone(), value)
+        });
+        Value::Object(hashed.collect())
+    }
+
+    fn hash_value(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.hash(text)),
+            Value::Array(items) => Value::Array(items.iter().map(|item| self.hash_value(item)).collect()),
+            Value::Object(map) => self.hash_map(map, &[]),
+            other => other.clone(),
+        }
+    }
+}
+
+/// The request that an entry is about.
+pub struct Subject<'a> {
+    pub id: &'a str,
+    pub operation: Operation,
+    pub path: &'a str,
+    pub mount: Option<&'a str>,
+    pub mount_kind: Option<&'a str>,
+    pub data: &'a Map<String, Value>,
+    pub peer: Option<IpAddr>,
+    pub caller: Option<&'a Caller>,
+    /// The token as it came. Only its HMAC is written.
+    pub token: Option<&'a str>,
+    pub wrap_ttl: Option<u64>,
+    /// Keys of the request that are shown in the clear.
+    pub shown: &'a [String],
+}
+
+/// What came of it.
+pub(super) struct Outcome<'a> {
+    pub data: Option<&'a Map<String, Value>>,
+    pub auth: Option<&'a Value>,
+    pub warnings: &'a [String],
+    pub shown: &'a [String],
+}
+
+/// One entry.
+pub struct Record<'a> {
+    subject: &'a Subject<'a>,
+    outcome: Option<Outcome<'a>>,
+    error: Option<&'a Error>,
+}
+
+impl<'a> Record<'a> {
+    pub fn request(subject: &'a Subject<'a>, error: Option<&'a Error>) -> Self {
+        Self { subject, outcome: None, error }
+    }
+
+    pub fn response(
+        subject: &'a Subject<'a>,
+        data: Option<&'a Map<String, Value>>,
+        auth: Option<&'a Value>,
+        warnings: &'a [String],
+        shown: &'a [String],
+    ) -> Self {
+        Self { subject, outcome: Some(Outcome { data, auth, warnings, shown }), error: None }
+    }
+
+    pub fn failure(subject: &'a Subject<'a>, error: &'a Error) -> Self {
+        let outcome = Outcome { data: None, auth: None, warnings: &[], shown: &[] };
+        Self { subject, outcome: Some(outcome), error: Some(error) }
+    }
+
+    /// The entry as one line of JSON for a device.
+    pub(super) fn line(&self, hasher: &Hasher, raw_accessor: bool) -> Result<Vec<u8>> {
+        let s = self.subject;
+        let accessor = |accessor: &str| if raw_accessor { accessor.to_owned() } else { hasher.hash(accessor) };
+        let mut request = json!({
+            "id": s.id,
+            "operation": s.operation.as_str(),
+            "path": s.path,
+            "data": hasher.hash_map(s.data, s.shown),
+        });
+        if let Some(mount) = s.mount {
+            request["mount_point"] = mount.into();
+        }
+        if let Some(kind) = s.mount_kind {
+            request["mount_type"] = kind.into();
+        }
+        if let Some(peer) = s.peer {
+            request["remote_address"] = peer.to_string().into();
+        }
+        if let Some(token) = s.token {
+            request["client_token"] = hasher.hash(token).into();
+        }
+        if let Some(ttl) = s.wrap_ttl {
+            request["wrap_ttl"] = ttl.into();
+        }
+        let mut auth = json!({});
+        if let Some(caller) = s.caller {
+            request["client_token_accessor"] = accessor(&caller.accessor).into();
+            auth = json!({
+                "accessor": accessor(&caller.accessor),
+                "display_name": &*caller.display_name,
+                "policies": &*caller.policies,
+                "token_type": caller.kind,
+                "metadata": &*caller.metadata,
+                "entity_id": &*caller.entity_id,
+            });
+        }
+        let time = OffsetDateTime::now_utc().format(&Rfc3339).map_err(Error::internal)?;
+        let kind = if self.outcome.is_some() { "response" } else { "request" };
+        let mut entry = BTreeMap::from([
+            ("time", Value::String(time)),
+            ("type", kind.into()),
+            ("auth", auth),
+            ("request", request),
+        ]);
+        if let Some(outcome) = &self.outcome {
+            let mut response = json!({});
+            if let Some(data) = outcome.data {
+                response["data"] = hasher.hash_map(data, outcome.shown);
+            }
+            if let Some(Value::Object(auth)) = outcome.auth {
+                response["auth"] = audited_auth(hasher, auth, raw_accessor);
+            }
+            if !outcome.warnings.is_empty() {
+                response["warnings"] = outcome.warnings.into();
+            }
+            entry.insert("response", response);
+        }
+        if let Some(error) = self.error {
+            // What the client is told; the cause stays in the operator's log.
+            let text = match error.messages() {
+                [] => format!("status {}", error.status()),
+                messages => messages.join("; "),
+            };
+            entry.insert("error", text.into());
+        }
+        let mut line = serde_json::to_vec(&entry).map_err(Error::internal)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
+/// A new token's `auth`: policies and times as they are, token and accessor hashed.
+fn audited_auth(hasher: &Hasher, auth: &Map<String, Value>, raw_accessor: bool) -> Value {
+    let audited = auth.iter().map(|(key, value)| {
+        let hash = key == "client_token" || (key == "accessor" && !raw_accessor);
+        (key.clone(), if hash { hasher.hash_value(value) } else { value.clone() })
+    });
+    Value::Object(audited.collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_raw_no_string_of_a_request_or_response_is_written_in_the_clear() {
+        let data = json!({"password": "hunter2", "deep": [{"key": "hunter2"}], "n": 5});
+        let data = data.as_object().unwrap();
+        let auth = json!({"client_token": "obs.hunter2", "accessor": "hunter2acc", "policies": ["default"]});
+        let subject = Subject {
+            id: "1",
+            operation: Operation::Update,
+            path: "secret/data/x",
+            mount: Some("secret/"),
+            mount_kind: Some("kv"),
+            data,
+            peer: None,
+            caller: None,
+            token: Some("obs.hunter2"),
+            wrap_ttl: None,
+            shown: &[],
+        };
+        let hasher = Hasher::new(b"key");
+        let line = Record::response(&subject, Some(data), Some(&auth), &[], &[]).line(&hasher, false).unwrap();
+        let text = String::from_utf8(line).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains(&hasher.hash("hunter2")));
+        assert!(text.contains("\"default\""));
+        assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn shown_keys_stay_readable_at_the_top_level_alone() {
+        let hasher = Hasher::new(b"key");
+        let data = json!({"user": "grace", "inner": {"user": "joan"}});
+        let hashed = hasher.hash_map(data.as_object().unwrap(), &["user".to_owned()]);
+        assert_eq!(hashed["user"], "grace");
+        assert_ne!(hashed["inner"]["user"], "joan");
+    }
+}

@@ -1,0 +1,219 @@
+//! The server without a network. [`request`] is the life of a request, [`sealing`] what comes before it: init,
+//! unseal, seal. What exists only while unsealed hangs on [`Live`], and is gone when that is dropped.
+
+pub mod audit;
+mod auth_token;
+pub mod mounts;
+pub mod path;
+pub mod policies;
+pub mod policy_store;
+pub mod request;
+pub mod sealing;
+mod settle;
+mod sys;
+pub mod tokens;
+mod upkeep;
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
+use obol_storage::{Barrier, Batch, Engine, View};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use audit::Audit;
+use mounts::{MountEntry, Mounted, Mounts};
+use policy_store::PolicyStore;
+use sealing::Sealing;
+use tokens::{Limits, Tokens};
+
+/// This build's version, as every status shows it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the core is told by the configuration file.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub default_lease_ttl: Duration,
+    pub max_lease_ttl: Duration,
+    /// The address that clients should use, for `sys/leader`.
+    pub api_addr: String,
+    pub cluster_name: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_lease_ttl: Duration::from_secs(32 * 86_400),
+            max_lease_ttl: Duration::from_secs(32 * 86_400),
+            api_addr: String::new(),
+            cluster_name: "obol".into(),
+        }
+    }
+}
+
+/// One server.
+pub struct Core {
+    pub(crate) barrier: Arc<Barrier>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) settings: Settings,
+    pub(crate) sealing: Sealing,
+    kinds: Arc<[Kind]>,
+    live: ArcSwapOption<Live>,
+    /// `sys/`, which answers a few paths while sealed too.
+    system: OnceLock<Arc<Mounted>>,
+}
+
+/// Everything that an unsealed server has.
+pub struct Live {
+    pub mounts: Mounts,
+    pub tokens: Tokens,
+    pub policies: PolicyStore,
+    pub audit: Audit,
+}
+
+impl Core {
+    pub fn new(engine: Arc<dyn Engine>, seal: obol_storage::seal::Seal, settings: Settings) -> Result<Arc<Self>> {
+        let kinds: Arc<[Kind]> =
+            obol_auth_methods::kinds().into_iter().chain(obol_secrets_engines::kinds()).collect::<Vec<_>>().into();
+        let core = Arc::new(Self {
+            barrier: Arc::new(Barrier::new(engine.clone())),
+            engine,
+            settings,
+            sealing: Sealing::new(seal),
+            kinds,
+            live: ArcSwapOption::empty(),
+            system: OnceLock::new(),
+        });
+        let backend = Arc::new(sys::System::new(Arc::downgrade(&core)));
+        let system = Arc::new(Mounted::new(own_mount("sys", "system", Family::Secrets), backend)?);
+        // The cell was made empty three statements ago.
+        let _ = core.system.set(system);
+        Ok(core)
+    }
+
+    /// What an unsealed server has, or 503.
+    pub fn live(&self) -> Result<Arc<Live>> {
+        self.live.load_full().ok_or_else(|| Error::unavailable("Obol is sealed"))
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.live.load().is_none()
+    }
+
+    /// Opens audit files anew: after a log rotation, on SIGHUP.
+    pub fn reopen_audit(&self) {
+        if let Some(live) = &*self.live.load() {
+            live.audit.reopen();
+        }
+    }
+
+    fn system(&self) -> Result<&Arc<Mounted>> {
+        self.system.get().ok_or_else(|| Error::internal("the server is still starting"))
+    }
+
+    /// The TTL limits of a mount: its own tuning within the system's.
+    pub(crate) fn limits(&self, mount: Option<&MountEntry>) -> Limits {
+        let own = |ttl: obol_mount::fields::Ttl| (!ttl.0.is_zero()).then_some(ttl.0);
+        let max_ttl = mount.and_then(|m| own(m.config.max_lease_ttl)).unwrap_or(self.settings.max_lease_ttl);
+        let default_ttl = mount.and_then(|m| own(m.config.default_lease_ttl)).unwrap_or(self.settings.default_lease_ttl);
+        Limits { default_ttl: default_ttl.min(max_ttl), max_ttl }
+    }
+
+    /// The OpenAPI document of the mounts that there are.
+    pub(crate) fn openapi(&self, live: &Live) -> Result<Value> {
+        let mut mounts = Vec::new();
+        for mounted in live.mounts.all() {
+            let routes = mounted.routes.routes().map(|route| route.doc.clone()).collect();
+            mounts.push(MountDoc { path: mounted.entry.path.clone(), kind: mounted.entry.kind.clone(), routes });
+        }
+        Ok(Document::new("Obol", VERSION, mounts).build())
+    }
+
+    async fn open_live(self: &Arc<Self>) -> Result<Arc<Live>> {
+        let view = |prefix: &str| View::new(self.barrier.clone(), prefix).map_err(Error::from);
+        let tokens = Tokens::open(view("core/token/")?).await?;
+        let policies = PolicyStore::new(view("core/policy/")?);
+        policies.ensure_default().await?;
+        let audit = Audit::open(view("core/")?).await?;
+        let token_backend = Arc::new(auth_token::TokenBackend::new(Arc::downgrade(self)));
+        let fixed = vec![
+            self.system()?.clone(),
+            Arc::new(Mounted::new(own_mount("token", "token", Family::Auth), token_backend)?),
+        ];
+        let mounts = Mounts::open(&self.barrier, self.kinds.clone(), fixed).await?;
+        if mounts.get("cubbyhole/").is_none() {
+            let mut entry = MountEntry::new(Family::Secrets, "cubbyhole", "cubbyhole");
+            entry.description = "per-token private secret storage".into();
+            entry.local = true;
+            mounts.enable(entry).await?;
+        }
+        Ok(Arc::new(Live { mounts, tokens, policies, audit }))
+    }
+}
+
+impl Live {
+    /// Adds to a batch what the mounts keep for one token.
+    pub fn forget_token(&self, token_id: &str, batch: &mut Batch) {
+        for mounted in self.mounts.all() {
+            mounted.backend.forget_token(token_id, batch);
+        }
+    }
+
+    /// The same, as revocation takes it.
+    pub fn forget(&self) -> impl Fn(&str, &mut Batch) + Send + Sync + '_ {
+        |token_id, batch| self.forget_token(token_id, batch)
+    }
+}
+
+/// A mount that the server itself provides. Not stored: its data lies where the core keeps its own.
+fn own_mount(path: &str, kind: &str, family: Family) -> MountEntry {
+    let mut entry = MountEntry::new(family, path, kind);
+    entry.description = match kind {
+        "system" => "system endpoints used for control, policy and debugging".into(),
+        _ => "token based credentials".into(),
+    };
+    entry
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// A backend's way to the core it belongs to: weak, or the two would keep each other alive.
+pub(crate) fn upgrade(core: &Weak<Core>) -> Result<Arc<Core>> {
+    core.upgrade().ok_or_else(|| Error::unavailable("the server is shutting down"))
+}
+
+/// Lower-case hexadecimal of a secret.
+pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
+    use std::fmt::Write;
+    let mut out = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+/// The OpenAPI document of a fresh server with every backend mounted where the handbook mounts it.
+pub fn openapi_of_everything() -> Result<Value> {
+    let mut mounts = vec![
+        MountDoc { path: "sys/".into(), kind: "system".into(), routes: sys::routes().docs()? },
+        MountDoc { path: "auth/token/".into(), kind: "token".into(), routes: auth_token::routes().docs()? },
+    ];
+    let kinds = obol_auth_methods::kinds().into_iter().chain(obol_secrets_engines::kinds());
+    for kind in kinds {
+        let path = match (kind.family, kind.name) {
+            (Family::Auth, name) => format!("auth/{name}/"),
+            // Two names of one engine make one entry: kv is documented where it is mounted by custom.
+            (Family::Secrets, "kv") => continue,
+            (Family::Secrets, "kv-v2") => "secret/".into(),
+            (Family::Secrets, name) => format!("{name}/"),
+        };
+        mounts.push(MountDoc { path, kind: kind.name.into(), routes: (kind.docs)()? });
+    }
+    Ok(Document::new("Obol", VERSION, mounts).build())
+}

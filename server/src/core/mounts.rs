@@ -1,0 +1,355 @@
+//! The mount table and the router: which backend answers for a path.
+//!
+//! The table is one record, changed with a precondition. A mount's data lies under its UUID, so that
+//! remounting will move no data, and a new mount at an old path never sees the old one's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use obol_mount::fields::{CommaList, Ttl};
+use obol_mount::{Backend, Error, Family, Kind, MountContext, Result, RouteTable, TokenKind};
+use obol_storage::{Barrier, Batch, View};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::path::RequestPath;
+
+const TABLE: &str = "core/mounts";
+
+/// A mount's tuning, as `sys/mounts/:path/tune` takes and shows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MountConfig {
+    /// Seconds; 0 means the system's default.
+    #[serde(default)]
+    pub default_lease_ttl: Ttl,
+    /// Seconds; 0 means the system's maximum.
+    #[serde(default)]
+    pub max_lease_ttl: Ttl,
+    /// Kept for clients that set it; every backend here reads its storage fresh or invalidates it itself.
+    #[serde(default)]
+    pub force_no_cache: bool,
+    /// Keys of requests that the audit log shows in the clear.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub audit_non_hmac_request_keys: CommaList,
+    /// Keys of responses that the audit log shows in the clear.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub audit_non_hmac_response_keys: CommaList,
+    /// `unauth` shows the mount to callers without a token; `hidden` (the default) does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub listing_visibility: String,
+    /// What kind of tokens the auth method issues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<TokenKind>,
+}
+
+fn is_empty(list: &CommaList) -> bool {
+    list.0.is_empty()
+}
+
+/// One line of the mount table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountEntry {
+    pub uuid: String,
+    /// With the family's prefix and a trailing slash: `auth/kerberos/`, `secret/`.
+    pub path: String,
+    /// The registered name of the backend.
+    pub kind: String,
+    pub accessor: String,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    pub config: MountConfig,
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    #[serde(default)]
+    pub local: bool,
+    #[serde(default)]
+    pub seal_wrap: bool,
+    #[serde(default)]
+    pub external_entropy_access: bool,
+    /// Being disabled: takes no requests, and its removal is taken up again after a crash.
+    #[serde(default)]
+    pub tainted: bool,
+}
+
+impl MountEntry {
+    pub fn new(family: Family, path: &str, kind: &str) -> Self {
+        let path = match family {
+            Family::Auth => format!("auth/{path}/"),
+            Family::Secrets => format!("{path}/"),
+        };
+        let short: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
+        let family = if path.starts_with("auth/") { "auth_" } else { "" };
+        Self {
+            uuid: Uuid::new_v4().to_string(),
+            accessor: format!("{family}{kind}_{short}"),
+            path,
+            kind: kind.to_owned(),
+            description: String::new(),
+            config: MountConfig::default(),
+            options: BTreeMap::new(),
+            local: false,
+            seal_wrap: false,
+            external_entropy_access: false,
+            tainted: false,
+        }
+    }
+
+    pub fn family(&self) -> Family {
+        if self.path.starts_with("auth/") { Family::Auth } else { Family::Secrets }
+    }
+
+    /// The storage prefix of the mount's own data.
+    fn prefix(&self) -> String {
+        format!("mount/{}/", self.uuid)
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Table {
+    mounts: Vec<MountEntry>,
+}
+
+/// A mount that is open.
+pub struct Mounted {
+    pub entry: MountEntry,
+    pub backend: Arc<dyn Backend>,
+    pub routes: Arc<RouteTable>,
+}
+
+impl Mounted {
+    pub fn new(entry: MountEntry, backend: Arc<dyn Backend>) -> Result<Self> {
+        let routes = Arc::new(backend.clone().routes()?);
+        Ok(Self { entry, backend, routes })
+    }
+
+    /// The mount's path as requests carry it: shared, not copied, on the hot path.
+    pub fn path(&self) -> Arc<str> {
+        self.entry.path.as_str().into()
+    }
+}
+
+/// The open mounts by path. Replaced whole when the table changes.
+type Router = HashMap<String, Arc<Mounted>>;
+
+/// All mounts of an unsealed server.
+pub struct Mounts {
+    root: View,
+    kinds: Arc<[Kind]>,
+    router: ArcSwap<Router>,
+    /// Serialises changes of the router with those of the table.
+    changing: tokio::sync::Mutex<()>,
+    /// Mounts that the server itself provides: `sys/`, `auth/token/`.
+    fixed: Vec<Arc<Mounted>>,
+}
+
+impl Mounts {
+    /// Opens every mount of the table.
+    pub async fn open(barrier: &Arc<Barrier>, kinds: Arc<[Kind]>, fixed: Vec<Arc<Mounted>>) -> Result<Self> {
+        let root = View::new(barrier.clone(), "")?;
+        let mounts =
+            Self { root, kinds, router: ArcSwap::default(), changing: tokio::sync::Mutex::default(), fixed };
+        let table = mounts.table().await?;
+        let mut router: Router = mounts.fixed.iter().map(|m| (m.entry.path.clone(), m.clone())).collect();
+        for entry in table.mounts {
+            if entry.tainted {
+                continue;
+            }
+            let path = entry.path.clone();
+            match mounts.open_one(entry).await {
+                Ok(mounted) => drop(router.insert(path, Arc::new(mounted))),
+                // One mount that does not open must not keep the others from serving.
+                Err(error) => tracing::error!(%path, %error, "a mount could not be opened and does not serve"),
+            }
+        }
+        mounts.router.store(Arc::new(router));
+        Ok(mounts)
+    }
+
+    /// The mount with the longest matching path, and the path below it (without slashes at its ends).
+    pub fn route<'p>(&self, path: &'p RequestPath) -> Option<(Arc<Mounted>, &'p str)> {
+        let router = self.router.load();
+        let text = path.as_str();
+        let directory = path.as_directory();
+        let mut end = directory.len();
+        loop {
+            let candidate = &directory[..end];
+            if let Some(mounted) = router.get(candidate) {
+                return Some((mounted.clone(), text.get(end..).unwrap_or_default()));
+            }
+            end = directory[..end - 1].rfind('/')? + 1;
+        }
+    }
+
+    /// Every open mount, sorted by path.
+    pub fn all(&self) -> Vec<Arc<Mounted>> {
+        let mut all: Vec<_> = self.router.load().values().cloned().collect();
+        all.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        all
+    }
+
+    pub fn get(&self, path: &str) -> Option<Arc<Mounted>> {
+        self.router.load().get(path).cloned()
+    }
+
+    pub fn by_uuid(&self, uuid: &str) -> Option<Arc<Mounted>> {
+        self.router.load().values().find(|m| m.entry.uuid == uuid).cloned()
+    }
+
+    /// Adds a mount: opened first, so that one that cannot open is not stored.
+    pub async fn enable(&self, entry: MountEntry) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        check_free(&entry.path, &self.router.load())?;
+        let mounted = self.open_one(entry.clone()).await?;
+        self.change_table(|table| {
+            if table.mounts.iter().any(|m| overlaps(&m.path, &entry.path)) {
+                return Err(in_use(&entry.path));
+            }
+            table.mounts.push(entry.clone());
+            Ok(())
+        })
+        .await?;
+        self.replace(|router| drop(router.insert(entry.path.clone(), Arc::new(mounted))));
+        Ok(())
+    }
+
+    /// Stops a mount from serving and marks it for removal. Returns it, so that what it issued can be revoked.
+    pub async fn taint(&self, path: &str) -> Result<Arc<Mounted>> {
+        let _changing = self.changing.lock().await;
+        let mounted = self.get(path).ok_or_else(|| no_mount(path))?;
+        if self.fixed.iter().any(|fixed| fixed.entry.path == path) || mounted.entry.kind == "cubbyhole" {
+            return Err(Error::bad_request(format!("{path:?} belongs to the server and cannot be disabled")));
+        }
+        self.change_table(|table| {
+            table.mounts.iter_mut().filter(|m| m.path == path).for_each(|m| m.tainted = true);
+            Ok(())
+        })
+        .await?;
+        self.replace(|router| drop(router.remove(path)));
+        Ok(mounted)
+    }
+
+    /// Removes a tainted mount with all its data, in one commit.
+    pub async fn remove(&self, uuid: &str) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        for _ in 0..16 {
+            let Some((mut table, seen)) = self.root.get_json_seen::<Table>(TABLE).await? else { return Ok(()) };
+            let Some(at) = table.mounts.iter().position(|m| m.uuid == uuid) else { return Ok(()) };
+            let entry = table.mounts.remove(at);
+            let mut batch = Batch::new();
+            self.root.expect_in(&mut batch, TABLE, &seen);
+            self.root.put_json_in(&mut batch, TABLE, &table)?;
+            batch.delete_prefix(entry.prefix());
+            match self.root.commit(batch).await {
+                Err(obol_storage::Error::Conflict { .. }) => {}
+                done => return Ok(done?),
+            }
+        }
+        Err(Error::unavailable("the mount table is in heavy use; try again"))
+    }
+
+    /// Mounts whose removal a crash interrupted.
+    pub async fn tainted(&self) -> Result<Vec<String>> {
+        let table = self.table().await?;
+        Ok(table.mounts.into_iter().filter(|m| m.tainted).map(|m| m.uuid).collect())
+    }
+
+    /// Changes what a mount is tuned to.
+    pub async fn tune(&self, path: &str, change: impl Fn(&mut MountEntry) -> Result<()>) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let mounted = self.get(path).ok_or_else(|| no_mount(path))?;
+        let mut entry = mounted.entry.clone();
+        change(&mut entry)?;
+        if entry.options != mounted.entry.options {
+            return Err(Error::bad_request("options of a mount cannot be changed after it was enabled"));
+        }
+        let stored = self
+            .change_table(|table| match table.mounts.iter_mut().find(|m| m.path == path) {
+                Some(stored) => change(stored),
+                None => Err(Error::bad_request(format!("{path:?} belongs to the server and cannot be tuned"))),
+            })
+            .await;
+        stored?;
+        let (backend, routes) = (mounted.backend.clone(), mounted.routes.clone());
+        self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(Mounted { entry, backend, routes }))));
+        Ok(())
+    }
+
+    async fn open_one(&self, entry: MountEntry) -> Result<Mounted> {
+        let family = entry.family();
+        let kind = self
+            .kinds
+            .iter()
+            .find(|k| k.name == entry.kind && k.family == family)
+            .ok_or_else(|| Error::bad_request(format!("unknown type {:?}: {}", entry.kind, self.known(family))))?;
+        let context = MountContext {
+            storage: self.root.sub(&entry.prefix())?,
+            uuid: entry.uuid.clone(),
+            options: entry.options.clone(),
+        };
+        Mounted::new(entry, (kind.open)(context).await?)
+    }
+
+    fn known(&self, family: Family) -> String {
+        let names: Vec<&str> = self.kinds.iter().filter(|k| k.family == family).map(|k| k.name).collect();
+        format!("this server has {}", names.join(", "))
+    }
+
+    async fn table(&self) -> Result<Table> {
+        Ok(self.root.get_json(TABLE).await?.unwrap_or_default())
+    }
+
+    async fn change_table(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<()> {
+        self.root
+            .update_json(TABLE, |table: Option<Table>| {
+                let mut table = table.unwrap_or_default();
+                change(&mut table)?;
+                Ok::<_, Error>(table)
+            })
+            .await
+            .map(drop)
+    }
+
+    fn replace(&self, change: impl FnOnce(&mut Router)) {
+        let mut router = Router::clone(&self.router.load());
+        change(&mut router);
+        self.router.store(Arc::new(router));
+    }
+}
+
+/// A mount path as a client names it (`kerberos`, `kerberos/`, `team/kv`), checked.
+pub fn parse_mount_path(text: &str) -> Result<String> {
+    let path = RequestPath::from_decoded(text).map_err(|error| Error::bad_request(error.to_string()))?;
+    let path = path.as_str();
+    if path.contains(['{', '}', '*', '+', ' ']) || path != path.trim() {
+        return Err(Error::bad_request("a mount path may hold no blank and none of { } * +"));
+    }
+    Ok(path.to_owned())
+}
+
+/// No mount may lie inside another, nor where the server's own paths are.
+fn check_free(path: &str, router: &Router) -> Result<()> {
+    const RESERVED: [&str; 5] = ["sys/", "auth/token/", "identity/", "cubbyhole/", "audit/"];
+    let reserved = RESERVED.iter().any(|r| overlaps(r, path)) || path == "auth/";
+    if reserved && !(path == "cubbyhole/" && !router.contains_key(path)) {
+        return Err(Error::bad_request(format!("{path:?} is reserved for the server itself")));
+    }
+    if router.keys().any(|taken| overlaps(taken, path)) {
+        return Err(in_use(path));
+    }
+    Ok(())
+}
+
+fn overlaps(a: &str, b: &str) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+fn in_use(path: &str) -> Error {
+    Error::bad_request(format!("path is already in use at {path}"))
+}
+
+fn no_mount(path: &str) -> Error {
+    Error::bad_request(format!("no mount at {path:?}"))
+}

@@ -1,0 +1,377 @@
+//! The life of a request: [`Core::handle`]. Every request takes this way, in this order, wherever it came from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use obol_mount::{Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::audit::{Record, Subject};
+use super::mounts::Mounted;
+use super::path::RequestPath;
+use super::policies::Access;
+use super::tokens::{Cached, Use};
+use super::{Core, Live};
+
+/// A request as the listener hands it over: read, bounded and parsed, nothing decided.
+pub struct Incoming {
+    pub id: String,
+    /// What the verb says; whether a write creates or updates is decided here.
+    pub operation: Operation,
+    /// What follows `/v1/`, as it came.
+    pub raw_path: String,
+    /// The body of a write, the query of everything else.
+    pub data: Map<String, Value>,
+    pub token: Option<Secret>,
+    /// `Authorization: Negotiate ...`, which login routes get to see.
+    pub authorization: Option<Secret>,
+    pub peer: Option<IpAddr>,
+    pub wrap_ttl: Option<Duration>,
+    /// `?help=1`.
+    pub help: bool,
+}
+
+/// The answer: a status, headers of the backend, and a body.
+pub struct Outgoing {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    /// JSON; empty for 204.
+    pub body: Vec<u8>,
+}
+
+/// What a request has become by the time its handler has answered.
+struct Answer {
+    response: Response,
+    auth: Option<Value>,
+}
+
+impl Core {
+    /// Handles one request. Never fails: a refusal is an answer too.
+    pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Outgoing {
+        let id = incoming.id.clone();
+        let operation = incoming.operation;
+        match self.serve(incoming).await {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                match (error.status(), error.cause()) {
+                    (500.., cause) => tracing::error!(request_id = %id, op = operation.as_str(), status = error.status(), cause, "request failed"),
+                    (_, Some(cause)) => tracing::warn!(request_id = %id, op = operation.as_str(), status = error.status(), cause, "request refused"),
+                    _ => tracing::debug!(request_id = %id, op = operation.as_str(), status = error.status(), "request refused"),
+                }
+                Outgoing::error(&error)
+            }
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, incoming: Incoming) -> Result<Outgoing> {
+        // 1. Malformed, too large and too deep were refused by the listener; sealed is refused below, once it is
+        //    known whether the path is one of the few that answer all the same.
+        // 2. Normalise the path: what could be read in two ways is refused, not cleaned.
+        let path = RequestPath::parse(&incoming.raw_path).map_err(|error| Error::bad_request(error.to_string()))?;
+        let live = self.live.load_full();
+        let found = match &live {
+            Some(live) => live.mounts.route(&path),
+            None => path.as_str().strip_prefix("sys/").and_then(|below| Some((self.system().ok()?.clone(), below))),
+        };
+        let matched = found.as_ref().and_then(|(mounted, below)| {
+            let (route, params) = mounted.routes.find(below)?;
+            Some((mounted, *below, route, params))
+        });
+        let access = matched.as_ref().map_or(RouteAccess::Token, |(_, _, route, _)| route.doc.access);
+        if access == RouteAccess::WhileSealed
+            && let Some((mounted, below, route, params)) = &matched
+        {
+            if incoming.help {
+                return Ok(help(route, &mounted.entry.path));
+            }
+            let info = info(&incoming, mounted, below, incoming.operation, None);
+            let request = Arc::new(info);
+            let response = route.call(request.clone(), params, incoming.data).await?;
+            return Outgoing::encode(&request.id, response, None, false);
+        }
+        let Some(live) = live else { return Err(Error::unavailable("Obol is sealed")) };
+        if incoming.wrap_ttl.is_some() {
+            // Ignoring the header would send in the clear what the client wants wrapped.
+            return Err(Error::bad_request("response wrapping is not part of this version: send the request without X-Vault-Wrap-TTL"));
+        }
+
+        // 3. Authenticate. Login and public paths have no caller, also when a token came along.
+        let now = SystemTime::now();
+        let authenticated = match access {
+            RouteAccess::Token | RouteAccess::Sudo | RouteAccess::AnyToken => self.authenticate(&live, &incoming, now).await.map(Some),
+            RouteAccess::Login | RouteAccess::Public | RouteAccess::WhileSealed => Ok(None),
+        };
+        let (used, refused) = match authenticated {
+            Ok(used) => (used, None),
+            Err(error) => (None, Some(error)),
+        };
+        let outcome = self.serve_authenticated(&live, &path, matched, incoming, used.as_ref(), refused, now).await;
+        if let Some(Use { token, last: true }) = &used {
+            live.tokens.revoke(&token.id, &live.forget()).await?;
+        }
+        outcome
+    }
+
+    async fn authenticate(&self, live: &Live, incoming: &Incoming, now: SystemTime) -> Result<Use> {
+        let token = incoming.token.as_ref().ok_or_else(Error::forbidden)?;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let used = live.tokens.authenticate(token, incoming.peer, now).await?;
+        // A batch token has no record that a disabled mount could have taken with it.
+        if let Some(issuer) = &used.token.entry.issuer
+            && live.mounts.by_uuid(issuer).is_none()
+        {
+            return Err(Error::forbidden());
+        }
+        Ok(used)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the steps of one function, cut where the token's last use must be settled")]
+    async fn serve_authenticated(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        path: &RequestPath,
+        matched: Option<(&Arc<Mounted>, &str, &Route, Vec<(&'static str, &str)>)>,
+        mut incoming: Incoming,
+        used: Option<&Use>,
+        refused: Option<Error>,
+        now: SystemTime,
+    ) -> Result<Outgoing> {
+        let token = used.map(|used| &used.token);
+        let caller = token.map(|token| token.caller.clone());
+        let mut operation = incoming.operation;
+        let mut request = None;
+        if refused.is_none()
+            && let Some((mounted, below, route, params)) = &matched
+        {
+            let info = Arc::new(RequestInfo { now, ..info(&incoming, mounted, below, operation, caller.clone()) });
+            if operation == Operation::Update && route.can_tell_create() && !self.may_write_either_way(live, token, path).await? {
+                if !route.exists(info.clone(), params, &incoming.data).await? {
+                    operation = Operation::Create;
+                }
+                request = Some(Arc::new(RequestInfo { operation, caller: caller.clone(), ..self::info(&incoming, mounted, below, operation, None) }));
+            } else {
+                request = Some(info);
+            }
+        }
+
+        // 4. Audit the request. When no device can record it, it is refused.
+        let audited = live.audit.is_enabled();
+        let mounted = matched.as_ref().map(|(mounted, ..)| *mounted);
+        let data = std::mem::take(&mut incoming.data);
+        let data_for_audit = if audited { data.clone() } else { Map::new() };
+        let subject = Subject {
+            id: &incoming.id,
+            operation,
+            path: path.as_sent(),
+            mount: mounted.map(|m| m.entry.path.as_str()),
+            mount_kind: mounted.map(|m| m.entry.kind.as_str()),
+            data: &data_for_audit,
+            peer: incoming.peer,
+            caller: caller.as_ref(),
+            token: incoming.token.as_ref().map(Secret::expose),
+            wrap_ttl: incoming.wrap_ttl.map(|ttl| ttl.as_secs()),
+            shown: mounted.map_or(&[], |m| &m.entry.config.audit_non_hmac_request_keys.0),
+        };
+        if audited {
+            live.audit.record(&Record::request(&subject, refused.as_ref())).await?;
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+
+        let help_wanted = incoming.help;
+        let answered: Result<Answer> = async {
+            // 5. Authorise: deny wins, then the constraints on parameters.
+            let access = matched.as_ref().map_or(RouteAccess::Token, |(_, _, route, _)| route.doc.access);
+            if let Some(token) = token {
+                authorise(live, token, operation, path, &data, incoming.wrap_ttl, access).await?;
+            }
+            let Some((mounted, _, route, params)) = &matched else {
+                return Err(Error::not_found_because(format!("no handler for route {:?}", path.as_str())));
+            };
+            if help_wanted {
+                return Ok(Answer { response: help_response(route, &mounted.entry.path), auth: None });
+            }
+            // 6. Dispatch to the mount's typed route.
+            let request = request.ok_or_else(|| Error::internal("a matched route without a request"))?;
+            let mut response = route.call(request.clone(), params, data).await?;
+            // 7. Settle: a login becomes a token, in one commit with what the login wants durable.
+            let auth = self.settle(live, mounted, &request, &mut response).await?;
+            // 8. Wrapping was refused above.
+            Ok(Answer { response, auth })
+        }
+        .await;
+
+        // 9. Audit the response, then answer.
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(error) => {
+                if audited {
+                    live.audit.record(&Record::failure(&subject, &error)).await?;
+                }
+                return Err(error);
+            }
+        };
+        if audited {
+            let shown = mounted.map_or(&[][..], |m| &m.entry.config.audit_non_hmac_response_keys.0);
+            let data = match &answer.response.reply {
+                Reply::Data(data) => Some(data),
+                Reply::Bare(Value::Object(data)) => Some(data),
+                _ => None,
+            };
+            let record = Record::response(&subject, data, answer.auth.as_ref(), &answer.response.warnings, shown);
+            if let Err(error) = live.audit.record(&record).await {
+                self.take_back(live, answer.auth.as_ref()).await;
+                return Err(error);
+            }
+        }
+        let top_level_too = mounted.is_some_and(|m| m.entry.kind == "system");
+        Outgoing::encode(&incoming.id, answer.response, answer.auth, top_level_too)
+    }
+
+    /// Whether the caller may both create and update here: then nobody needs to know which of them it is.
+    async fn may_write_either_way(&self, live: &Live, token: Option<&Arc<Cached>>, path: &RequestPath) -> Result<bool> {
+        let Some(token) = token else { return Ok(true) };
+        if live.audit.is_enabled() {
+            // The audit log tells the two apart.
+            return Ok(false);
+        }
+        let acl = token.acl(&live.policies).await?;
+        let capabilities = acl.capabilities(path.as_str());
+        Ok(capabilities.contains(&"root") || (capabilities.contains(&"create") && capabilities.contains(&"update")))
+    }
+
+    /// A token whose issue could not be audited must not live: the client never gets it.
+    async fn take_back(&self, live: &Live, auth: Option<&Value>) {
+        let Some(token) = auth.and_then(|auth| auth["client_token"].as_str()) else { return };
+        let id = live.tokens.id_of(token);
+        if let Err(error) = live.tokens.revoke(&id, &live.forget()).await {
+            tracing::error!(%error, "a token whose issue could not be audited could not be revoked");
+        }
+    }
+}
+
+async fn authorise(
+    live: &Live,
+    token: &Cached,
+    operation: Operation,
+    path: &RequestPath,
+    data: &Map<String, Value>,
+    wrap_ttl: Option<Duration>,
+    access: RouteAccess,
+) -> Result<()> {
+    if access == RouteAccess::AnyToken {
+        return Ok(());
+    }
+    let acl = token.acl(&live.policies).await?;
+    let decision = acl.check(&Access {
+        operation,
+        path: path.as_sent(),
+        data: Some(data),
+        wrap_ttl,
+    });
+    if !decision.allowed || (access == RouteAccess::Sudo && !decision.sudo) {
+        return Err(Error::forbidden());
+    }
+    Ok(())
+}
+
+fn info(
+    incoming: &Incoming,
+    mounted: &Mounted,
+    below: &str,
+    operation: Operation,
+    caller: Option<obol_mount::Caller>,
+) -> RequestInfo {
+    RequestInfo {
+        id: incoming.id.clone(),
+        operation,
+        mount: mounted.path(),
+        path: below.to_owned(),
+        caller,
+        peer: incoming.peer,
+        authorization: incoming.authorization.clone(),
+        // Only `auth/token` acts on the calling token itself.
+        token: if mounted.entry.kind == "token" { incoming.token.clone() } else { None },
+        wrap_ttl: incoming.wrap_ttl,
+        now: SystemTime::now(),
+    }
+}
+
+fn help_response(route: &Route, mount: &str) -> Response {
+    let mut data = Map::new();
+    data.insert("help".into(), route.doc.help(mount).into());
+    data.insert("see_also".into(), Value::Null);
+    Response::new(Reply::Bare(Value::Object(data)))
+}
+
+fn help(route: &Route, mount: &str) -> Outgoing {
+    let body = match help_response(route, mount).reply {
+        Reply::Bare(value) => value.to_string().into_bytes(),
+        _ => Vec::new(),
+    };
+    Outgoing { status: 200, headers: Vec::new(), body }
+}
+
+/// Vault's envelope, in Vault's order.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    request_id: &'a str,
+    lease_id: &'a str,
+    renewable: bool,
+    lease_duration: u64,
+    data: Option<&'a Map<String, Value>>,
+    wrap_info: Option<()>,
+    warnings: Option<&'a [String]>,
+    auth: Option<&'a Value>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    top_level: Option<Map<String, Value>>,
+}
+
+impl Outgoing {
+    /// The body of an error, as Vault's clients expect it.
+    pub fn error(error: &Error) -> Self {
+        let body = serde_json::json!({ "errors": error.messages() }).to_string().into_bytes();
+        Self { status: error.status(), headers: error.headers().to_vec(), body }
+    }
+
+    fn encode(id: &str, response: Response, auth: Option<Value>, top_level_too: bool) -> Result<Self> {
+        let Response { reply, status, warnings, headers } = response;
+        let data = match reply {
+            Reply::Empty if warnings.is_empty() && auth.is_none() => {
+                return Ok(Self { status: status.unwrap_or(204), headers, body: Vec::new() });
+            }
+            Reply::Bare(value) => {
+                let body = serde_json::to_vec(&value).map_err(Error::internal)?;
+                return Ok(Self { status: status.unwrap_or(200), headers, body });
+            }
+            Reply::Data(data) => Some(data),
+            Reply::Empty | Reply::Login(_) | Reply::Auth(_) => None,
+        };
+        // Older clients read what `sys/` answers beside the envelope rather than in it.
+        const OWN: [&str; 8] =
+            ["request_id", "lease_id", "renewable", "lease_duration", "data", "wrap_info", "warnings", "auth"];
+        let top_level = match (&data, top_level_too) {
+            (Some(data), true) => {
+                Some(data.iter().filter(|(key, _)| !OWN.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect())
+            }
+            _ => None,
+        };
+        let envelope = Envelope {
+            request_id: id,
+            lease_id: "",
+            renewable: false,
+            lease_duration: 0,
+            data: data.as_ref(),
+            wrap_info: None,
+            warnings: (!warnings.is_empty()).then_some(&warnings),
+            auth: auth.as_ref(),
+            top_level,
+        };
+        let mut body = Vec::with_capacity(512);
+        serde_json::to_writer(&mut body, &envelope).map_err(Error::internal)?;
+        Ok(Self { status: status.unwrap_or(200), headers, body })
+    }
+}

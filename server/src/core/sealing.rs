@@ -1,0 +1,203 @@
+//! Init, unseal, seal: how a server comes to hold its keys, and lets go of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use obol_mount::{Error, Family, Result, Secret};
+use obol_storage::seal::{self, Initialized, Seal, SealConfig, SealKind, Share};
+use obol_storage::{Batch, Error as StorageError};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::mounts::MountEntry;
+use super::policies::ROOT;
+use super::tokens::NewToken;
+use super::{Core, Live, unix_now};
+
+/// The seal and the progress of unsealing.
+pub struct Sealing {
+    seal: Seal,
+    progress: Mutex<Progress>,
+    /// One change of state at a time: init, unseal and seal exclude each other.
+    changing: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    shares: Vec<Share>,
+    nonce: String,
+}
+
+/// What `sys/seal-status` tells.
+pub struct Status {
+    pub kind: SealKind,
+    pub initialized: bool,
+    pub sealed: bool,
+    pub threshold: u8,
+    pub shares: u8,
+    pub progress: usize,
+    pub nonce: String,
+}
+
+/// What init gives out, once.
+pub struct NewServer {
+    /// Unseal keys with Shamir, recovery keys with a static seal.
+    pub shares: Vec<Share>,
+    pub kind: SealKind,
+    pub root_token: Secret,
+}
+
+impl Sealing {
+    pub fn new(seal: Seal) -> Self {
+        Self { seal, progress: Mutex::default(), changing: tokio::sync::Mutex::default() }
+    }
+
+    pub fn kind(&self) -> SealKind {
+        self.seal.kind()
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        // Progress is plain data: a panic elsewhere cannot have left it half-changed.
+        self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Core {
+    pub async fn seal_status(&self) -> Result<Status> {
+        let config = seal::config(&self.barrier).await?;
+        let progress = self.sealing.progress();
+        Ok(Status {
+            kind: config.as_ref().map_or(self.sealing.kind(), |c| c.kind),
+            initialized: config.is_some(),
+            sealed: self.is_sealed(),
+            threshold: config.as_ref().map_or(0, |c| c.threshold),
+            shares: config.as_ref().map_or(0, |c| c.shares),
+            progress: progress.shares.len(),
+            nonce: progress.nonce.clone(),
+        })
+    }
+
+    /// Creates keys, the mounts that every server has, and the root token. With Shamir the server is sealed
+    /// again afterwards; with a static key it serves at once.
+    pub async fn initialize(self: &Arc<Self>, shares: u8, threshold: u8, dev: Option<DevSetup>) -> Result<NewServer> {
+        let mut upkeep = self.sealing.changing.lock().await;
+        let Initialized { root_key, shares } =
+            seal::initialize(&self.barrier, &self.sealing.seal, shares, threshold).await.map_err(init_error)?;
+        self.barrier.unseal(&root_key).await?;
+        let live = self.open_live().await?;
+        let root = NewToken {
+            policies: vec![ROOT.to_owned()],
+            display_name: ROOT.to_owned(),
+            path: "auth/token/root".to_owned(),
+            immortal: true,
+            id: dev.as_ref().and_then(|dev| dev.root_token_id.clone()),
+            ..NewToken::default()
+        };
+        let issued = live.tokens.issue(root, self.limits(None), Batch::new(), unix_now()).await?;
+        if dev.is_some() {
+            let mut entry = MountEntry::new(Family::Secrets, "secret", "kv");
+            entry.description = "key/value secret storage".into();
+            entry.options = BTreeMap::from([("version".to_owned(), "2".to_owned())]);
+            live.mounts.enable(entry).await?;
+        }
+        if dev.is_some() || self.sealing.kind() == SealKind::Static {
+            self.go_live(live, &mut upkeep);
+        } else {
+            self.barrier.seal();
+        }
+        tracing::info!(seal = self.sealing.kind().as_str(), "initialized");
+        Ok(NewServer { shares, kind: self.sealing.kind(), root_token: issued.token })
+    }
+
+    /// Takes one share. Unseals when there are enough of them; wrong ones are all forgotten.
+    pub async fn unseal(self: &Arc<Self>, share: Share) -> Result<()> {
+        let mut upkeep = self.sealing.changing.lock().await;
+        if !self.is_sealed() {
+            return Ok(());
+        }
+        let Some(SealConfig { kind, threshold, .. }) = seal::config(&self.barrier).await? else {
+            return Err(Error::bad_request("the server is not initialized: run `obol operator init` first"));
+        };
+        if kind == SealKind::Static {
+            return Err(Error::bad_request("this server unseals itself with its static key; shares are for recovery"));
+        }
+        let shares = {
+            let mut progress = self.sealing.progress();
+            if progress.shares.iter().any(|known| known.index() == share.index()) {
+                return Err(Error::bad_request("this unseal key was given already"));
+            }
+            if progress.shares.is_empty() {
+                progress.nonce = Uuid::new_v4().to_string();
+            }
+            progress.shares.push(share);
+            if progress.shares.len() < usize::from(threshold) {
+                return Ok(());
+            }
+            std::mem::take(&mut *progress).shares
+        };
+        seal::unseal_with_shares(&self.barrier, &shares).await.map_err(unseal_error)?;
+        let live = self.open_live().await.inspect_err(|_| self.barrier.seal())?;
+        self.go_live(live, &mut upkeep);
+        tracing::info!("unsealed");
+        Ok(())
+    }
+
+    /// Unseals with the static key, if the server has one and is initialized. `false` when there is nothing to do.
+    pub async fn auto_unseal(self: &Arc<Self>) -> Result<bool> {
+        let mut upkeep = self.sealing.changing.lock().await;
+        let Seal::Static(keys) = &self.sealing.seal else { return Ok(false) };
+        if !self.is_sealed() || seal::config(&self.barrier).await?.is_none() {
+            return Ok(false);
+        }
+        seal::unseal_with_static_key(&self.barrier, keys).await.map_err(unseal_error)?;
+        let live = self.open_live().await.inspect_err(|_| self.barrier.seal())?;
+        self.go_live(live, &mut upkeep);
+        tracing::info!("unsealed with the static key");
+        Ok(true)
+    }
+
+    /// Forgets shares that were given so far.
+    pub fn reset_unseal(&self) {
+        *self.sealing.progress() = Progress::default();
+    }
+
+    /// Drops the keys and all that hangs on them. Requests under way fail with 503.
+    pub async fn seal(&self) {
+        let mut upkeep = self.sealing.changing.lock().await;
+        for task in upkeep.drain(..) {
+            task.abort();
+        }
+        if self.live.swap(None).is_some() {
+            tracing::info!("sealed");
+        }
+        self.barrier.seal();
+    }
+
+    fn go_live(self: &Arc<Self>, live: Arc<Live>, upkeep: &mut Vec<JoinHandle<()>>) {
+        *upkeep = self.start_upkeep(&live);
+        self.live.store(Some(live));
+    }
+}
+
+/// What `-dev` wants set up at once.
+#[derive(Debug, Clone, Default)]
+pub struct DevSetup {
+    pub root_token_id: Option<Secret>,
+}
+
+fn init_error(error: StorageError) -> Error {
+    match error {
+        StorageError::AlreadyInitialized => Error::bad_request("Obol is already initialized"),
+        StorageError::SealParameters(why) => Error::bad_request(why),
+        other => other.into(),
+    }
+}
+
+fn unseal_error(error: StorageError) -> Error {
+    match error {
+        StorageError::WrongKey => Error::bad_request("unseal failed: these keys do not open this storage; all of them were forgotten, start again"),
+        StorageError::Share(why) => Error::bad_request(format!("unseal failed: {why}; all keys were forgotten, start again")),
+        StorageError::SealKind { .. } | StorageError::StaticKey(_) => Error::bad_request(error.to_string()),
+        other => other.into(),
+    }
+}

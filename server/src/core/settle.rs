@@ -1,0 +1,130 @@
+//! Settling what a handler answered: a proof that was accepted becomes a token, or nothing does.
+
+use std::sync::Arc;
+
+use obol_mount::{Error, Login, Reply, RequestInfo, Response, Result, TokenKind, cidr};
+use serde_json::{Value, json};
+
+use super::mounts::{MountEntry, Mounted};
+use super::policies::{DEFAULT, PolicyName, parse_policy_list};
+use super::tokens::{Issued, NewToken};
+use super::tokens::IssueError;
+use super::{Core, Live, unix_now};
+
+impl Core {
+    /// Returns the `auth` of the answer, if there is one.
+    pub(super) async fn settle(
+        &self,
+        live: &Live,
+        mounted: &Mounted,
+        request: &Arc<RequestInfo>,
+        response: &mut Response,
+    ) -> Result<Option<Value>> {
+        match std::mem::replace(&mut response.reply, Reply::Empty) {
+            Reply::Login(login) => self.issue_for_login(live, mounted, request, *login, response).await.map(Some),
+            Reply::Auth(auth) => Ok(Some(auth)),
+            other => {
+                response.reply = other;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn issue_for_login(
+        &self,
+        live: &Live,
+        mounted: &Mounted,
+        request: &RequestInfo,
+        login: Login,
+        response: &mut Response,
+    ) -> Result<Value> {
+        let Login { alias, display_name, metadata, policies, group_aliases: _, token, renewable, commit, on_conflict, internal, headers } =
+            login;
+        let mut all = checked(policies.iter().chain(&token.policies))?;
+        if !token.no_default_policy {
+            all = all.with(default_policy()?);
+        }
+        let new = NewToken {
+            policies: all.to_strings(),
+            kind: kind_of(&mounted.entry, token.kind),
+            display_name: display_name_of(&mounted.entry, if display_name.is_empty() { &alias } else { &display_name }),
+            metadata,
+            path: format!("{}{}", request.mount, request.path),
+            issuer: Some(mounted.entry.uuid.clone()),
+            ttl: token.ttl,
+            max_ttl: token.max_ttl,
+            explicit_max_ttl: token.explicit_max_ttl,
+            period: token.period,
+            num_uses: token.num_uses,
+            renewable,
+            bound_cidrs: cidr::parse_list("token_bound_cidrs", &token.bound_cidrs)?,
+            internal,
+            ..NewToken::default()
+        };
+        let limits = self.limits(Some(&mounted.entry));
+        let issued = match live.tokens.issue(new, limits, commit, unix_now()).await {
+            Ok(issued) => issued,
+            Err(IssueError::Refused(error)) => return Err(error),
+            Err(IssueError::Conflict(error)) => return Err(on_conflict.unwrap_or_else(|| error.into())),
+        };
+        // The mount may have been disabled while this login was at work: its tokens were revoked then, and
+        // this one must not be left behind.
+        if live.mounts.by_uuid(&mounted.entry.uuid).is_none() {
+            live.tokens.revoke(&issued.id, &live.forget()).await?;
+            return Err(Error::not_found_because("the auth method is being disabled"));
+        }
+        response.headers.extend(headers);
+        response.warnings.extend(issued.warnings.iter().cloned());
+        Ok(auth_of(&issued))
+    }
+}
+
+/// The `auth` of an answer: the one time that the token itself is seen.
+pub(super) fn auth_of(issued: &Issued) -> Value {
+    let entry = &issued.entry;
+    json!({
+        "client_token": issued.token.expose(),
+        "accessor": entry.accessor,
+        "policies": entry.policies,
+        "token_policies": entry.policies,
+        "metadata": if entry.metadata.is_empty() { Value::Null } else { json!(entry.metadata) },
+        "lease_duration": entry.creation_ttl,
+        "renewable": entry.renewable,
+        "entity_id": entry.entity_id,
+        "token_type": entry.kind,
+        "orphan": entry.is_orphan(),
+        "mfa_requirement": null,
+        "num_uses": entry.uses_left.unwrap_or(0),
+    })
+}
+
+/// Policy names of a login, checked where they turn into rights: none of them may be root in any spelling
+/// (threats: `policy-name-case`).
+fn checked<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<super::policies::PolicySet> {
+    let set = parse_policy_list(names).map_err(|error| Error::bad_request(error.to_string()))?;
+    if set.grants_root() {
+        return Err(Error::bad_request("auth methods cannot create root tokens"));
+    }
+    Ok(set)
+}
+
+pub(super) fn default_policy() -> Result<PolicyName> {
+    PolicyName::parse(DEFAULT).map_err(Error::internal)
+}
+
+/// What kind of token a login gets: the mount's tuning, then the method's own setting.
+fn kind_of(mount: &MountEntry, asked: TokenKind) -> TokenKind {
+    match (mount.config.token_type.unwrap_or_default(), asked) {
+        (TokenKind::Service, _) => TokenKind::Service,
+        (TokenKind::Batch, _) => TokenKind::Batch,
+        (TokenKind::DefaultBatch, TokenKind::Default) => TokenKind::Batch,
+        (_, TokenKind::Batch | TokenKind::DefaultBatch) => TokenKind::Batch,
+        _ => TokenKind::Service,
+    }
+}
+
+/// `kerberos-grace`, as Vault names login tokens.
+fn display_name_of(mount: &MountEntry, name: &str) -> String {
+    let path = mount.path.trim_start_matches("auth/").trim_end_matches('/').replace('/', "-");
+    format!("{path}-{name}")
+}

@@ -1,0 +1,248 @@
+//! `sys/init`, `sys/seal-status`, `sys/unseal`, `sys/seal`, `sys/health`, `sys/leader`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use obol_mount::fields::{Count, Flag};
+use obol_mount::{Cx, Error, NoContent, Reply, Response, Result, Secret};
+use obol_storage::seal::{SealKind, Share};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{System, required};
+use crate::core::sealing::Status;
+use crate::core::{VERSION, hex, unix_now};
+
+pub(super) async fn read_init(cx: Cx<System>) -> Result<Response> {
+    let initialized = cx.core()?.seal_status().await?.initialized;
+    Ok(Response::new(Reply::Bare(json!({ "initialized": initialized }))))
+}
+
+/// Initializes the server.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct InitInput {
+    /// Into how many unseal keys the seal's key is split.
+    secret_shares: Option<Count>,
+    /// How many of them unseal the server.
+    secret_threshold: Option<Count>,
+    /// With an auto-unseal: into how many recovery keys.
+    recovery_shares: Option<Count>,
+    /// With an auto-unseal: how many recovery keys prove an operator.
+    recovery_threshold: Option<Count>,
+    /// Encrypting the keys with PGP is not supported: a request that asks for it is refused.
+    pgp_keys: Option<Vec<String>>,
+    /// As `pgp_keys`, for the root token.
+    root_token_pgp_key: Option<String>,
+    /// As `pgp_keys`, for recovery keys.
+    recovery_pgp_keys: Option<Vec<String>>,
+    /// Must equal `secret_shares` where it is given.
+    stored_shares: Option<Count>,
+}
+
+pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Response> {
+    let core = cx.core()?;
+    let asks_pgp = input.pgp_keys.is_some_and(|keys| !keys.is_empty())
+        || input.recovery_pgp_keys.is_some_and(|keys| !keys.is_empty())
+        || input.root_token_pgp_key.is_some_and(|key| !key.is_empty());
+    if asks_pgp {
+        return Err(Error::bad_request("encrypting keys with PGP is not supported; nothing was initialized"));
+    }
+    let kind = core.sealing.kind();
+    let (shares, threshold, names) = match kind {
+        SealKind::Shamir => {
+            if input.recovery_shares.unwrap_or_default().0 > 0 || input.recovery_threshold.unwrap_or_default().0 > 0 {
+                return Err(Error::bad_request("recovery keys belong to an auto-unseal; with Shamir's shares use secret_shares and secret_threshold"));
+            }
+            if input.stored_shares.is_some_and(|stored| stored.0 != 0) {
+                return Err(Error::bad_request("stored_shares must be 0 with Shamir's shares"));
+            }
+            (input.secret_shares, input.secret_threshold, ("secret_shares", "secret_threshold"))
+        }
+        SealKind::Static => {
+            if input.secret_shares.is_some_and(|n| n.0 > 1) || input.secret_threshold.is_some_and(|n| n.0 > 1) {
+                return Err(Error::bad_request("this server unseals itself: use recovery_shares and recovery_threshold"));
+            }
+            (input.recovery_shares, input.recovery_threshold, ("recovery_shares", "recovery_threshold"))
+        }
+    };
+    let shares = small(shares, names.0)?;
+    let threshold = small(threshold, names.1)?;
+    let new = core.initialize(shares, threshold, None).await?;
+    let plain: Vec<String> = new.shares.iter().map(|s| hex(s.expose()).to_string()).collect();
+    let base64: Vec<String> = new.shares.iter().map(|s| STANDARD.encode(s.expose())).collect();
+    let mut body = json!({ "keys": [], "keys_base64": [], "root_token": new.root_token.expose() });
+    let (keys, keys_base64) = match kind {
+        SealKind::Shamir => ("keys", "keys_base64"),
+        SealKind::Static => ("recovery_keys", "recovery_keys_base64"),
+    };
+    body[keys] = plain.into();
+    body[keys_base64] = base64.into();
+    Ok(Response::new(Reply::Bare(body)))
+}
+
+fn small(count: Option<Count>, name: &str) -> Result<u8> {
+    let count = count.ok_or_else(|| Error::bad_request(format!("missing required field {name:?}")))?;
+    match u8::try_from(count.0) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(Error::bad_request(format!("{name:?}: expected a number from 1 to 255"))),
+    }
+}
+
+pub(super) async fn status(cx: Cx<System>) -> Result<Response> {
+    let core = cx.core()?;
+    let status = core.seal_status().await?;
+    Ok(Response::new(Reply::Bare(status_body(&core, &status))))
+}
+
+fn status_body(core: &crate::core::Core, status: &Status) -> Value {
+    let mut body = json!({
+        "type": status.kind.as_str(),
+        "initialized": status.initialized,
+        "sealed": status.sealed,
+        "t": status.threshold,
+        "n": status.shares,
+        "progress": status.progress,
+        "nonce": status.nonce,
+        "version": VERSION,
+        "build_date": "",
+        "migration": false,
+        "recovery_seal": status.kind == SealKind::Static,
+        "storage_type": core.engine.name(),
+    });
+    if !status.sealed {
+        body["cluster_name"] = core.settings.cluster_name.as_str().into();
+    }
+    body
+}
+
+/// One unseal key, or a reset of those given so far.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct UnsealInput {
+    /// One unseal key, in hexadecimal or base64.
+    key: Option<Secret>,
+    /// Forget the keys given so far.
+    #[serde(default)]
+    reset: Flag,
+    /// Seal migration is not supported: a request that asks for it is refused.
+    #[serde(default)]
+    migrate: Flag,
+}
+
+pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Response> {
+    let core = cx.core()?;
+    if input.migrate.0 {
+        return Err(Error::bad_request("migrating to another seal is not supported"));
+    }
+    if input.reset.0 {
+        core.reset_unseal();
+    } else {
+        let key = required(input.key, "key")?;
+        core.unseal(parse_share(&key)?).await?;
+    }
+    let status = core.seal_status().await?;
+    Ok(Response::new(Reply::Bare(status_body(&core, &status))))
+}
+
+/// Hexadecimal as init prints it in `keys`, or base64 as in `keys_base64`.
+fn parse_share(key: &Secret) -> Result<Share> {
+    let text = key.expose().trim();
+    let from_hex = || -> Option<zeroize::Zeroizing<Vec<u8>>> {
+        let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_hex { text.as_bytes().chunks(2).map(digits).collect::<Option<Vec<u8>>>().map(Into::into) } else { None }
+    };
+    let bytes = from_hex().or_else(|| STANDARD.decode(text).ok().map(Into::into));
+    let bytes = bytes.ok_or_else(|| Error::bad_request("the unseal key is neither hexadecimal nor base64"))?;
+    Share::from_bytes(&bytes).map_err(|error| Error::bad_request(format!("this is not an unseal key: {error}")))
+}
+
+pub(super) async fn seal(cx: Cx<System>) -> Result<NoContent> {
+    let core = cx.core()?;
+    // The answer to this request is audited and sent before the keys go.
+    tokio::spawn(async move {
+        core.seal().await;
+    })
+    .await
+    .map_err(Error::internal)?;
+    Ok(NoContent)
+}
+
+/// Which status stands for which state.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct HealthInput {
+    /// Accepted for clusters: a standby counts as active.
+    #[serde(default)]
+    standbyok: Flag,
+    /// Accepted for clusters: a performance standby counts as active.
+    #[serde(default)]
+    perfstandbyok: Flag,
+    /// The status for an active server; 200 by default.
+    activecode: Option<Count>,
+    /// The status for a standby; 429 by default. This version has no standbys.
+    standbycode: Option<Count>,
+    /// The status for a DR secondary. This version has none.
+    drsecondarycode: Option<Count>,
+    /// The status for a performance standby. This version has none.
+    performancestandbycode: Option<Count>,
+    /// The status for a sealed server; 503 by default.
+    sealedcode: Option<Count>,
+    /// The status for a server that is not initialized; 501 by default.
+    uninitcode: Option<Count>,
+    /// The status for a removed node. This version has none.
+    removedcode: Option<Count>,
+    /// The status for a standby without a leader. This version has none.
+    haunhealthycode: Option<Count>,
+}
+
+pub(super) async fn health(cx: Cx<System>, input: HealthInput) -> Result<Response> {
+    let HealthInput { standbyok: _, perfstandbyok: _, standbycode, drsecondarycode, performancestandbycode, removedcode, haunhealthycode, .. } =
+        &input;
+    for unused in [standbycode, drsecondarycode, performancestandbycode, removedcode, haunhealthycode] {
+        code(*unused, 429)?;
+    }
+    let core = cx.core()?;
+    let status = core.seal_status().await?;
+    let http = match (status.initialized, status.sealed) {
+        (false, _) => code(input.uninitcode, 501)?,
+        (true, true) => code(input.sealedcode, 503)?,
+        (true, false) => code(input.activecode, 200)?,
+    };
+    let mut body = json!({
+        "initialized": status.initialized,
+        "sealed": status.sealed,
+        "standby": false,
+        "performance_standby": false,
+        "replication_performance_mode": "disabled",
+        "replication_dr_mode": "disabled",
+        "server_time_utc": unix_now(),
+        "version": VERSION,
+        "enterprise": false,
+        "echo_duration_ms": 0,
+        "clock_skew_ms": 0,
+    });
+    if !status.sealed {
+        body["cluster_name"] = core.settings.cluster_name.as_str().into();
+    }
+    Ok(Response::new(Reply::Bare(body)).with_status(http))
+}
+
+fn code(asked: Option<Count>, usual: u16) -> Result<u16> {
+    match asked {
+        None => Ok(usual),
+        Some(Count(code)) => u16::try_from(code)
+            .ok()
+            .filter(|code| (200..=599).contains(code))
+            .ok_or_else(|| Error::bad_request("a status code must be from 200 to 599")),
+    }
+}
+
+pub(super) async fn leader(cx: Cx<System>) -> Result<Response> {
+    let core = cx.core()?;
+    Ok(Response::new(Reply::Bare(json!({
+        "ha_enabled": false,
+        "is_self": !core.is_sealed(),
+        "leader_address": core.settings.api_addr,
+        "leader_cluster_address": "",
+        "performance_standby": false,
+    }))))
+}

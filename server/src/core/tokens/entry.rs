@@ -1,0 +1,169 @@
+//! The record of a token, and the decoded form that the cache holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use obol_mount::{Caller, TokenKind, TokenParams};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::core::policies::Acl;
+
+/// The HMAC of a token's id, in hexadecimal: what storage, caches and indexes know a token by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenId(Arc<str>);
+
+impl TokenId {
+    pub(super) fn from_tag(tag: &[u8]) -> Self {
+        use fmt::Write;
+        let mut hex = String::with_capacity(tag.len() * 2);
+        for byte in tag {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex.into())
+    }
+
+    /// An id that was read from an index of our own.
+    pub(super) fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A token as it is stored. Times are seconds since 1970, durations seconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenEntry {
+    pub accessor: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TokenId>,
+    /// What the token may do, sorted, `default` among them unless it was declined.
+    pub policies: Vec<String>,
+    pub kind: TokenKind,
+    pub display_name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The API path that issued it.
+    pub path: String,
+    /// The UUID of the mount that issued it; none for tokens from `auth/token` and the root token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    pub created: u64,
+    /// The TTL that it was issued with.
+    pub creation_ttl: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_renewal: Option<u64>,
+    /// `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub explicit_max_ttl: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub period: u64,
+    /// The limit that renewals keep to; 0: the issuer's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_ttl: u64,
+    /// Uses left; `None`: without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_left: Option<u64>,
+    pub renewable: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound_cidrs: Vec<ipnet::IpNet>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entity_id: String,
+    /// What the issuing mount wants to see again at renewal.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub internal: Map<String, Value>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl TokenEntry {
+    pub fn is_root(&self) -> bool {
+        self.policies.iter().any(|p| p == "root")
+    }
+
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    pub fn is_spent(&self) -> bool {
+        self.uses_left == Some(0)
+    }
+
+    /// Seconds left; 0 for a token that never ends.
+    pub fn ttl(&self, now: u64) -> u64 {
+        self.expires.map_or(0, |expires| expires.saturating_sub(now))
+    }
+
+    pub fn is_orphan(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    /// The settings under which it was issued, for renewals without a mount to ask.
+    pub fn params(&self) -> TokenParams {
+        let secs = std::time::Duration::from_secs;
+        TokenParams {
+            max_ttl: secs(self.max_ttl),
+            explicit_max_ttl: secs(self.explicit_max_ttl),
+            period: secs(self.period),
+            ..TokenParams::default()
+        }
+    }
+}
+
+/// A token in memory: the record, who it makes the caller, and its compiled ACL once it was needed.
+pub struct Cached {
+    pub id: TokenId,
+    pub entry: TokenEntry,
+    pub caller: Caller,
+    /// The ACL and the generation of policies that it was compiled from.
+    pub(super) acl: ArcSwapOption<(u64, Arc<Acl>)>,
+}
+
+impl Cached {
+    pub fn new(id: TokenId, entry: TokenEntry) -> Self {
+        let caller = Caller {
+            token_id: if entry.kind == TokenKind::Batch { "".into() } else { id.shared() },
+            accessor: entry.accessor.as_str().into(),
+            kind: entry.kind,
+            display_name: entry.display_name.as_str().into(),
+            policies: entry.policies.as_slice().into(),
+            entity_id: entry.entity_id.as_str().into(),
+            metadata: Arc::new(entry.metadata.clone()),
+            is_root: entry.is_root(),
+        };
+        Self { id, entry, caller, acl: ArcSwapOption::empty() }
+    }
+
+    /// The ACL, compiled at most once per generation of policies.
+    pub async fn acl(&self, policies: &crate::core::policy_store::PolicyStore) -> obol_mount::Result<Arc<Acl>> {
+        let generation = policies.generation();
+        if let Some(known) = &*self.acl.load()
+            && known.0 == generation
+        {
+            return Ok(known.1.clone());
+        }
+        let acl = policies.acl(&self.entry.policies).await?;
+        self.acl.store(Some(Arc::new((generation, acl.clone()))));
+        Ok(acl)
+    }
+}

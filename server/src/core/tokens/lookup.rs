@@ -1,0 +1,126 @@
+//! From a token to its record. The hot path: an HMAC and a look into the cache, no disk, no lock held.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use obol_mount::{Error, Result, Secret, TokenKind, cidr};
+use obol_storage::Error as StorageError;
+
+use super::{Cached, TokenEntry, TokenId, Tokens, batch};
+
+/// A token that a request may use.
+pub struct Use {
+    pub token: Arc<Cached>,
+    /// The request spends its last use: it is revoked when the request is done.
+    pub last: bool,
+}
+
+impl Tokens {
+    /// The token of a request, ready to be used once: alive, called from an allowed address, and with a use
+    /// left, which is spent here, in storage, before anything else happens (threats: `num-uses-race`).
+    pub async fn authenticate(&self, token: &Secret, peer: Option<IpAddr>, now: u64) -> Result<Use> {
+        let found = self.find(token.expose(), now).await?.ok_or_else(Error::forbidden)?;
+        if !cidr::allows(&found.entry.bound_cidrs, peer) {
+            return Err(Error::forbidden().with_cause("the token is bound to other addresses"));
+        }
+        match found.entry.uses_left {
+            None => Ok(Use { token: found, last: false }),
+            Some(_) => self.spend(&found.id).await,
+        }
+    }
+
+    /// The living token behind its secret.
+    pub async fn find(&self, token: &str, now: u64) -> Result<Option<Arc<Cached>>> {
+        if token.starts_with(batch::PREFIX) {
+            return self.find_batch(token, now).await;
+        }
+        self.get(&self.id_of(token), now).await
+    }
+
+    /// The living token behind its stored id.
+    pub async fn get(&self, id: &TokenId, now: u64) -> Result<Option<Arc<Cached>>> {
+        let found = match self.cache.get_value_or_guard_async(id).await {
+            Ok(found) => Some(found),
+            Err(guard) => match self.read(id).await? {
+                Some(entry) => {
+                    let cached = Arc::new(Cached::new(id.clone(), entry));
+                    if cached.entry.uses_left.is_none() {
+                        // Fails when a revocation removed the placeholder meanwhile: then it is not cached.
+                        let _ = guard.insert(cached.clone());
+                    }
+                    Some(cached)
+                }
+                None => None,
+            },
+        };
+        Ok(found.filter(|token| !token.entry.is_expired(now) && !token.entry.is_spent()))
+    }
+
+    /// The living token behind an accessor.
+    pub async fn by_accessor(&self, accessor: &str, now: u64) -> Result<Option<Arc<Cached>>> {
+        if accessor.is_empty() || !accessor.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Ok(None);
+        }
+        match self.storage.get_json::<TokenId>(&format!("accessor/{accessor}")).await? {
+            Some(id) => self.get(&id, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Accessors in order, a page at a time.
+    pub async fn accessors(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        Ok(self.storage.list("accessor/", after, limit).await?)
+    }
+
+    pub(super) async fn read(&self, id: &TokenId) -> Result<Option<TokenEntry>> {
+        Ok(self.storage.get_json(&format!("id/{id}")).await?)
+    }
+
+    async fn find_batch(&self, token: &str, now: u64) -> Result<Option<Arc<Cached>>> {
+        let Some(entry) = self.open_batch(token) else { return Ok(None) };
+        if entry.kind != TokenKind::Batch || entry.is_expired(now) {
+            return Ok(None);
+        }
+        if let Some(parent) = &entry.parent
+            && self.get(parent, now).await?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Cached::new(self.id_of(token), entry))))
+    }
+
+    /// Takes one use off a limited token, against everybody else who does the same.
+    async fn spend(&self, id: &TokenId) -> Result<Use> {
+        let path = format!("id/{id}");
+        let spent = self
+            .storage
+            .update_json(&path, |entry: Option<TokenEntry>| {
+                let mut entry = entry.ok_or(Spend::Gone)?;
+                entry.uses_left = match entry.uses_left {
+                    Some(0) | None => return Err(Spend::Gone),
+                    Some(left) => Some(left - 1),
+                };
+                Ok(entry)
+            })
+            .await;
+        match spent {
+            Ok(entry) => {
+                let last = entry.uses_left == Some(0);
+                Ok(Use { token: Arc::new(Cached::new(id.clone(), entry)), last })
+            }
+            Err(Spend::Gone) => Err(Error::forbidden()),
+            Err(Spend::Storage(error)) => Err(error.into()),
+        }
+    }
+}
+
+enum Spend {
+    Gone,
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Spend {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}

@@ -1,0 +1,104 @@
+//! Tokens: issued, looked up, renewed, revoked. A service token is a record under the HMAC of its id; its
+//! accessor, its place below its parent, the mount that issued it and the time it ends are index
+//! entries, written and removed in one commit with it.
+//!
+//! | path below `core/token/` | holds |
+//! | --- | --- |
+//! | `id/<hmac>` | the token's record |
+//! | `accessor/<accessor>` | the hmac |
+//! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
+//! | `issuer/<mount uuid>/<hmac>` | nothing: what the mount issued |
+//! | `expiry/<time>/<hmac>` | nothing: ordered by time, read from the front, never loaded whole |
+//! | `revoking/<hmac>` | nothing: a revocation under way, taken up again after a crash |
+//! | `keys` | the HMAC key of ids and the key of batch tokens |
+
+mod batch;
+mod entry;
+mod expiry;
+mod issue;
+mod lookup;
+mod renew;
+mod revoke;
+
+use std::sync::Arc;
+
+use obol_mount::{Error, Result};
+use obol_storage::{View, from_json};
+use quick_cache::sync::Cache;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+pub use entry::{Cached, TokenEntry, TokenId};
+pub use issue::{IssueError, Issued, Limits, NewToken};
+pub use lookup::Use;
+
+/// How many decoded tokens stay in memory. The rest are a point read away.
+const CACHED_TOKENS: usize = 8192;
+
+/// All tokens of an unsealed server.
+pub struct Tokens {
+    storage: View,
+    hmac: hmac::Key,
+    batch: batch::BatchSealer,
+    cache: Cache<TokenId, Arc<Cached>>,
+    random: SystemRandom,
+}
+
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct StoredKeys {
+    hmac: Vec<u8>,
+    batch: Vec<u8>,
+}
+
+impl Tokens {
+    /// Reads the keys, or makes them on the first unseal. Loads no token.
+    pub async fn open(storage: View) -> Result<Self> {
+        let random = SystemRandom::new();
+        let keys = match storage.get("keys").await? {
+            Some(entry) => from_json::<StoredKeys>(&entry.value)
+                .map_err(|_| Error::internal("the record of the token keys is malformed"))?,
+            None => {
+                let mut keys = StoredKeys { hmac: vec![0; 32], batch: vec![0; 32] };
+                random.fill(&mut keys.hmac).map_err(|_| Error::internal("no randomness"))?;
+                random.fill(&mut keys.batch).map_err(|_| Error::internal("no randomness"))?;
+                storage.put_json("keys", &keys).await?;
+                keys
+            }
+        };
+        Ok(Self {
+            storage,
+            hmac: hmac::Key::new(hmac::HMAC_SHA256, &keys.hmac),
+            batch: batch::BatchSealer::new(&keys.batch)?,
+            cache: Cache::new(CACHED_TOKENS),
+            random,
+        })
+    }
+
+    /// The id under which a token is stored: storage never holds the token itself.
+    pub fn id_of(&self, token: &str) -> TokenId {
+        TokenId::from_tag(hmac::sign(&self.hmac, token.as_bytes()).as_ref())
+    }
+
+    /// `length` random base62 characters; 24 of them carry 142 bits.
+    fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
+        const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let mut out = Zeroizing::new(String::with_capacity(length));
+        let mut bytes = Zeroizing::new([0u8; 64]);
+        while out.len() < length {
+            self.random.fill(bytes.as_mut_slice()).map_err(|_| Error::internal("no randomness"))?;
+            for byte in bytes.iter() {
+                // Values past the last whole multiple of 62 would favour the first letters.
+                if *byte < 248 && out.len() < length {
+                    out.push(char::from(ALPHABET[usize::from(byte % 62)]));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn expiry_path(expires: u64, id: &TokenId) -> String {
+        format!("expiry/{expires:016x}/{id}")
+    }
+}

@@ -1,0 +1,63 @@
+//! What an unsealed server does by itself: ends tokens whose time has come, takes up what a crash interrupted,
+//! lets mounts tidy.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{Core, Live, unix_now};
+use obol_mount::Result;
+use tokio::task::JoinHandle;
+
+/// How soon after its end a token's record goes. It is refused from the second on in any case.
+const EXPIRY_TICK: Duration = Duration::from_secs(1);
+const TIDY_TICK: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// Starts the upkeep of a server that was just unsealed. Sealing aborts it.
+    pub(super) fn start_upkeep(self: &Arc<Self>, live: &Arc<Live>) -> Vec<JoinHandle<()>> {
+        let expiry = {
+            let live = live.clone();
+            tokio::spawn(async move {
+                if let Err(error) = resume(&live).await {
+                    tracing::error!(%error, "taking up interrupted revocations failed; they are tried again at the next unseal");
+                }
+                loop {
+                    if let Err(error) = live.tokens.expire(unix_now(), &live.forget()).await {
+                        tracing::error!(%error, "expiring tokens failed; it is tried again");
+                    }
+                    tokio::time::sleep(EXPIRY_TICK).await;
+                }
+            })
+        };
+        let tidy = {
+            let live = live.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(TIDY_TICK).await;
+                    for mounted in live.mounts.all() {
+                        if let Err(error) = mounted.backend.tidy(SystemTime::now()).await {
+                            tracing::warn!(mount = %mounted.entry.path, %error, "a mount could not tidy");
+                        }
+                    }
+                }
+            })
+        };
+        vec![expiry, tidy]
+    }
+}
+
+async fn resume(live: &Live) -> Result<()> {
+    live.tokens.resume_revocations(&live.forget()).await?;
+    for uuid in live.mounts.tainted().await? {
+        live.finish_disable(&uuid).await?;
+    }
+    Ok(())
+}
+
+impl Live {
+    /// The second half of disabling a mount: what it issued is revoked, then its data goes.
+    pub(super) async fn finish_disable(&self, uuid: &str) -> Result<()> {
+        self.tokens.revoke_issued_by(uuid, &self.forget()).await?;
+        self.mounts.remove(uuid).await
+    }
+}

@@ -1,0 +1,204 @@
+//! From an HTTP request to the core's, and back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use obol_mount::{Error, Operation, Result, Secret, duration};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::{Limits, json};
+use crate::core::Core;
+use crate::core::request::{Incoming, Outgoing};
+
+/// Bytes of bodies that may be in memory at once, over all connections.
+const BODY_BUDGET: usize = 256 << 20;
+const KIB: usize = 1024;
+
+/// What every request of a listener shares.
+pub(super) struct Shared {
+    pub core: Arc<Core>,
+    pub limits: Limits,
+    pub tls: bool,
+    in_flight: Semaphore,
+    bodies: Semaphore,
+}
+
+impl Shared {
+    pub(super) fn new(core: Arc<Core>, limits: Limits, tls: bool) -> Self {
+        Self {
+            core,
+            limits,
+            tls,
+            in_flight: Semaphore::new(limits.max_in_flight),
+            bodies: Semaphore::new(BODY_BUDGET.max(limits.max_request_size) / KIB),
+        }
+    }
+}
+
+/// The address that a connection came from.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub SocketAddr);
+
+pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    let head = request.method() == Method::HEAD;
+    let answered = match shared.in_flight.try_acquire() {
+        Ok(_permit) => match tokio::time::timeout(shared.limits.request_timeout, answer(&shared, request)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Error::unavailable("the request took too long")),
+        },
+        Err(_) => Err(Error::unavailable("the server is busy; try again")),
+    };
+    let outgoing = answered.unwrap_or_else(|error| Outgoing::error(&error));
+    respond(outgoing, shared.tls, head)
+}
+
+async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
+    let (parts, body) = request.into_parts();
+    let raw_path = match parts.uri.path().strip_prefix("/v1/") {
+        Some(path) => path.to_owned(),
+        None => return Err(Error::not_found_because("not found: the API is below /v1/")),
+    };
+    let headers = &parts.headers;
+    if header(headers, "x-vault-namespace")?.is_some_and(|namespace| !matches!(namespace, "" | "/" | "root")) {
+        return Err(Error::bad_request("namespaces are not part of this version: send the request without X-Vault-Namespace"));
+    }
+    let (token, authorization) = credentials(headers)?;
+    let mut query = parse_query(parts.uri.query().unwrap_or_default())?;
+    let help = query.remove("help").is_some_and(|v| v.as_str().is_some_and(|v| matches!(v, "1" | "true")));
+    let listed = query.remove("list").is_some_and(|v| v.as_str().is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE" | "t" | "T")));
+    let operation = match parts.method.as_str() {
+        "GET" if listed => Operation::List,
+        "GET" | "HEAD" => Operation::Read,
+        "LIST" => Operation::List,
+        "POST" | "PUT" => Operation::Update,
+        "PATCH" => Operation::Patch,
+        "DELETE" => Operation::Delete,
+        _ => return Err(Error::unsupported_operation()),
+    };
+    let data = match operation {
+        Operation::Update | Operation::Patch => {
+            if operation == Operation::Patch {
+                check_patch_type(headers)?;
+            }
+            let bytes = read_body(shared, headers, body).await?;
+            json::parse_object(&bytes, &shared.limits)?
+        }
+        _ => query,
+    };
+    let incoming = Incoming {
+        id: Uuid::new_v4().to_string(),
+        operation,
+        raw_path,
+        data,
+        token,
+        authorization,
+        peer: parts.extensions.get::<Peer>().map(|Peer(address)| canonical(address.ip())),
+        wrap_ttl: wrap_ttl(headers)?,
+        help,
+    };
+    Ok(shared.core.handle(incoming).await)
+}
+
+/// A listener on `[::]` sees IPv4 peers as `::ffff:a.b.c.d`.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+async fn read_body(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<u8>> {
+    let limit = shared.limits.max_request_size;
+    let too_large = || Error::too_large(format!("the request body is larger than {limit} bytes"));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let reserve = announced.unwrap_or(limit).div_ceil(KIB);
+    let reserve = u32::try_from(reserve).map_err(|_| too_large())?;
+    let _permit = shared.bodies.try_acquire_many(reserve).map_err(|_| Error::unavailable("the server is busy; try again"))?;
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().into()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+        Err(_) => Err(Error::bad_request("the request body could not be read to its end")),
+    }
+}
+
+/// One header, which may be there once: of two, the weaker would win somewhere (threats: `duplicate-credential`).
+fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::bad_request(format!("the header {name} may be there only once")));
+    }
+    value.to_str().map(Some).map_err(|_| Error::bad_request(format!("the header {name} is not plain text")))
+}
+
+/// The token, from `X-Vault-Token` or `Authorization: Bearer`, and any other `Authorization` for login routes.
+fn credentials(headers: &HeaderMap) -> Result<(Option<Secret>, Option<Secret>)> {
+    let token = header(headers, "x-vault-token")?.filter(|t| !t.is_empty());
+    let authorization = header(headers, "authorization")?.filter(|a| !a.is_empty());
+    let bearer = authorization.and_then(|a| {
+        let (scheme, rest) = a.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
+    });
+    if let (Some(token), Some(bearer)) = (token, bearer)
+        && token != bearer
+    {
+        return Err(Error::bad_request("X-Vault-Token and Authorization carry two different tokens: send one"));
+    }
+    let other = if bearer.is_some() { None } else { authorization };
+    let secret = |text: &str| Secret::new(text.to_owned());
+    Ok((token.or(bearer).map(secret), other.map(secret)))
+}
+
+fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let Some(text) = header(headers, "x-vault-wrap-ttl")?.filter(|t| !t.is_empty()) else { return Ok(None) };
+    let ttl = duration::parse(text).map_err(|error| Error::bad_request(format!("X-Vault-Wrap-TTL: {error}")))?;
+    Ok((!ttl.is_zero()).then_some(ttl))
+}
+
+fn check_patch_type(headers: &HeaderMap) -> Result<()> {
+    let kind = header(headers, "content-type")?.unwrap_or_default();
+    match kind.split(';').next().map(str::trim) {
+        Some("application/merge-patch+json") => Ok(()),
+        _ => Err(Error::bad_request("PATCH needs Content-Type: application/merge-patch+json")),
+    }
+}
+
+/// `a=1&b=2`, decoded. A name that comes twice is refused: two readers could take two values.
+fn parse_query(query: &str) -> Result<Map<String, Value>> {
+    let mut map = Map::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if map.insert(name.into_owned(), Value::String(value.into_owned())).is_some() {
+            return Err(Error::bad_request("a query parameter may be there only once"));
+        }
+    }
+    Ok(map)
+}
+
+fn respond(outgoing: Outgoing, tls: bool, head: bool) -> Response<Body> {
+    let empty = outgoing.body.is_empty() || head;
+    let body = if empty { Body::empty() } else { Body::from(outgoing.body) };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(outgoing.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    if !empty {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+    }
+    for (name, value) in outgoing.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.append(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,134 @@
+//! A listener: accepts, speaks TLS where asked, serves HTTP/1.1 and HTTP/2 with bounds on size and time,
+//! and drains when told to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use super::handler::{Peer, Shared, handle};
+use super::tls::ReloadableTls;
+use super::{Limits, Options};
+use crate::core::Core;
+
+const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long requests under way may take after the stop was asked for.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A listener that has its port but does not accept yet: what cannot be bound is known before anything starts.
+pub struct Bound {
+    listener: TcpListener,
+    tls: Option<Arc<ReloadableTls>>,
+    limits: Limits,
+}
+
+impl Bound {
+    pub async fn new(options: Options) -> io::Result<Self> {
+        let tls = options.tls.map(ReloadableTls::load).transpose()?.map(Arc::new);
+        let listener = TcpListener::bind(options.address)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", options.address)))?;
+        Ok(Self { listener, tls, limits: options.limits })
+    }
+
+    /// The address in fact: the port, where 0 was asked for.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    pub fn tls(&self) -> Option<Arc<ReloadableTls>> {
+        self.tls.clone()
+    }
+}
+
+/// Serves until `stop` turns true, then lets requests under way finish.
+pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let Bound { listener, tls, limits } = bound;
+    let shared = Arc::new(Shared::new(core, limits, tls.is_some()));
+    let router = Router::new().fallback(handle).with_state(shared);
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: the ones in use will be given back.
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let router = router.clone();
+        let watcher = graceful.watcher();
+        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+        tokio::spawn(async move {
+            let builder = connection_builder(&limits);
+            match tls {
+                None => drop(watcher.watch(builder.serve_connection(TokioIo::new(stream), service(router, peer))).await),
+                Some(acceptor) => {
+                    let Some(stream) = handshake(acceptor, stream, peer).await else { return };
+                    drop(watcher.watch(builder.serve_connection(TokioIo::new(stream), service(router, peer))).await);
+                }
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish in time and were cut off");
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    match tokio::time::timeout(TLS_HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "TLS handshake timed out");
+            None
+        }
+    }
+}
+
+fn connection_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.max_header_size.max(16 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(128)
+        .max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30));
+    builder
+}
+
+fn service(
+    router: Router,
+    peer: SocketAddr,
+) -> impl hyper::service::Service<Request<Incoming>, Response = axum::response::Response, Error = std::convert::Infallible, Future: Send + 'static> + Clone {
+    hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().call(request)
+    })
+}
