@@ -124,6 +124,8 @@ pub enum TlsFault {
     Version,
     /// The server refused or does not know StartTLS.
     StartTls,
+    /// The server hung up instead of saying what it dislikes.
+    BrokenOff,
     /// Anything else, such as an answer that is not TLS.
     Other,
 }
@@ -176,6 +178,9 @@ impl DirectoryError {
                 }
                 TlsFault::StartTls => {
                     "turn StartTLS on at the server, or use an ldaps:// URL instead of starttls"
+                }
+                TlsFault::BrokenOff => {
+                    "check that the port speaks TLS, and that the server takes a version between tls_min_version and tls_max_version"
                 }
                 TlsFault::Other => {
                     "check that the port speaks TLS: ldaps:// is usually 636, ldap:// with starttls 389"

@@ -13,6 +13,7 @@ pub mod dn;
 mod error;
 mod filter;
 mod lookup;
+mod message;
 mod pool;
 mod session;
 mod tls;

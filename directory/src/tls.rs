@@ -6,12 +6,13 @@
 //! signatures need SHA-1). Doing the handshake here also tells which fault a certificate has.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
-use openssl::x509::{X509, X509VerifyResult};
+use openssl::x509::{X509NameRef, X509Ref, X509VerifyResult};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
@@ -58,20 +59,27 @@ impl TlsClient {
         ssl.param_mut().set_hostflags(
             X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT,
         );
+        // A failed handshake keeps no certificate, so it is noted while it is being judged.
+        let rejected = Arc::new(OnceLock::new());
+        if !self.insecure {
+            let rejected = Arc::clone(&rejected);
+            ssl.set_verify_callback(SslVerifyMode::PEER, move |fine, context| {
+                if !fine {
+                    let whose = context.current_cert().map(describe).unwrap_or_default();
+                    let _ = rejected.set((context.error(), whose));
+                }
+                fine
+            });
+        }
         let mut stream = SslStream::new(ssl, tcp).map_err(setup)?;
         let outcome = Pin::new(&mut stream).connect().await;
         let Err(error) = outcome else {
             return Ok(stream);
         };
-        let verdict = stream.ssl().verify_result();
-        if !self.insecure && verdict != X509VerifyResult::OK {
-            let whom = match stream.ssl().peer_certificate() {
-                Some(certificate) => format!(" ({})", describe(&certificate)),
-                None => String::new(),
-            };
+        if let Some((verdict, whose)) = rejected.get() {
             return Err(fault(
-                certificate_fault(verdict),
-                format!("{}{whom}", verdict.error_string()),
+                certificate_fault(*verdict),
+                format!("{}: {whose}", verdict.error_string()),
             ));
         }
         let reasons: Vec<_> = error
@@ -79,13 +87,11 @@ impl TlsClient {
             .map(|stack| stack.errors().iter().filter_map(|e| e.reason()).collect())
             .unwrap_or_default();
         if reasons.is_empty() {
-            return Err(fault(
-                TlsFault::Other,
-                match error.io_error() {
-                    Some(cause) => cause.to_string(),
-                    None => "the server closed the connection during the handshake".into(),
-                },
-            ));
+            let cause = match error.io_error() {
+                Some(cause) => format!("the handshake broke off: {cause}"),
+                None => "the server closed the connection during the handshake".into(),
+            };
+            return Err(fault(TlsFault::BrokenOff, cause));
         }
         Err(fault(handshake_fault(&reasons), reasons.join(", ")))
     }
@@ -157,8 +163,8 @@ fn handshake_fault(reasons: &[&str]) -> TlsFault {
 }
 
 /// `CN=dc1 issued by CN=corp CA`, as far as the certificate says so.
-fn describe(certificate: &X509) -> String {
-    let name = |name: &openssl::x509::X509NameRef| {
+fn describe(certificate: &X509Ref) -> String {
+    let name = |name: &X509NameRef| {
         let parts: Vec<_> = name
             .entries()
             .filter_map(|entry| {

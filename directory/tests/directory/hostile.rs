@@ -1,0 +1,179 @@
+//! Servers that send what no directory should: each costs an error, never the process, never a
+//! wrong answer, never unbounded memory.
+
+use std::time::Duration;
+
+use obol_directory::DirectoryError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Proxy, anonymous, open};
+
+/// Answers the first request with `bytes`, then `hold`s the connection or closes it.
+async fn answers(bytes: Vec<u8>, hold: bool) -> DirectoryError {
+    let server = Proxy::start(move |mut stream| {
+        let bytes = bytes.clone();
+        Box::pin(async move {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(&bytes).await;
+            if hold {
+                std::future::pending::<()>().await;
+            }
+        })
+    })
+    .await;
+    let mut config = anonymous(server.url());
+    config.discoverdn = true;
+    config.request_timeout = Duration::from_millis(800);
+    open(&config).lookup("grace").await.unwrap_err()
+}
+
+fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let length = contents.len() as u32;
+    [&[tag, 0x84][..], &length.to_be_bytes(), contents].concat()
+}
+
+fn message(operation: &[u8]) -> Vec<u8> {
+    element(0x30, &[&[2, 1, 1], operation].concat())
+}
+
+fn entry(dn: &[u8]) -> Vec<u8> {
+    let value = element(0x31, &element(4, b"grace"));
+    let attribute = element(0x30, &[element(4, b"uid"), value].concat());
+    let attributes = element(0x30, &attribute);
+    message(&element(0x64, &[element(4, dn), attributes].concat()))
+}
+
+fn done(code: u8) -> Vec<u8> {
+    message(&element(0x65, &[&[10, 1, code, 4, 0, 4, 0][..]].concat()))
+}
+
+#[tokio::test]
+async fn what_is_not_ldap_is_named() {
+    for bytes in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"\x30\x80\x02",
+        b"\x15\x03\x01\x00\x02",
+    ] {
+        let error = answers(bytes.to_vec(), true).await;
+        assert!(matches!(error, DirectoryError::Lost { .. }), "{error:?}");
+        assert!(error.cause().starts_with("the server sent "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_nested_a_hundred_thousand_deep_does_not_overflow_the_stack() {
+    // From the inside out: each length is known when its element begins.
+    let mut nested = Vec::new();
+    for _ in 0..100_000 {
+        let length = (nested.len() as u32).to_le_bytes();
+        nested.extend_from_slice(&length);
+        nested.extend_from_slice(&[0x84, 0x30]);
+    }
+    nested.reverse();
+    let error = answers(nested, true).await;
+    assert!(error.cause().contains("nested too deeply"), "{error}");
+}
+
+#[tokio::test]
+async fn a_message_said_to_be_huge_is_not_waited_for() {
+    let error = answers(vec![0x30, 0x84, 0x7f, 0xff, 0xff, 0xff], true).await;
+    assert!(error.cause().contains("too large"), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_closed_within_a_message_is_named() {
+    let error = answers(entry(b"uid=grace")[..20].to_vec(), false).await;
+    assert!(
+        error.cause().contains("in the middle of a message"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn malformed_operations_cost_the_connection_only() {
+    let malformed = [
+        message(&element(0x65, &[])),
+        message(&element(0x65, &[4, 0, 4, 0, 4, 0])),
+        message(&element(0x65, &[10, 1, 0, 4, 1, 0xff, 4, 0])),
+        message(&element(0x7f - 1, &[])),
+        element(0x30, &[]),
+        element(0x30, &[2, 1, 1]),
+        [message(&element(0x64, &[])), done(0)].concat(),
+        [message(&element(0x64, &element(4, b"uid=x"))), done(0)].concat(),
+        [entry(b"uid=\xff"), done(0)].concat(),
+    ];
+    for bytes in malformed {
+        let error = answers(bytes.clone(), true).await;
+        assert!(
+            matches!(
+                error,
+                DirectoryError::Lost { .. } | DirectoryError::Protocol { .. }
+            ),
+            "{bytes:x?}: {error:?}"
+        );
+        assert!(!error.cause().contains("panic"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_is_not_taken() {
+    let mut other = entry(b"uid=admin,ou=Users,dc=example,dc=com");
+    // The message ID is the byte after the outer header and `02 01`.
+    other[8] = 77;
+    let error = answers(other, true).await;
+    assert!(matches!(error, DirectoryError::Timeout { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_off() {
+    let server = Proxy::start(|mut stream| {
+        Box::pin(async move {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let crowd = entry(b"uid=grace,ou=Users,dc=example,dc=com").repeat(1000);
+            while stream.write_all(&crowd).await.is_ok() {}
+        })
+    })
+    .await;
+    let mut config = anonymous(server.url());
+    config.discoverdn = true;
+    config.request_timeout = Duration::from_secs(60);
+    let error = open(&config).lookup("grace").await.unwrap_err();
+    assert!(
+        matches!(error, DirectoryError::SizeLimit { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn endless_pages_meet_the_timeout() {
+    let server = Proxy::start(|mut stream| {
+        Box::pin(async move {
+            let cookie = element(0x30, &[&[2, 1, 0][..], &element(4, b"more")].concat());
+            let oid = element(4, b"1.2.840.113556.1.4.319");
+            let control = element(0x30, &[oid, element(4, &cookie)].concat());
+            let mut bytes = [0; 4096];
+            let mut id = 0;
+            while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+                id += 1;
+                let page = element(
+                    0x30,
+                    &[
+                        vec![2, 1, id],
+                        element(0x65, &[10, 1, 0, 4, 0, 4, 0]),
+                        element(0xa0, &control),
+                    ]
+                    .concat(),
+                );
+                if id == 127 || stream.write_all(&page).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    })
+    .await;
+    // The DN is built, so the first search is the paged one.
+    let mut config = anonymous(server.url());
+    config.request_timeout = Duration::from_millis(800);
+    let error = open(&config).lookup("grace").await.unwrap_err();
+    assert!(matches!(error, DirectoryError::Timeout { .. }), "{error:?}");
+}

@@ -1,0 +1,11 @@
+//! The directory crate against a real OpenLDAP: binds, TLS, lookups, outages and the pool.
+#![allow(clippy::unwrap_used)]
+
+mod awkward;
+mod binds;
+mod hostile;
+mod lookups;
+mod outages;
+mod pool;
+mod support;
+mod tls;
