@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, process};
 
 use crate::error::{Doing, Error, Result};
 
@@ -59,10 +59,11 @@ fn is_free(port: u16) -> bool {
         && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// One directory for each user: nobody can lock a file that another user has made.
+/// One directory for each user, for nobody can lock a file that another user has made; and the same
+/// whatever TMPDIR says, for ports are the machine's.
 fn locks_dir() -> PathBuf {
     let uid = fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
-    env::temp_dir().join(format!("obol-testbed-ports-{uid}"))
+    PathBuf::from(format!("/tmp/obol-testbed-ports-{uid}"))
 }
 
 /// Ports that need no privilege and that the kernel does not give to outgoing connections.

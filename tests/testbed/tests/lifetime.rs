@@ -95,6 +95,20 @@ fn a_signal_or_the_end_of_its_input_ends_a_test_bed_cleanly() {
 }
 
 #[test]
+fn a_command_ends_with_its_test_bed_and_is_told_to_end_by_sigterm() {
+    let sleep = ["sh", "-c", "echo ready; exec sleep 600"];
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut bed = Bed::start(&sleep);
+        let sleeper = bed.children_named(&["sleep"]);
+        assert_eq!(sleeper.len(), 1);
+        kill_process(Pid::from_child(&bed.child), signal).unwrap();
+        let status = bed.child.wait().unwrap();
+        assert_eq!(status.code(), (signal == Signal::TERM).then_some(128 + 15));
+        eventually(|| !is_alive(sleeper[0]));
+    }
+}
+
+#[test]
 fn a_command_runs_inside_the_realm_and_its_status_is_passed_on() {
     let dir = tempfile::tempdir().unwrap();
     let output = bed_command(
@@ -193,10 +207,19 @@ impl Bed {
     }
 
     fn daemons(&self) -> Vec<u32> {
-        let mut pids = children(self.child.id());
-        pids.retain(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            ["krb5kdc", "slapd"].contains(&name.trim())
+        self.children_named(&["krb5kdc", "slapd"])
+    }
+
+    /// Waits for a child of each of these names: a shell takes a moment to become another program.
+    fn children_named(&self, names: &[&str]) -> Vec<u32> {
+        let mut pids = Vec::new();
+        eventually(|| {
+            pids = children(self.child.id());
+            pids.retain(|pid| {
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                names.contains(&name.trim())
+            });
+            pids.len() >= names.len()
         });
         pids
     }
