@@ -78,7 +78,9 @@ impl RequestPath {
                 _ => {}
             }
         }
-        Ok(Self { text: path.to_owned() })
+        Ok(Self {
+            text: path.to_owned(),
+        })
     }
 
     /// Without the trailing slash: `secret/data/app`.
@@ -97,7 +99,11 @@ impl RequestPath {
 
     /// With a trailing slash, whether or not it came with one: the form in which mounts are looked up.
     pub fn as_directory(&self) -> Cow<'_, str> {
-        if self.has_trailing_slash() { Cow::Borrowed(&self.text) } else { Cow::Owned(format!("{}/", self.text)) }
+        if self.has_trailing_slash() {
+            Cow::Borrowed(&self.text)
+        } else {
+            Cow::Owned(format!("{}/", self.text))
+        }
     }
 
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
@@ -123,7 +129,9 @@ fn percent_decode(raw: &str) -> Result<Cow<'_, str>, PathError> {
             bytes.push(first);
             continue;
         }
-        let [high, low, after @ ..] = rest else { return Err(PathError::BadEscape) };
+        let [high, low, after @ ..] = rest else {
+            return Err(PathError::BadEscape);
+        };
         let digit = |b: u8| char::from(b).to_digit(16).ok_or(PathError::BadEscape);
         // Two hexadecimal digits fit a byte.
         let byte = (digit(*high)? * 16 + digit(*low)?) as u8;
@@ -133,7 +141,9 @@ fn percent_decode(raw: &str) -> Result<Cow<'_, str>, PathError> {
         bytes.push(byte);
         rest = after;
     }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| PathError::NotUtf8)
+    String::from_utf8(bytes)
+        .map(Cow::Owned)
+        .map_err(|_| PathError::NotUtf8)
 }
 
 #[cfg(test)]
@@ -148,7 +158,10 @@ mod tests {
         for (raw, path) in [
             ("secret/data/app", "secret/data/app"),
             ("secret/metadata/", "secret/metadata"),
-            ("auth/kerberos/groups/team%20one", "auth/kerberos/groups/team one"),
+            (
+                "auth/kerberos/groups/team%20one",
+                "auth/kerberos/groups/team one",
+            ),
             ("secret/data/caf%C3%A9", "secret/data/café"),
             ("secret/data/100%25", "secret/data/100%"),
             ("secret/data/...", "secret/data/..."),
@@ -203,7 +216,10 @@ mod tests {
     #[test]
     fn an_over_long_path_is_refused() {
         assert!(RequestPath::parse(&"a".repeat(MAX_PATH)).is_ok());
-        assert_eq!(RequestPath::parse(&"a".repeat(MAX_PATH + 1)), Err(PathError::TooLong));
+        assert_eq!(
+            RequestPath::parse(&"a".repeat(MAX_PATH + 1)),
+            Err(PathError::TooLong)
+        );
     }
 
     #[test]
@@ -213,7 +229,10 @@ mod tests {
         assert!(with.has_trailing_slash() && !without.has_trailing_slash());
         assert_eq!(with.as_str(), without.as_str());
         assert_eq!(with.as_directory(), without.as_directory());
-        assert_eq!(with.segments().collect::<Vec<_>>(), ["secret", "metadata", "app"]);
+        assert_eq!(
+            with.segments().collect::<Vec<_>>(),
+            ["secret", "metadata", "app"]
+        );
     }
 
     #[test]

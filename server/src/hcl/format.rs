@@ -25,7 +25,12 @@ pub fn format(text: &str) -> Result<String, Error> {
             break;
         }
     }
-    let mut printer = Printer { text: &text, tokens: &tokens, at: 0, lines: Vec::new() };
+    let mut printer = Printer {
+        text: &text,
+        tokens: &tokens,
+        at: 0,
+        lines: Vec::new(),
+    };
     printer.members(0);
     Ok(lay_out(&printer.lines))
 }
@@ -82,7 +87,11 @@ impl Printer<'_> {
                     match kind {
                         Kind::LineComment | Kind::BlockComment => {
                             let head = self.take().to_owned();
-                            self.lines.push(Line { depth, head, ..Line::default() });
+                            self.lines.push(Line {
+                                depth,
+                                head,
+                                ..Line::default()
+                            });
                         }
                         _ => self.member(depth),
                     }
@@ -93,7 +102,10 @@ impl Printer<'_> {
 
     /// `key = value` or a block, with the comment that ends its line.
     fn member(&mut self, depth: usize) {
-        let mut line = Line { depth, ..Line::default() };
+        let mut line = Line {
+            depth,
+            ..Line::default()
+        };
         loop {
             match self.peek().kind {
                 Kind::Equals => {
@@ -140,13 +152,21 @@ impl Printer<'_> {
         let opened = self.lines.len();
         line.comment = self.comment_on_this_line();
         self.lines.push(line);
-        if list { self.items(depth + 1) } else { self.members(depth + 1) }
+        if list {
+            self.items(depth + 1)
+        } else {
+            self.members(depth + 1)
+        }
         self.at += 1;
         let close = if list { "]" } else { "}" };
         if self.lines.len() == opened + 1 && self.lines[opened].comment.is_none() {
             self.lines[opened].head.push_str(close);
         } else {
-            self.lines.push(Line { depth, head: close.into(), ..Line::default() });
+            self.lines.push(Line {
+                depth,
+                head: close.into(),
+                ..Line::default()
+            });
         }
         let comment = self.trailing_comment();
         if let Some(last) = self.lines.last_mut()
@@ -164,10 +184,17 @@ impl Printer<'_> {
                 Kind::Newline | Kind::Comma => self.at += 1,
                 Kind::LineComment | Kind::BlockComment => {
                     let head = self.take().to_owned();
-                    self.lines.push(Line { depth, head, ..Line::default() });
+                    self.lines.push(Line {
+                        depth,
+                        head,
+                        ..Line::default()
+                    });
                 }
                 _ => {
-                    let mut line = Line { depth, ..Line::default() };
+                    let mut line = Line {
+                        depth,
+                        ..Line::default()
+                    };
                     match self.single_line_value() {
                         Some(value) => {
                             line.head = value + ",";
@@ -224,7 +251,11 @@ impl Printer<'_> {
                         _ => members.push(self.flat_member()?),
                     }
                 }
-                Some(if members.is_empty() { "{}".into() } else { format!("{{ {} }}", members.join(", ")) })
+                Some(if members.is_empty() {
+                    "{}".into()
+                } else {
+                    format!("{{ {} }}", members.join(", "))
+                })
             }
             Kind::Text | Kind::Number | Kind::Word => Some(self.take().to_owned()),
             _ => None,
@@ -268,7 +299,11 @@ impl Printer<'_> {
     }
 
     fn hoist(&mut self, depth: usize, comments: Vec<String>) {
-        self.lines.extend(comments.into_iter().map(|head| Line { depth, head, ..Line::default() }));
+        self.lines.extend(comments.into_iter().map(|head| Line {
+            depth,
+            head,
+            ..Line::default()
+        }));
     }
 
     /// The comments after a member on its last line, commas skipped.
@@ -302,9 +337,13 @@ fn lay_out(lines: &[Line]) -> String {
     let mut out = String::new();
     let mut width = 0;
     for (i, line) in lines.iter().enumerate() {
-        let in_run = |other: Option<&Line>| other.is_some_and(|o| o.value.is_some() && o.depth == line.depth);
+        let in_run = |other: Option<&Line>| {
+            other.is_some_and(|o| o.value.is_some() && o.depth == line.depth)
+        };
         if !in_run(i.checked_sub(1).map(|before| &lines[before])) {
-            let run = lines[i..].iter().take_while(|l| l.value.is_some() && l.depth == line.depth);
+            let run = lines[i..]
+                .iter()
+                .take_while(|l| l.value.is_some() && l.depth == line.depth);
             width = run.map(|l| l.head.chars().count()).max().unwrap_or(0);
         }
         if !line.head.is_empty() {
@@ -344,7 +383,9 @@ fn json_value(node: &Node, text: &str, depth: usize, out: &mut String) {
     match &node.value {
         Value::Object(object) => json_members(&object.members, text, depth, out),
         Value::List(items) => {
-            let nested = items.iter().any(|item| matches!(item.value, Value::List(_) | Value::Object(_)));
+            let nested = items
+                .iter()
+                .any(|item| matches!(item.value, Value::List(_) | Value::Object(_)));
             out.push('[');
             for (i, item) in items.iter().enumerate() {
                 if nested {
@@ -380,7 +421,9 @@ fn json_scalar(text: &str, at: usize) -> &str {
             closes
         })
     } else {
-        rest.bytes().position(|b| matches!(b, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r')).map(|end| end - 1)
+        rest.bytes()
+            .position(|b| matches!(b, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'))
+            .map(|end| end - 1)
     };
     end.map_or(rest, |end| &rest[..=end])
 }

@@ -6,10 +6,21 @@ use super::lexer::is_json_number;
 use super::parser::{number, unescape};
 use super::{Error, MAX_DEPTH, Member, Name, Node, Object, Value};
 
-const ESCAPES: &[(char, char)] = &[('n', '\n'), ('r', '\r'), ('t', '\t'), ('b', '\u{8}'), ('f', '\u{c}'), ('/', '/')];
+const ESCAPES: &[(char, char)] = &[
+    ('n', '\n'),
+    ('r', '\r'),
+    ('t', '\t'),
+    ('b', '\u{8}'),
+    ('f', '\u{c}'),
+    ('/', '/'),
+];
 
 pub(super) fn parse(text: &str) -> Result<Object, Error> {
-    let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let at = if text.starts_with('\u{feff}') {
+        '\u{feff}'.len_utf8()
+    } else {
+        0
+    };
     let mut reader = Reader { text, at };
     let node = reader.value(0)?;
     reader.skip_space();
@@ -18,7 +29,10 @@ pub(super) fn parse(text: &str) -> Result<Object, Error> {
     }
     match node.value {
         Value::Object(object) => Ok(object),
-        other => Err(reader.error(node.at, format!("expected an object, found {}", other.kind()))),
+        other => Err(reader.error(
+            node.at,
+            format!("expected an object, found {}", other.kind()),
+        )),
     }
 }
 
@@ -40,13 +54,18 @@ impl Reader<'_> {
             Some(b'"') => Value::Text(self.string()?),
             Some(b'-' | b'0'..=b'9') => {
                 let digits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-');
-                let length = self.text.as_bytes()[at..].iter().take_while(|b| digits(b)).count();
+                let length = self.text.as_bytes()[at..]
+                    .iter()
+                    .take_while(|b| digits(b))
+                    .count();
                 self.at += length;
                 let text = &self.text[at..self.at];
                 if !is_json_number(text) {
                     return Err(self.error(at, "not a number"));
                 }
-                Value::Number(number(text).ok_or_else(|| self.error(at, "this number is too large"))?)
+                Value::Number(
+                    number(text).ok_or_else(|| self.error(at, "this number is too large"))?,
+                )
             }
             _ if self.take("true") => Value::Bool(true),
             _ if self.take("false") => Value::Bool(false),
@@ -72,14 +91,21 @@ impl Reader<'_> {
             }
             let text = std::mem::take(&mut *self.string()?);
             if !seen.insert(text.clone()) {
-                return Err(self.error(at, format!("{} is set twice; remove one of them", super::quoted(&text))));
+                return Err(self.error(
+                    at,
+                    format!("{} is set twice; remove one of them", super::quoted(&text)),
+                ));
             }
             self.skip_space();
             if !self.take(":") {
                 return Err(self.unexpected("`:`"));
             }
             let value = self.value(depth + 1)?;
-            object.members.push(Member { key: Name { at, text }, labels: Vec::new(), value });
+            object.members.push(Member {
+                key: Name { at, text },
+                labels: Vec::new(),
+                value,
+            });
             self.skip_space();
             if self.take("}") {
                 return Ok(object);
@@ -117,13 +143,21 @@ impl Reader<'_> {
                 Some(b'"') => break,
                 Some(b'\\') if self.at + 1 < self.text.len() => self.at += 2,
                 Some(b) if b >= 0x20 && b != b'\\' => self.at += 1,
-                Some(b'\\') | None => return Err(self.error(start, "this string is never closed: `\"` is missing")),
-                Some(_) => return Err(self.error(self.at, "control characters in a string are written as escapes")),
+                Some(b'\\') | None => {
+                    return Err(self.error(start, "this string is never closed: `\"` is missing"));
+                }
+                Some(_) => {
+                    return Err(self.error(
+                        self.at,
+                        "control characters in a string are written as escapes",
+                    ));
+                }
             }
         }
         let inside = &self.text[start + 1..self.at];
         self.at += 1;
-        unescape(inside, ESCAPES).map_err(|(offset, message)| self.error(start + 1 + offset, message))
+        unescape(inside, ESCAPES)
+            .map_err(|(offset, message)| self.error(start + 1 + offset, message))
     }
 
     fn peek(&self) -> Option<u8> {
@@ -146,7 +180,11 @@ impl Reader<'_> {
     }
 
     fn unexpected(&self, expected: &str) -> Error {
-        let found = match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+        let found = match self
+            .text
+            .get(self.at..)
+            .and_then(|rest| rest.chars().next())
+        {
             Some(found) => format!("{found:?}"),
             None => "the end".to_owned(),
         };

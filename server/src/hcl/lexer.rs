@@ -37,7 +37,11 @@ pub(super) struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         // Some editors on Windows begin a file with a byte order mark.
-        let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let at = if text.starts_with('\u{feff}') {
+            '\u{feff}'.len_utf8()
+        } else {
+            0
+        };
         Self { text, at }
     }
 
@@ -49,7 +53,11 @@ impl<'a> Lexer<'a> {
         }
         let start = self.at;
         let Some(&first) = bytes.get(start) else {
-            return Ok(Token { kind: Kind::End, start, end: start });
+            return Ok(Token {
+                kind: Kind::End,
+                start,
+                end: start,
+            });
         };
         let kind = match first {
             b'\n' => self.single(Kind::Newline),
@@ -74,14 +82,20 @@ impl<'a> Lexer<'a> {
                 self.skip_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
                 Kind::Word
             }
-            b'<' => return Err(self.error(start, "heredocs are not read here; write a quoted string")),
+            b'<' => {
+                return Err(self.error(start, "heredocs are not read here; write a quoted string"));
+            }
             b'\'' => return Err(self.error(start, "strings are written in double quotes")),
             _ => {
                 let shown = self.text[start..].chars().next().unwrap_or_default();
                 return Err(self.error(start, format!("unexpected character {shown:?}")));
             }
         };
-        Ok(Token { kind, start, end: self.at })
+        Ok(Token {
+            kind,
+            start,
+            end: self.at,
+        })
     }
 
     fn single(&mut self, kind: Kind) -> Kind {
@@ -107,8 +121,21 @@ impl<'a> Lexer<'a> {
             match self.text.as_bytes().get(self.at) {
                 Some(b'"') => return Ok(self.single(Kind::Text)),
                 // The escaped character may be longer than a byte, but only a quote matters here.
-                Some(b'\\') if self.text.as_bytes().get(self.at + 1).is_some_and(|&b| b != b'\n') => self.at += 2,
-                _ => return Err(self.error(start, "this string is never closed: `\"` is missing on its line")),
+                Some(b'\\')
+                    if self
+                        .text
+                        .as_bytes()
+                        .get(self.at + 1)
+                        .is_some_and(|&b| b != b'\n') =>
+                {
+                    self.at += 2
+                }
+                _ => {
+                    return Err(self.error(
+                        start,
+                        "this string is never closed: `\"` is missing on its line",
+                    ));
+                }
             }
         }
     }
@@ -126,7 +153,10 @@ impl<'a> Lexer<'a> {
         if is_json_number(&self.text[start..self.at]) {
             return Ok(Kind::Number);
         }
-        Err(self.error(start, "not a number; quote it if it is a text or a duration, as in \"768h\""))
+        Err(self.error(
+            start,
+            "not a number; quote it if it is a text or a duration, as in \"768h\"",
+        ))
     }
 
     fn error(&self, at: usize, message: impl Into<String>) -> Error {

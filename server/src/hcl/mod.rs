@@ -28,12 +28,18 @@ pub const MAX_DEPTH: usize = 32;
 /// The result keeps no reference to the text; every part knows its byte offset, which [`Error::at`] turns into a
 /// line and a column.
 pub fn parse(text: &str) -> Result<Object, Error> {
-    if is_json(text) { json::parse(text) } else { parser::parse(text) }
+    if is_json(text) {
+        json::parse(text)
+    } else {
+        parser::parse(text)
+    }
 }
 
 /// Whether [`parse`] would read the text as JSON.
 pub fn is_json(text: &str) -> bool {
-    text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
+    text.trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('{')
 }
 
 /// What is wrong, and where: line and column count from 1, columns in characters.
@@ -144,7 +150,11 @@ impl Member {
     }
 }
 
-fn labelled<'a>(node: &'a Node, key: &str, found: &mut Vec<Stanza<'a>>) -> Result<(), (usize, String)> {
+fn labelled<'a>(
+    node: &'a Node,
+    key: &str,
+    found: &mut Vec<Stanza<'a>>,
+) -> Result<(), (usize, String)> {
     match &node.value {
         Value::Object(object) => {
             for member in &object.members {
@@ -157,9 +167,18 @@ fn labelled<'a>(node: &'a Node, key: &str, found: &mut Vec<Stanza<'a>>) -> Resul
         }
         Value::List(items) => items.iter().try_for_each(|item| match item.value {
             Value::Object(_) => labelled(item, key, found),
-            _ => Err((item.at, format!("expected `{key}` objects, found {}", item.value.kind()))),
+            _ => Err((
+                item.at,
+                format!("expected `{key}` objects, found {}", item.value.kind()),
+            )),
         }),
-        other => Err((node.at, format!("expected a block: {key} \"...\" {{ ... }}, found {}", other.kind()))),
+        other => Err((
+            node.at,
+            format!(
+                "expected a block: {key} \"...\" {{ ... }}, found {}",
+                other.kind()
+            ),
+        )),
     }
 }
 
@@ -179,17 +198,34 @@ fn bodies<'a>(
                 found.push(Stanza { label, body });
                 Ok(())
             }
-            other => Err((item.at, format!("expected the body of `{key}`, found {}", other.kind()))),
+            other => Err((
+                item.at,
+                format!("expected the body of `{key}`, found {}", other.kind()),
+            )),
         }),
-        other => Err((node.at, format!("expected {{ ... }} as the body of `{key}`, found {}", other.kind()))),
+        other => Err((
+            node.at,
+            format!(
+                "expected {{ ... }} as the body of `{key}`, found {}",
+                other.kind()
+            ),
+        )),
     }
 }
 
 /// A key as it is shown in a message: quoted, short, without control characters.
 pub fn quoted(text: &str) -> String {
     const SHOWN: usize = 64;
-    let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    let more = if text.chars().nth(SHOWN).is_some() { "..." } else { "" };
+    let shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    let more = if text.chars().nth(SHOWN).is_some() {
+        "..."
+    } else {
+        ""
+    };
     format!("`{shown}{more}`")
 }
 

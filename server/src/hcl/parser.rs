@@ -23,7 +23,15 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self, Error> {
-        let mut parser = Self { text, lexer: Lexer::new(text), token: Token { kind: Kind::End, start: 0, end: 0 } };
+        let mut parser = Self {
+            text,
+            lexer: Lexer::new(text),
+            token: Token {
+                kind: Kind::End,
+                start: 0,
+                end: 0,
+            },
+        };
         parser.advance()?;
         Ok(parser)
     }
@@ -33,7 +41,10 @@ impl<'a> Parser<'a> {
         let taken = self.token;
         loop {
             self.token = self.lexer.next_token()?;
-            if !matches!(self.token.kind, Kind::Newline | Kind::LineComment | Kind::BlockComment) {
+            if !matches!(
+                self.token.kind,
+                Kind::Newline | Kind::LineComment | Kind::BlockComment
+            ) {
                 return Ok(taken);
             }
         }
@@ -56,7 +67,10 @@ impl<'a> Parser<'a> {
                     let scalar = !matches!(member.value.value, Value::Object(_));
                     if scalar && !assigned.insert(member.key.text.clone()) {
                         let key = super::quoted(&member.key.text);
-                        return Err(self.error(member.key.at, format!("{key} is set twice; remove one of them")));
+                        return Err(self.error(
+                            member.key.at,
+                            format!("{key} is set twice; remove one of them"),
+                        ));
                     }
                     object.members.push(member);
                     if self.token.kind == Kind::Comma {
@@ -65,7 +79,11 @@ impl<'a> Parser<'a> {
                 }
                 Kind::End => return Err(self.error(self.token.start, "`}` is missing at the end")),
                 _ => {
-                    let what = if close == Kind::End { "a key or a block" } else { "a key or `}`" };
+                    let what = if close == Kind::End {
+                        "a key or a block"
+                    } else {
+                        "a key or `}`"
+                    };
                     return Err(self.unexpected(what));
                 }
             }
@@ -85,12 +103,25 @@ impl<'a> Parser<'a> {
                 Kind::OpenBrace => {
                     let at = self.advance()?.start;
                     let body = self.members(Kind::CloseBrace, depth + 1)?;
-                    return Ok(Member { key, labels, value: Node { at, value: Value::Object(body) } });
+                    return Ok(Member {
+                        key,
+                        labels,
+                        value: Node {
+                            at,
+                            value: Value::Object(body),
+                        },
+                    });
                 }
                 Kind::Text | Kind::Word => labels.push(self.name()?),
                 _ => {
-                    let what = if labels.is_empty() { "`=`, `{` or a label" } else { "`{` or a label" };
-                    return Err(self.unexpected(&format!("{what} after {}", super::quoted(&key.text))));
+                    let what = if labels.is_empty() {
+                        "`=`, `{` or a label"
+                    } else {
+                        "`{` or a label"
+                    };
+                    return Err(
+                        self.unexpected(&format!("{what} after {}", super::quoted(&key.text)))
+                    );
                 }
             }
         }
@@ -102,7 +133,10 @@ impl<'a> Parser<'a> {
             Kind::Text => std::mem::take(&mut *self.unescape(token)?),
             _ => self.text[token.start..token.end].to_owned(),
         };
-        Ok(Name { at: token.start, text })
+        Ok(Name {
+            at: token.start,
+            text,
+        })
     }
 
     fn value(&mut self, depth: usize) -> Result<Node, Error> {
@@ -166,7 +200,10 @@ impl<'a> Parser<'a> {
 
     fn check_depth(&self, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
-            return Err(self.error(self.token.start, format!("nested more than {MAX_DEPTH} levels deep")));
+            return Err(self.error(
+                self.token.start,
+                format!("nested more than {MAX_DEPTH} levels deep"),
+            ));
         }
         Ok(())
     }
@@ -177,7 +214,10 @@ impl<'a> Parser<'a> {
             Kind::Text => "a string".to_owned(),
             _ => super::quoted(&self.text[self.token.start..self.token.end]),
         };
-        self.error(self.token.start, format!("expected {expected}, found {found}"))
+        self.error(
+            self.token.start,
+            format!("expected {expected}, found {found}"),
+        )
     }
 
     fn error(&self, at: usize, message: impl Into<String>) -> Error {
@@ -205,7 +245,10 @@ pub(super) const HCL_ESCAPES: &[(char, char)] = &[('n', '\n'), ('r', '\r'), ('t'
 
 /// Resolves the escapes of a string's inside; errors tell the offset. `\uXXXX` may be half of a surrogate pair, as
 /// in JSON; `\UXXXXXXXX` is HCL's own.
-pub(super) fn unescape(inside: &str, letters: &[(char, char)]) -> Result<Zeroizing<String>, (usize, &'static str)> {
+pub(super) fn unescape(
+    inside: &str,
+    letters: &[(char, char)],
+) -> Result<Zeroizing<String>, (usize, &'static str)> {
     const UNKNOWN: &str = "unknown escape; write a backslash as `\\\\`";
     // Never longer than its source: the buffer is not moved, so that a secret leaves no copy behind.
     let mut out = Zeroizing::new(String::with_capacity(inside.len()));
@@ -219,10 +262,12 @@ pub(super) fn unescape(inside: &str, letters: &[(char, char)]) -> Result<Zeroizi
         match escape {
             '"' | '\\' => out.push(escape),
             'u' => {
-                let mut code = take_hex(&mut rest, 4).ok_or((at, "`\\u` takes four hexadecimal digits"))?;
+                let mut code =
+                    take_hex(&mut rest, 4).ok_or((at, "`\\u` takes four hexadecimal digits"))?;
                 if (0xD800..0xDC00).contains(&code) {
                     let low = rest.strip_prefix("\\u").and_then(|mut tail| {
-                        let low = take_hex(&mut tail, 4).filter(|low| (0xDC00..0xE000).contains(low))?;
+                        let low =
+                            take_hex(&mut tail, 4).filter(|low| (0xDC00..0xE000).contains(low))?;
                         rest = tail;
                         Some(low)
                     });
@@ -232,7 +277,8 @@ pub(super) fn unescape(inside: &str, letters: &[(char, char)]) -> Result<Zeroizi
                 out.push(char::from_u32(code).ok_or((at, "no such character"))?);
             }
             'U' if letters == HCL_ESCAPES => {
-                let code = take_hex(&mut rest, 8).ok_or((at, "`\\U` takes eight hexadecimal digits"))?;
+                let code =
+                    take_hex(&mut rest, 8).ok_or((at, "`\\U` takes eight hexadecimal digits"))?;
                 out.push(char::from_u32(code).ok_or((at, "no such character"))?);
             }
             _ => match letters.iter().find(|(letter, _)| *letter == escape) {
@@ -246,7 +292,9 @@ pub(super) fn unescape(inside: &str, letters: &[(char, char)]) -> Result<Zeroizi
 }
 
 fn take_hex(rest: &mut &str, digits: usize) -> Option<u32> {
-    let hex = rest.get(..digits).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let hex = rest
+        .get(..digits)
+        .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
     *rest = &rest[digits..];
     u32::from_str_radix(hex, 16).ok()
 }

@@ -15,7 +15,10 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// Edits (insert, remove, replace, swap neighbours) between two words; long words are far from everything.
 fn distance(a: &str, b: &str) -> usize {
     const LONGEST: usize = 64;
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(LONGEST).collect(), b.chars().take(LONGEST).collect());
+    let (a, b): (Vec<char>, Vec<char>) = (
+        a.chars().take(LONGEST).collect(),
+        b.chars().take(LONGEST).collect(),
+    );
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for (i, row) in rows.iter_mut().enumerate() {
         row[0] = i;
@@ -42,11 +45,19 @@ mod tests {
 
     #[test]
     fn a_near_miss_finds_the_word_that_was_meant() {
-        let known = ["capabilities", "policy", "allowed_parameters", "denied_parameters"];
+        let known = [
+            "capabilities",
+            "policy",
+            "allowed_parameters",
+            "denied_parameters",
+        ];
         assert_eq!(suggest("capabilites", known), Some("capabilities"));
         assert_eq!(suggest("plicy", known), Some("policy"));
         assert_eq!(suggest("CAPABILITIES", known), Some("capabilities"));
-        assert_eq!(suggest("allowed_paramters", known), Some("allowed_parameters"));
+        assert_eq!(
+            suggest("allowed_paramters", known),
+            Some("allowed_parameters")
+        );
         assert_eq!(suggest("raed", ["read", "create"]), Some("read"));
     }
 

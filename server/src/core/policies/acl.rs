@@ -86,13 +86,21 @@ impl fmt::Display for Reason<'_> {
             Self::Denied => f.write_str("the rule denies"),
             Self::CapabilityMissing(capability) => {
                 let set: Capabilities = [*capability].into_iter().collect();
-                write!(f, "the rule does not grant {}", set.names().collect::<String>())
+                write!(
+                    f,
+                    "the rule does not grant {}",
+                    set.names().collect::<String>()
+                )
             }
             Self::WrappingRequired => f.write_str("the rule requires response wrapping"),
             Self::WrappingTtl => f.write_str("the wrapping TTL is outside the rule's bounds"),
             Self::ParameterMissing(name) => write!(f, "the rule requires the parameter `{name}`"),
-            Self::ParameterDenied(name) => write!(f, "the rule denies the parameter `{name}` or its value"),
-            Self::ParameterNotAllowed => f.write_str("a parameter or its value is not among those the rule allows"),
+            Self::ParameterDenied(name) => {
+                write!(f, "the rule denies the parameter `{name}` or its value")
+            }
+            Self::ParameterNotAllowed => {
+                f.write_str("a parameter or its value is not among those the rule allows")
+            }
         }
     }
 }
@@ -123,7 +131,10 @@ impl Acl {
     /// are joined. [`Policy::root`] among them allows everything.
     pub fn compile(policies: &[Arc<Policy>]) -> Self {
         if policies.iter().any(|policy| policy.is_root()) {
-            return Self { root: true, ..Self::default() };
+            return Self {
+                root: true,
+                ..Self::default()
+            };
         }
         let mut joined: BTreeMap<&Pattern, (Rule, Vec<PolicyName>)> = BTreeMap::new();
         for policy in policies {
@@ -171,10 +182,22 @@ impl Acl {
     /// Decides on one request.
     pub fn check(&self, access: &Access<'_>) -> Decision<'_> {
         if self.root {
-            return Decision { allowed: true, sudo: true, reason: Reason::Root, rule: None, policies: &[] };
+            return Decision {
+                allowed: true,
+                sudo: true,
+                reason: Reason::Root,
+                rule: None,
+                policies: &[],
+            };
         }
         let Some(rule) = self.find(access.path, access.operation == Operation::List) else {
-            return Decision { allowed: false, sudo: false, reason: Reason::NoRule, rule: None, policies: &[] };
+            return Decision {
+                allowed: false,
+                sudo: false,
+                reason: Reason::NoRule,
+                rule: None,
+                policies: &[],
+            };
         };
         let needed = Capability::from(access.operation);
         let reason = if rule.capabilities.is_deny() {
@@ -182,7 +205,9 @@ impl Acl {
         } else if !rule.capabilities.contains(needed) {
             Reason::CapabilityMissing(needed)
         } else {
-            let checked = rule.parameters.as_ref().map_or(Ok(()), |p| p.check(access.operation, access.data, access.wrap_ttl));
+            let checked = rule.parameters.as_ref().map_or(Ok(()), |p| {
+                p.check(access.operation, access.data, access.wrap_ttl)
+            });
             checked.err().unwrap_or(Reason::Granted)
         };
         Decision {
@@ -200,15 +225,29 @@ impl Acl {
         if self.root {
             return vec!["root"];
         }
-        let found: Vec<_> = self.find(path, false).map(|rule| rule.capabilities.names().collect()).unwrap_or_default();
-        if found.is_empty() { vec!["deny"] } else { found }
+        let found: Vec<_> = self
+            .find(path, false)
+            .map(|rule| rule.capabilities.names().collect())
+            .unwrap_or_default();
+        if found.is_empty() {
+            vec!["deny"]
+        } else {
+            found
+        }
     }
 
     /// Whether some rule grants anything on a mount (`secret/`) or below it: what a caller may know to exist. Takes
     /// time with the number of rules; it is for listings, not for authorising.
     pub fn reaches(&self, mount: &str) -> bool {
-        let grants = |rule: &&Compiled| rule.capabilities != Capabilities::NONE && !rule.capabilities.is_deny();
-        self.root || self.rules.iter().filter(grants).any(|rule| below(&rule.pattern, mount.trim_end_matches('/')))
+        let grants = |rule: &&Compiled| {
+            rule.capabilities != Capabilities::NONE && !rule.capabilities.is_deny()
+        };
+        self.root
+            || self
+                .rules
+                .iter()
+                .filter(grants)
+                .any(|rule| below(&rule.pattern, mount.trim_end_matches('/')))
     }
 
     /// The rule that decides on a path. `both_forms` is set for LIST.
@@ -235,7 +274,11 @@ impl Acl {
 
 fn fold(path: &str) -> Cow<'_, str> {
     let folded = |b: u8| b.is_ascii() && !b.is_ascii_uppercase();
-    if path.bytes().all(folded) { Cow::Borrowed(path) } else { Cow::Owned(path.to_lowercase()) }
+    if path.bytes().all(folded) {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(path.to_lowercase())
+    }
 }
 
 /// Whether a pattern can match a mount's path or something below it.
@@ -293,7 +336,10 @@ impl Trie {
                 Step::Prefix(prefix) => {
                     let known = node.globs.entry(prefix.into()).or_insert(rank);
                     *known = rank.max(*known);
-                    if let Err(place) = node.glob_lengths.binary_search_by(|length| prefix.len().cmp(length)) {
+                    if let Err(place) = node
+                        .glob_lengths
+                        .binary_search_by(|length| prefix.len().cmp(length))
+                    {
                         node.glob_lengths.insert(place, prefix.len());
                     }
                     return;
@@ -313,7 +359,12 @@ impl Trie {
         let bare = path.strip_suffix('/');
         let mut best = None;
         if let Some(root) = self.nodes.first() {
-            self.walk(root, Some(bare.unwrap_or(path)), both_forms || bare.is_some(), &mut best);
+            self.walk(
+                root,
+                Some(bare.unwrap_or(path)),
+                both_forms || bare.is_some(),
+                &mut best,
+            );
         }
         best
     }
@@ -342,7 +393,10 @@ impl Trie {
             self.walk(&self.nodes[child], rest, slash, best);
         }
         // Of the globs at one node the longest is the best.
-        let glob = node.glob_lengths.iter().find_map(|&length| node.globs.get(segment.get(..length)?));
+        let glob = node
+            .glob_lengths
+            .iter()
+            .find_map(|&length| node.globs.get(segment.get(..length)?));
         *best = glob.copied().max(*best);
         if let Some(plus) = node.plus {
             self.walk(&self.nodes[plus], rest, slash, best);
@@ -356,12 +410,20 @@ mod tests {
     use super::*;
 
     fn compile(texts: &[&str]) -> Acl {
-        let policies = texts.iter().enumerate().map(|(i, text)| Arc::new(Policy::parse(&format!("p{i}"), text).unwrap()));
+        let policies = texts
+            .iter()
+            .enumerate()
+            .map(|(i, text)| Arc::new(Policy::parse(&format!("p{i}"), text).unwrap()));
         Acl::compile(&policies.collect::<Vec<_>>())
     }
 
     fn access(operation: Operation, path: &str) -> Access<'_> {
-        Access { operation, path, data: None, wrap_ttl: None }
+        Access {
+            operation,
+            path,
+            data: None,
+            wrap_ttl: None,
+        }
     }
 
     fn allows(acl: &Acl, operation: Operation, path: &str) -> bool {
@@ -379,7 +441,10 @@ mod tests {
     #[test]
     fn nothing_is_allowed_by_default() {
         let acl = Acl::compile(&[]);
-        assert_eq!(acl.check(&access(Operation::Read, "secret/data/a")).reason, Reason::NoRule);
+        assert_eq!(
+            acl.check(&access(Operation::Read, "secret/data/a")).reason,
+            Reason::NoRule
+        );
         assert_eq!(compile(&[""]).capabilities("a"), ["deny"]);
     }
 
@@ -393,10 +458,20 @@ mod tests {
             path "kv/+/+/teamb" { capabilities = ["read"] }
         "#]);
         for (path, allowed) in [
-            ("secret/foo", true), ("secret/food", false), ("secret/foo/bar", false), ("secret/bar/zip", true),
-            ("secret/bar/zip/zap", true), ("secret/bars/zip", false), ("secret/bar", false), ("secret/zip-zap", true),
-            ("secret/zip-zap/zong", true), ("secret/zip/zap", false), ("kv/x/teamb", true), ("kv/x/y/teamb", true),
-            ("kv/teamb", false), ("kv/x/y/z/teamb", false),
+            ("secret/foo", true),
+            ("secret/food", false),
+            ("secret/foo/bar", false),
+            ("secret/bar/zip", true),
+            ("secret/bar/zip/zap", true),
+            ("secret/bars/zip", false),
+            ("secret/bar", false),
+            ("secret/zip-zap", true),
+            ("secret/zip-zap/zong", true),
+            ("secret/zip/zap", false),
+            ("kv/x/teamb", true),
+            ("kv/x/y/teamb", true),
+            ("kv/teamb", false),
+            ("kv/x/y/z/teamb", false),
         ] {
             assert_eq!(allows(&acl, Operation::Read, path), allowed, "{path}");
         }
@@ -409,10 +484,17 @@ mod tests {
             path "1/2/+" { capabilities = ["read"] }
             path "1/2/+/+" { capabilities = ["update"] }
         "#]);
-        assert!(!allows(&acl, Operation::Read, "1/2/3/4") && allows(&acl, Operation::Update, "1/2/3/4"));
-        assert!(allows(&acl, Operation::Read, "1/2/3") && !allows(&acl, Operation::Update, "1/2/3"));
+        assert!(
+            !allows(&acl, Operation::Read, "1/2/3/4") && allows(&acl, Operation::Update, "1/2/3/4")
+        );
+        assert!(
+            allows(&acl, Operation::Read, "1/2/3") && !allows(&acl, Operation::Update, "1/2/3")
+        );
         assert!(allows(&acl, Operation::Create, "1/2/3/4/5"));
-        assert_eq!(acl.check(&access(Operation::Read, "1/2/3")).rule, Some("1/2/+"));
+        assert_eq!(
+            acl.check(&access(Operation::Read, "1/2/3")).rule,
+            Some("1/2/+")
+        );
     }
 
     #[test]
@@ -424,9 +506,19 @@ mod tests {
         assert_eq!(acl.capabilities("kv/a"), ["read", "update"]);
         assert_eq!(acl.capabilities("kv/b"), ["deny"]);
         let decision = acl.check(&access(Operation::Read, "kv/a"));
-        assert_eq!(decision.policies.iter().map(PolicyName::as_str).collect::<Vec<_>>(), ["p0", "p1"]);
+        assert_eq!(
+            decision
+                .policies
+                .iter()
+                .map(PolicyName::as_str)
+                .collect::<Vec<_>>(),
+            ["p0", "p1"]
+        );
         let decision = acl.check(&access(Operation::Read, "kv/b"));
-        assert_eq!((decision.allowed, decision.sudo, decision.reason), (false, false, Reason::Denied));
+        assert_eq!(
+            (decision.allowed, decision.sudo, decision.reason),
+            (false, false, Reason::Denied)
+        );
     }
 
     #[test]
@@ -437,7 +529,11 @@ mod tests {
             path "secrets/metadata/*" { capabilities = ["list"] }
             path "secrets/metadata/restricted/*" { capabilities = ["deny"] }
         "#]);
-        for path in ["secrets/metadata/restricted", "secrets/metadata/restricted/", "secrets/metadata/restricted/x"] {
+        for path in [
+            "secrets/metadata/restricted",
+            "secrets/metadata/restricted/",
+            "secrets/metadata/restricted/x",
+        ] {
             assert!(!list(&acl, path), "{path}");
         }
         assert!(list(&acl, "secrets/metadata/open") && list(&acl, "secrets/metadata/"));
@@ -446,13 +542,22 @@ mod tests {
             let acl = compile(&[&format!(
                 "path \"kv/*\" {{ capabilities = [\"list\"] }}\npath \"{deny}\" {{ capabilities = [\"deny\"] }}"
             )]);
-            assert!(!list(&acl, "kv/private") && !list(&acl, "kv/private/"), "{deny}");
+            assert!(
+                !list(&acl, "kv/private") && !list(&acl, "kv/private/"),
+                "{deny}"
+            );
         }
     }
 
     #[test]
     fn a_list_rule_works_with_and_without_its_slash() {
-        for rule in ["foo/sys/policies", "foo/sys/policies/", "+/sys/policies", "+/sys/policies/", "foo/sys/policies/*"] {
+        for rule in [
+            "foo/sys/policies",
+            "foo/sys/policies/",
+            "+/sys/policies",
+            "+/sys/policies/",
+            "foo/sys/policies/*",
+        ] {
             let acl = compile(&[&format!("path \"{rule}\" {{ capabilities = [\"list\"] }}")]);
             for path in ["foo/sys/policies", "foo/sys/policies/"] {
                 assert!(allows(&acl, Operation::List, path), "{rule} {path}");
@@ -466,7 +571,10 @@ mod tests {
             path "secret/*" { capabilities = ["read"] }
             path "secret/x" { capabilities = ["deny"] }
         "#]);
-        assert!(!allows(&acl, Operation::Read, "secret/x") && !allows(&acl, Operation::Read, "secret/x/"));
+        assert!(
+            !allows(&acl, Operation::Read, "secret/x")
+                && !allows(&acl, Operation::Read, "secret/x/")
+        );
     }
 
     #[test]
@@ -479,7 +587,13 @@ mod tests {
             path "secret/data/example2" { capabilities = ["deny"] }
             path "secret/data/team/open/x" { capabilities = ["read"] }
         "#]);
-        for path in ["secret/data/example", "secret/data/EXAMPLE", "secret/DATA/example", "secret/data/team/a", "secret/data/TEAM/a"] {
+        for path in [
+            "secret/data/example",
+            "secret/data/EXAMPLE",
+            "secret/DATA/example",
+            "secret/data/team/a",
+            "secret/data/TEAM/a",
+        ] {
             assert!(!allows(&acl, Operation::Read, path), "{path}");
         }
         // A more specific rule still decides, and so does the one that is spelt as the request is.
@@ -492,7 +606,10 @@ mod tests {
     #[test]
     fn grants_are_case_sensitive() {
         let acl = compile(&[r#"path "secret/Data" { capabilities = ["read"] }"#]);
-        assert!(allows(&acl, Operation::Read, "secret/Data") && !allows(&acl, Operation::Read, "secret/data"));
+        assert!(
+            allows(&acl, Operation::Read, "secret/Data")
+                && !allows(&acl, Operation::Read, "secret/data")
+        );
     }
 
     #[test]
@@ -501,8 +618,13 @@ mod tests {
             path "secret/+/x" { capabilities = ["read"] }
             path "secret/a*" { capabilities = ["read"] }
         "#]);
-        assert!(!allows(&acl, Operation::Read, "secret/*") && !allows(&acl, Operation::Read, "+/+/x"));
-        assert!(allows(&acl, Operation::Read, "secret/+/x") && allows(&acl, Operation::Read, "secret/a*"));
+        assert!(
+            !allows(&acl, Operation::Read, "secret/*") && !allows(&acl, Operation::Read, "+/+/x")
+        );
+        assert!(
+            allows(&acl, Operation::Read, "secret/+/x")
+                && allows(&acl, Operation::Read, "secret/a*")
+        );
     }
 
     #[test]
@@ -514,8 +636,14 @@ mod tests {
             path "hidden/*" { capabilities = ["deny"] }
         "#]);
         for (mount, reached) in [
-            ("foo/", true), ("foo/bar/", true), ("barn/", true), ("auth/token/", true), ("auth/", true),
-            ("hidden/", false), ("secret/", false), ("ba/", false),
+            ("foo/", true),
+            ("foo/bar/", true),
+            ("barn/", true),
+            ("auth/token/", true),
+            ("auth/", true),
+            ("hidden/", false),
+            ("secret/", false),
+            ("ba/", false),
         ] {
             assert_eq!(acl.reaches(mount), reached, "{mount}");
         }
@@ -523,8 +651,17 @@ mod tests {
 
     #[test]
     fn reasons_are_told_to_the_operator() {
-        let acl = compile(&[r#"path "a" { capabilities = ["read"], required_parameters = ["x"] }"#]);
-        assert_eq!(acl.check(&access(Operation::Update, "a")).reason.to_string(), "the rule does not grant update");
-        assert_eq!(acl.check(&access(Operation::Read, "a")).reason.to_string(), "the rule requires the parameter `x`");
+        let acl =
+            compile(&[r#"path "a" { capabilities = ["read"], required_parameters = ["x"] }"#]);
+        assert_eq!(
+            acl.check(&access(Operation::Update, "a"))
+                .reason
+                .to_string(),
+            "the rule does not grant update"
+        );
+        assert_eq!(
+            acl.check(&access(Operation::Read, "a")).reason.to_string(),
+            "the rule requires the parameter `x`"
+        );
     }
 }

@@ -86,10 +86,22 @@ mod tests {
     fn the_default_policy_parses_is_formatted_and_grants_no_more_than_ones_own() {
         assert_eq!(format(DEFAULT_TEXT).unwrap(), DEFAULT_TEXT);
         let acl = Acl::compile(&[Arc::new(Policy::parse(DEFAULT, DEFAULT_TEXT).unwrap())]);
-        for path in ["auth/token/lookup-self", "cubbyhole/a/b", "sys/tools/hash/sha2-256", "sys/wrapping/unwrap"] {
+        for path in [
+            "auth/token/lookup-self",
+            "cubbyhole/a/b",
+            "sys/tools/hash/sha2-256",
+            "sys/wrapping/unwrap",
+        ] {
             assert_ne!(acl.capabilities(path), ["deny"], "{path}");
         }
-        for path in ["auth/token/create", "auth/token/lookup", "secret/data/a", "sys/mounts", "sys/seal", "cubbyhole"] {
+        for path in [
+            "auth/token/create",
+            "auth/token/lookup",
+            "secret/data/a",
+            "sys/mounts",
+            "sys/seal",
+            "cubbyhole",
+        ] {
             assert_eq!(acl.capabilities(path), ["deny"], "{path}");
         }
     }

@@ -40,7 +40,10 @@ impl Capability {
     ];
 
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == word).map(|&(capability, _)| capability)
+        Self::ALL
+            .iter()
+            .find(|(_, name)| *name == word)
+            .map(|&(capability, _)| capability)
     }
 
     pub fn names() -> impl Iterator<Item = &'static str> {
@@ -80,7 +83,10 @@ impl Capabilities {
 
     /// The words, in alphabetical order; none for an empty set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Capability::ALL.into_iter().filter(move |&(capability, _)| self.contains(capability)).map(|(_, name)| name)
+        Capability::ALL
+            .into_iter()
+            .filter(move |&(capability, _)| self.contains(capability))
+            .map(|(_, name)| name)
     }
 }
 
@@ -101,7 +107,9 @@ impl BitOrAssign for Capabilities {
 
 impl FromIterator<Capability> for Capabilities {
     fn from_iter<I: IntoIterator<Item = Capability>>(words: I) -> Self {
-        words.into_iter().fold(Self::NONE, |set, word| set | Self(word as u16))
+        words
+            .into_iter()
+            .fold(Self::NONE, |set, word| set | Self(word as u16))
     }
 }
 
@@ -127,8 +135,14 @@ mod tests {
 
     #[test]
     fn deny_leaves_nothing_beside_it() {
-        let all: Capabilities = Capability::ALL.iter().map(|&(capability, _)| capability).collect();
+        let all: Capabilities = Capability::ALL
+            .iter()
+            .map(|&(capability, _)| capability)
+            .collect();
         assert_eq!(all, Capabilities::DENY);
-        assert_eq!(Capabilities::DENY | Capabilities::from_iter([Capability::Sudo]), Capabilities::DENY);
+        assert_eq!(
+            Capabilities::DENY | Capabilities::from_iter([Capability::Sudo]),
+            Capabilities::DENY
+        );
     }
 }

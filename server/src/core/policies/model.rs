@@ -57,7 +57,9 @@ fn lower(p1: &str, p2: &str) -> bool {
 type Rules = Vec<(String, Vec<&'static str>)>;
 
 fn best(patterns: Vec<&String>) -> Option<&String> {
-    patterns.into_iter().reduce(|a, b| if lower(a, b) { b } else { a })
+    patterns
+        .into_iter()
+        .reduce(|a, b| if lower(a, b) { b } else { a })
 }
 
 /// The capabilities of the rule that decides, or none: all policies' rules in one list, deny over all of one pattern.
@@ -68,22 +70,42 @@ fn decide(rules: &Rules, path: &str, list: bool) -> BTreeSet<&'static str> {
         false => vec![path.to_owned()],
     };
     let capabilities = |pattern: &str| -> BTreeSet<_> {
-        let all: BTreeSet<_> = rules.iter().filter(|(p, _)| p == pattern).flat_map(|(_, words)| words.clone()).collect();
-        if all.contains("deny") { BTreeSet::from(["deny"]) } else { all }
+        let all: BTreeSet<_> = rules
+            .iter()
+            .filter(|(p, _)| p == pattern)
+            .flat_map(|(_, words)| words.clone())
+            .collect();
+        if all.contains("deny") {
+            BTreeSet::from(["deny"])
+        } else {
+            all
+        }
     };
-    let spelt = best(rules.iter().map(|(p, _)| p).filter(|p| forms.iter().any(|f| matches(p, f))).collect());
+    let spelt = best(
+        rules
+            .iter()
+            .map(|(p, _)| p)
+            .filter(|p| forms.iter().any(|f| matches(p, f)))
+            .collect(),
+    );
     let folded = best(
         rules
             .iter()
             .map(|(p, _)| p)
             .filter(|p| capabilities(p).contains("deny"))
-            .filter(|p| forms.iter().any(|f| matches(&p.to_lowercase(), &f.to_lowercase())))
+            .filter(|p| {
+                forms
+                    .iter()
+                    .any(|f| matches(&p.to_lowercase(), &f.to_lowercase()))
+            })
             .collect(),
     );
     match (spelt, folded) {
         (None, None) => BTreeSet::new(),
         (Some(rule), None) | (None, Some(rule)) => capabilities(rule),
-        (Some(spelt), Some(deny)) if lower(spelt, deny) && spelt.to_lowercase() != deny.to_lowercase() => {
+        (Some(spelt), Some(deny))
+            if lower(spelt, deny) && spelt.to_lowercase() != deny.to_lowercase() =>
+        {
             capabilities(deny)
         }
         (Some(spelt), Some(_)) => capabilities(spelt),
@@ -122,7 +144,9 @@ fn path() -> impl Strategy<Value = String> {
 
 fn compile(policies: &[Rules]) -> Acl {
     let parsed = policies.iter().enumerate().map(|(i, rules)| {
-        let blocks = rules.iter().map(|(path, words)| format!("path {path:?} {{ capabilities = {words:?} }}\n"));
+        let blocks = rules
+            .iter()
+            .map(|(path, words)| format!("path {path:?} {{ capabilities = {words:?} }}\n"));
         Arc::new(Policy::parse(&format!("p{i}"), &blocks.collect::<String>()).unwrap())
     });
     Acl::compile(&parsed.collect::<Vec<_>>())

@@ -82,8 +82,13 @@ impl<'de> Deserialize<'de> for PolicyName {
 pub struct PolicySet(Vec<PolicyName>);
 
 /// Checks every name of a list, drops repetitions and sorts.
-pub fn parse_policy_list<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<PolicySet, NameError> {
-    names.into_iter().map(|name| PolicyName::parse(name.as_ref())).collect()
+pub fn parse_policy_list<T: AsRef<str>>(
+    names: impl IntoIterator<Item = T>,
+) -> Result<PolicySet, NameError> {
+    names
+        .into_iter()
+        .map(|name| PolicyName::parse(name.as_ref()))
+        .collect()
 }
 
 impl PolicySet {
@@ -92,7 +97,9 @@ impl PolicySet {
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.0.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+        self.0
+            .binary_search_by(|known| known.as_str().cmp(name))
+            .is_ok()
     }
 
     /// Whether the set makes its bearer root, whatever else is in it.
@@ -118,7 +125,13 @@ impl PolicySet {
 
 impl FromIterator<PolicyName> for PolicySet {
     fn from_iter<I: IntoIterator<Item = PolicyName>>(names: I) -> Self {
-        Self(names.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+        Self(
+            names
+                .into_iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+        )
     }
 }
 
@@ -139,7 +152,10 @@ mod tests {
     fn policy_name_case() {
         for spelling in ["root", "Root", "ROOT", "rOOt"] {
             assert!(PolicyName::parse(spelling).unwrap().is_root(), "{spelling}");
-            assert!(parse_policy_list(["dev", spelling]).unwrap().grants_root(), "{spelling}");
+            assert!(
+                parse_policy_list(["dev", spelling]).unwrap().grants_root(),
+                "{spelling}"
+            );
         }
         for (smuggled, error) in [
             (" ROOT", NameError::Blank),
@@ -160,7 +176,11 @@ mod tests {
             ("..", NameError::Dots),
         ] {
             assert_eq!(PolicyName::parse(smuggled), Err(error), "{smuggled:?}");
-            assert_eq!(parse_policy_list(["dev", smuggled]), Err(error), "{smuggled:?}");
+            assert_eq!(
+                parse_policy_list(["dev", smuggled]),
+                Err(error),
+                "{smuggled:?}"
+            );
         }
     }
 

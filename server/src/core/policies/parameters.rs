@@ -53,14 +53,19 @@ impl Parameters {
     ) -> Result<(), Reason<'_>> {
         if self.min_wrapping_ttl.is_some() || self.max_wrapping_ttl.is_some() {
             let ttl = wrap_ttl.ok_or(Reason::WrappingRequired)?;
-            if self.min_wrapping_ttl.is_some_and(|min| ttl < min) || self.max_wrapping_ttl.is_some_and(|max| ttl > max) {
+            if self.min_wrapping_ttl.is_some_and(|min| ttl < min)
+                || self.max_wrapping_ttl.is_some_and(|max| ttl > max)
+            {
                 return Err(Reason::WrappingTtl);
             }
         }
         if !self.required.is_empty() && !matches!(operation, Operation::Delete | Operation::List) {
             // A parameter that is null is not given: mounts take it for absent.
             let given = |name: &str| {
-                data.is_some_and(|data| data.iter().any(|(key, value)| !value.is_null() && fold(key) == name))
+                data.is_some_and(|data| {
+                    data.iter()
+                        .any(|(key, value)| !value.is_null() && fold(key) == name)
+                })
             };
             if let Some(missing) = self.required.iter().find(|name| !given(name)) {
                 return Err(Reason::ParameterMissing(missing));
@@ -110,7 +115,11 @@ fn unite(into: &mut BTreeMap<String, Vec<Value>>, from: &BTreeMap<String, Vec<Va
 /// Parameter names are compared without case, as Vault does.
 pub(super) fn fold(name: &str) -> Cow<'_, str> {
     let folded = |c: char| c.is_ascii() && !c.is_ascii_uppercase();
-    if name.chars().all(folded) { Cow::Borrowed(name) } else { Cow::Owned(name.to_lowercase()) }
+    if name.chars().all(folded) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(name.to_lowercase())
+    }
 }
 
 /// Whether `value` is one of the allowed ones: as a whole, or each of its items.
@@ -132,7 +141,9 @@ fn permits(allowed: &[Value], value: &Value) -> bool {
 /// as it must in a query.
 fn equals(allowed: &Value, value: &Value) -> bool {
     match (allowed, value) {
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| exactly(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| exactly(a, b))
+        }
         (Value::Object(_), Value::Object(_)) => exactly(allowed, value),
         (Value::Null, Value::Null) => true,
         (Value::String(pattern), _) => scalar(value).is_some_and(|text| glob(pattern, &text)),
@@ -143,9 +154,13 @@ fn equals(allowed: &Value, value: &Value) -> bool {
 /// Equality inside lists and objects: numbers by value, no globs, the order of keys without meaning.
 fn exactly(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| exactly(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| exactly(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| exactly(a, b)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, a)| b.get(key).is_some_and(|b| exactly(a, b)))
         }
         (Value::Number(_), Value::Number(_)) => scalar(a) == scalar(b),
         _ => a == b,
@@ -157,9 +172,12 @@ fn finds(denied: &Value, value: &Value) -> bool {
     let here = match (denied, value) {
         (Value::Null, Value::Null) => true,
         (Value::Bool(denied), _) => boolean(value) == Some(*denied),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| finds(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| finds(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => a.iter().all(|(key, a)| {
-            b.iter().any(|(other, b)| fold(key) == fold(other) && finds(a, b))
+            b.iter()
+                .any(|(other, b)| fold(key) == fold(other) && finds(a, b))
         }),
         _ => match (scalar(denied), scalar(value)) {
             (Some(denied), Some(text)) => {
@@ -196,7 +214,9 @@ fn scalar(value: &Value) -> Option<Cow<'_, str>> {
         Value::Bool(true) => Some(Cow::Borrowed("true")),
         Value::Bool(false) => Some(Cow::Borrowed("false")),
         Value::Number(number) => Some(Cow::Owned(match number.as_f64() {
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => (float as i64).to_string(),
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => {
+                (float as i64).to_string()
+            }
             _ => number.to_string(),
         })),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
@@ -226,12 +246,20 @@ mod tests {
     use super::*;
 
     fn acl(body: &str) -> Acl {
-        let text = format!("path \"p\" {{\n capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"]\n{body}\n}}");
+        let text = format!(
+            "path \"p\" {{\n capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"]\n{body}\n}}"
+        );
         Acl::compile(&[Arc::new(Policy::parse("test", &text).unwrap())])
     }
 
     fn allows(acl: &Acl, operation: Operation, data: Value) -> bool {
-        acl.check(&Access { operation, path: "p", data: data.as_object(), wrap_ttl: None }).allowed
+        acl.check(&Access {
+            operation,
+            path: "p",
+            data: data.as_object(),
+            wrap_ttl: None,
+        })
+        .allowed
     }
 
     fn update(acl: &Acl, data: Value) -> bool {
@@ -251,15 +279,31 @@ mod tests {
         // By nesting, by type, by case of the value, by hiding it in a list or a comma-separated text.
         let denied = acl("denied_parameters = { \"policies\" = [\"admin*\"] }");
         for hidden in [
-            json!("admin"), json!("ADMIN"), json!(" admin-2 "), json!(["dev", "admin"]), json!([["admin"]]),
-            json!("dev, admin"), json!({"a": {"b": "admin"}}), json!("dev,Admin,x"),
+            json!("admin"),
+            json!("ADMIN"),
+            json!(" admin-2 "),
+            json!(["dev", "admin"]),
+            json!([["admin"]]),
+            json!("dev, admin"),
+            json!({"a": {"b": "admin"}}),
+            json!("dev,Admin,x"),
         ] {
             assert!(!update(&denied, json!({"policies": hidden})), "{hidden}");
         }
         assert!(update(&denied, json!({"policies": ["dev", "sadmin"]})));
         let denied = acl("denied_parameters = { \"no_store\" = [false], \"n\" = [1] }");
-        for spelling in [json!(false), json!("false"), json!("FALSE"), json!("f"), json!(0), json!("0")] {
-            assert!(!update(&denied, json!({"no_store": spelling})), "{spelling}");
+        for spelling in [
+            json!(false),
+            json!("false"),
+            json!("FALSE"),
+            json!("f"),
+            json!(0),
+            json!("0"),
+        ] {
+            assert!(
+                !update(&denied, json!({"no_store": spelling})),
+                "{spelling}"
+            );
         }
         for spelling in [json!(1), json!(1.0), json!("1")] {
             assert!(!update(&denied, json!({"n": spelling})), "{spelling}");
@@ -270,32 +314,66 @@ mod tests {
         }
         // A required parameter that is null counts as absent.
         let required = acl("required_parameters = [\"No_Store\"]");
-        assert!(update(&required, json!({"no_store": true})) && update(&required, json!({"NO_STORE": false})));
+        assert!(
+            update(&required, json!({"no_store": true}))
+                && update(&required, json!({"NO_STORE": false}))
+        );
         assert!(!update(&required, json!({"no_store": null})) && !update(&required, json!({})));
     }
 
     #[test]
     fn allowed_values_are_compared_whole_or_item_by_item_as_vault_documents() {
         let acl = acl("allowed_parameters = { \"x\" = [\"A\", \"B\"] }");
-        for good in [json!("A"), json!("B"), json!(["A", "B"]), json!(["B"]), json!("A,B"), json!("B,A")] {
+        for good in [
+            json!("A"),
+            json!("B"),
+            json!(["A", "B"]),
+            json!(["B"]),
+            json!("A,B"),
+            json!("B,A"),
+        ] {
             assert!(update(&acl, json!({"x": good})), "{good}");
         }
-        for bad in [json!("C"), json!(["A", "C"]), json!("A,C"), json!("a"), json!(null), json!({"A": "B"}), json!(["A", ["C"]])] {
+        for bad in [
+            json!("C"),
+            json!(["A", "C"]),
+            json!("A,C"),
+            json!("a"),
+            json!(null),
+            json!({"A": "B"}),
+            json!(["A", ["C"]]),
+        ] {
             assert!(!update(&acl, json!({"x": bad})), "{bad}");
         }
-        assert!(!update(&acl, json!({"y": "A"})), "a parameter that is not named is not allowed");
+        assert!(
+            !update(&acl, json!({"y": "A"})),
+            "a parameter that is not named is not allowed"
+        );
         assert!(update(&acl, json!({})), "no parameter, nothing to forbid");
     }
 
     #[test]
     fn typed_and_nested_values_are_compared_by_value() {
-        let acl = acl("allowed_parameters = { \"map\" = [{ \"good\" = 1 }], \"int\" = [1, 2], \"bool\" = [false], \"*\" = [] }");
-        for good in [json!({"map": {"good": 1.0}}), json!({"int": 1}), json!({"int": "2"}), json!({"bool": false}), json!({"other": [1]})] {
+        let acl = acl(
+            "allowed_parameters = { \"map\" = [{ \"good\" = 1 }], \"int\" = [1, 2], \"bool\" = [false], \"*\" = [] }",
+        );
+        for good in [
+            json!({"map": {"good": 1.0}}),
+            json!({"int": 1}),
+            json!({"int": "2"}),
+            json!({"bool": false}),
+            json!({"other": [1]}),
+        ] {
             assert!(update(&acl, good.clone()), "{good}");
         }
         for bad in [
-            json!({"map": {"bad": 1}}), json!({"map": {"good": 1, "more": 2}}), json!({"map": {"good": "*"}}),
-            json!({"int": 3}), json!({"int": 1.5}), json!({"bool": true}), json!({"bool": "0"}),
+            json!({"map": {"bad": 1}}),
+            json!({"map": {"good": 1, "more": 2}}),
+            json!({"map": {"good": "*"}}),
+            json!({"int": 3}),
+            json!({"int": 1.5}),
+            json!({"bool": true}),
+            json!({"bool": "0"}),
         ] {
             assert!(!update(&acl, bad.clone()), "{bad}");
         }
@@ -304,17 +382,25 @@ mod tests {
     #[test]
     fn globs_stand_at_the_ends_of_a_value() {
         for (pattern, good, bad) in [
-            ("foo-*", "foo-1", "xfoo-1"), ("*-foo", "1-foo", "1-foox"), ("*foo*", "xfoox", "fo"), ("*", "any", ""),
-            ("a*b", "a*b", "axb"), ("**", "x", ""),
+            ("foo-*", "foo-1", "xfoo-1"),
+            ("*-foo", "1-foo", "1-foox"),
+            ("*foo*", "xfoox", "fo"),
+            ("*", "any", ""),
+            ("a*b", "a*b", "axb"),
+            ("**", "x", ""),
         ] {
             assert!(glob(pattern, good), "{pattern} {good}");
-            assert!(pattern.chars().all(|c| c == '*') || !glob(pattern, bad), "{pattern} {bad}");
+            assert!(
+                pattern.chars().all(|c| c == '*') || !glob(pattern, bad),
+                "{pattern} {bad}"
+            );
         }
     }
 
     #[test]
     fn deny_outweighs_allow_and_star_denies_all() {
-        let both = acl("allowed_parameters = { \"steve\" = [] }\ndenied_parameters = { \"steve\" = [] }");
+        let both =
+            acl("allowed_parameters = { \"steve\" = [] }\ndenied_parameters = { \"steve\" = [] }");
         assert!(!update(&both, json!({"steve": 1})));
         let all = acl("allowed_parameters = { \"*\" = [] }\ndenied_parameters = { \"*\" = [] }");
         assert!(!update(&all, json!({"x": 1})) && update(&all, json!({})));
@@ -326,12 +412,24 @@ mod tests {
     fn a_wrapping_ttl_makes_wrapping_mandatory_and_bounds_it() {
         let wrapped = |acl: &Acl, seconds: Option<u64>| {
             let wrap_ttl = seconds.map(Duration::from_secs);
-            acl.check(&Access { operation: Operation::Read, path: "p", data: None, wrap_ttl }).allowed
+            acl.check(&Access {
+                operation: Operation::Read,
+                path: "p",
+                data: None,
+                wrap_ttl,
+            })
+            .allowed
         };
         let both = acl("min_wrapping_ttl = 300\nmax_wrapping_ttl = \"400s\"");
-        assert_eq!([None, Some(50), Some(450), Some(350)].map(|ttl| wrapped(&both, ttl)), [false, false, false, true]);
+        assert_eq!(
+            [None, Some(50), Some(450), Some(350)].map(|ttl| wrapped(&both, ttl)),
+            [false, false, false, true]
+        );
         let max = acl("max_wrapping_ttl = 400");
-        assert_eq!([None, Some(450), Some(1)].map(|ttl| wrapped(&max, ttl)), [false, false, true]);
+        assert_eq!(
+            [None, Some(450), Some(1)].map(|ttl| wrapped(&max, ttl)),
+            [false, false, true]
+        );
         let min = acl("min_wrapping_ttl = \"1s\"");
         assert_eq!([None, Some(1)].map(|ttl| wrapped(&min, ttl)), [false, true]);
     }
@@ -345,7 +443,14 @@ mod tests {
         );
         let check = |data: Value, ttl| {
             let wrap_ttl = Some(Duration::from_secs(ttl));
-            merged.check(&Access { operation: Operation::Patch, path: "p", data: data.as_object(), wrap_ttl }).allowed
+            merged
+                .check(&Access {
+                    operation: Operation::Patch,
+                    path: "p",
+                    data: data.as_object(),
+                    wrap_ttl,
+                })
+                .allowed
         };
         assert!(check(json!({"a": 2, "b": "any", "c": 0}), 200));
         assert!(!check(json!({"a": 3, "c": 0}), 200));

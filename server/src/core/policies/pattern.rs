@@ -32,15 +32,23 @@ pub(super) enum Step<'a> {
 pub enum PatternError {
     #[error("the path is empty")]
     Empty,
-    #[error("the path is longer than {MAX_PATH} bytes or deeper than {MAX_SEGMENTS} segments, which no request can be")]
+    #[error(
+        "the path is longer than {MAX_PATH} bytes or deeper than {MAX_SEGMENTS} segments, which no request can be"
+    )]
     TooLong,
     #[error("`+*` is not allowed: `+` stands for one whole segment; use `+/*` or `*`")]
     PlusStar,
-    #[error("`*` is a wildcard only as the last character; use `+` for a whole segment in the middle")]
+    #[error(
+        "`*` is a wildcard only as the last character; use `+` for a whole segment in the middle"
+    )]
     InnerStar,
-    #[error("an empty, `.` or `..` segment: no request has such a path, so the rule would never match")]
+    #[error(
+        "an empty, `.` or `..` segment: no request has such a path, so the rule would never match"
+    )]
     NeverMatches,
-    #[error("a control character or a backslash: no request has such a path, so the rule would never match")]
+    #[error(
+        "a control character or a backslash: no request has such a path, so the rule would never match"
+    )]
     Character,
     #[error("templated policies need identity, which this version does not have")]
     Template,
@@ -91,7 +99,11 @@ impl Pattern {
         if body.is_some() {
             first_wildcard = first_wildcard.min(text.len() - 1);
         }
-        Ok(Self { text: text.into(), first_wildcard, plus_segments })
+        Ok(Self {
+            text: text.into(),
+            first_wildcard,
+            plus_segments,
+        })
     }
 
     pub fn as_str(&self) -> &str {
@@ -120,8 +132,17 @@ impl Pattern {
 /// that is shorter; that is smaller lexicographically.
 impl Ord for Pattern {
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |p: &Self| (p.first_wildcard, !p.is_glob(), Reverse(p.plus_segments), p.text.len());
-        key(self).cmp(&key(other)).then_with(|| self.text.cmp(&other.text))
+        let key = |p: &Self| {
+            (
+                p.first_wildcard,
+                !p.is_glob(),
+                Reverse(p.plus_segments),
+                p.text.len(),
+            )
+        };
+        key(self)
+            .cmp(&key(other))
+            .then_with(|| self.text.cmp(&other.text))
     }
 }
 
@@ -186,7 +207,12 @@ mod tests {
     #[test]
     fn wildcards_split_into_steps() {
         use Step::*;
-        let steps = |text| pattern(text).steps().map(|s| format!("{s:?}")).collect::<Vec<_>>();
+        let steps = |text| {
+            pattern(text)
+                .steps()
+                .map(|s| format!("{s:?}"))
+                .collect::<Vec<_>>()
+        };
         let shown = |steps: &[Step<'_>]| steps.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>();
         assert_eq!(steps("a/+/b*"), shown(&[Literal("a"), Plus, Prefix("b")]));
         assert_eq!(steps("a/*"), shown(&[Literal("a"), Prefix("")]));

@@ -45,19 +45,31 @@ impl Policy {
     pub fn parse(name: &str, text: &str) -> Result<Self, PolicyError> {
         let name = PolicyName::parse(name).map_err(|e| PolicyError::at("", 0, e.to_string()))?;
         if !name.is_writable() {
-            return Err(PolicyError::at("", 0, "the policy `root` is built in and cannot be written"));
+            return Err(PolicyError::at(
+                "",
+                0,
+                "the policy `root` is built in and cannot be written",
+            ));
         }
         if text.len() > MAX_TEXT {
             return Err(PolicyError::too_large());
         }
         let rules = Reader { text }.policy(&hcl::parse(text)?)?;
-        Ok(Self { name, text: text.into(), rules })
+        Ok(Self {
+            name,
+            text: text.into(),
+            rules,
+        })
     }
 
     /// The built-in policy that allows everything. It has no text.
     pub fn root() -> Arc<Self> {
         let name = PolicyName::parse(ROOT).expect("`root` is a policy name");
-        Arc::new(Self { name, text: "".into(), rules: Vec::new() })
+        Arc::new(Self {
+            name,
+            text: "".into(),
+            rules: Vec::new(),
+        })
     }
 
     pub fn name(&self) -> &PolicyName {
@@ -81,7 +93,11 @@ impl Policy {
 
 impl PolicyError {
     pub(super) fn too_large() -> Self {
-        Self::at("", 0, format!("a policy may not be longer than {MAX_TEXT} bytes"))
+        Self::at(
+            "",
+            0,
+            format!("a policy may not be longer than {MAX_TEXT} bytes"),
+        )
     }
 }
 
@@ -122,7 +138,10 @@ impl Reader<'_> {
         for member in &root.members {
             match member.key.text.as_str() {
                 "path" => {
-                    for stanza in member.stanzas().map_err(|(at, message)| self.error(at, message))? {
+                    for stanza in member
+                        .stanzas()
+                        .map_err(|(at, message)| self.error(at, message))?
+                    {
                         let rule = self.rule(&stanza)?;
                         match rules.get_mut(&rule.pattern) {
                             Some(known) => known.merge(&rule),
@@ -143,8 +162,12 @@ impl Reader<'_> {
     }
 
     fn rule(&self, stanza: &Stanza<'_>) -> Result<Rule, PolicyError> {
-        let pattern = Pattern::parse(&stanza.label.text)
-            .map_err(|e| self.error(stanza.label.at, format!("path {}: {e}", quoted(&stanza.label.text))))?;
+        let pattern = Pattern::parse(&stanza.label.text).map_err(|e| {
+            self.error(
+                stanza.label.at,
+                format!("path {}: {e}", quoted(&stanza.label.text)),
+            )
+        })?;
         let mut capabilities = None;
         let mut parameters = Parameters::default();
         let mut seen = HashSet::new();
@@ -157,19 +180,26 @@ impl Reader<'_> {
                 return Err(self.error(label.at, format!("{} takes no label", quoted(key))));
             }
             if !seen.insert(key) {
-                return Err(self.error(member.key.at, format!("{} is set twice; remove one of them", quoted(key))));
+                return Err(self.error(
+                    member.key.at,
+                    format!("{} is set twice; remove one of them", quoted(key)),
+                ));
             }
             let value = &member.value;
             match key {
                 "capabilities" => {
                     *capabilities.get_or_insert(Capabilities::NONE) |= self.capabilities(value)?;
                 }
-                "policy" => *capabilities.get_or_insert(Capabilities::NONE) |= self.shorthand(value)?,
+                "policy" => {
+                    *capabilities.get_or_insert(Capabilities::NONE) |= self.shorthand(value)?
+                }
                 "allowed_parameters" => parameters.allowed = self.values(value)?,
                 "denied_parameters" => parameters.denied = self.values(value)?,
                 "required_parameters" => {
                     for item in self.list(value)? {
-                        parameters.required.insert(fold(self.string(item)?).into_owned());
+                        parameters
+                            .required
+                            .insert(fold(self.string(item)?).into_owned());
                     }
                 }
                 "min_wrapping_ttl" => parameters.min_wrapping_ttl = self.ttl(value)?,
@@ -177,16 +207,26 @@ impl Reader<'_> {
             }
         }
         let Some(capabilities) = capabilities else {
-            let message = format!("path {} has no `capabilities`, so it would allow nothing", quoted(&stanza.label.text));
+            let message = format!(
+                "path {} has no `capabilities`, so it would allow nothing",
+                quoted(&stanza.label.text)
+            );
             return Err(self.error(stanza.label.at, message));
         };
         if let (Some(min), Some(max)) = (parameters.min_wrapping_ttl, parameters.max_wrapping_ttl)
             && min > max
         {
-            return Err(self.error(stanza.label.at, "`min_wrapping_ttl` is longer than `max_wrapping_ttl`"));
+            return Err(self.error(
+                stanza.label.at,
+                "`min_wrapping_ttl` is longer than `max_wrapping_ttl`",
+            ));
         }
         let bare = parameters.is_empty() || capabilities.is_deny();
-        Ok(Rule { pattern, capabilities, parameters: (!bare).then(|| Box::new(parameters)) })
+        Ok(Rule {
+            pattern,
+            capabilities,
+            parameters: (!bare).then(|| Box::new(parameters)),
+        })
     }
 
     fn capabilities(&self, node: &Node) -> Result<Capabilities, PolicyError> {
@@ -198,9 +238,15 @@ impl Reader<'_> {
                     let hint = match suggest(word, Capability::names()) {
                         Some(near) => format!("; did you mean `{near}`?"),
                         None if word == "write" => "; write `create` and `update`".into(),
-                        None => format!("; known are {}", Capability::names().collect::<Vec<_>>().join(", ")),
+                        None => format!(
+                            "; known are {}",
+                            Capability::names().collect::<Vec<_>>().join(", ")
+                        ),
                     };
-                    self.error(item.at, format!("unknown capability {}{hint}", quoted(word)))
+                    self.error(
+                        item.at,
+                        format!("unknown capability {}{hint}", quoted(word)),
+                    )
                 })
             })
             .collect()
@@ -215,7 +261,10 @@ impl Reader<'_> {
             "write" => &[Create, Read, Update, Delete, List],
             "sudo" => &[Create, Read, Update, Delete, List, Sudo],
             other => {
-                let message = format!("unknown policy {}; known are deny, read, write, sudo", quoted(other));
+                let message = format!(
+                    "unknown policy {}; known are deny, read, write, sudo",
+                    quoted(other)
+                );
                 return Err(self.error(node.at, message));
             }
         };
@@ -226,7 +275,10 @@ impl Reader<'_> {
     fn values(&self, node: &Node) -> Result<BTreeMap<String, Vec<Json>>, PolicyError> {
         let Value::Object(object) = &node.value else {
             let found = node.value.kind();
-            return Err(self.error(node.at, format!("expected {{ \"parameter\" = [values] }}, found {found}")));
+            return Err(self.error(
+                node.at,
+                format!("expected {{ \"parameter\" = [values] }}, found {found}"),
+            ));
         };
         let mut map = BTreeMap::new();
         for member in &object.members {
@@ -236,11 +288,20 @@ impl Reader<'_> {
             let name = fold(&member.key.text).into_owned();
             let items = self.list(&member.value)?;
             if name == "*" && !items.is_empty() {
-                return Err(self.error(member.value.at, "the only value that the parameter `*` takes is []"));
+                return Err(self.error(
+                    member.value.at,
+                    "the only value that the parameter `*` takes is []",
+                ));
             }
-            let values = items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?;
+            let values = items
+                .iter()
+                .map(|item| self.json(item))
+                .collect::<Result<_, _>>()?;
             if map.insert(name, values).is_some() {
-                let message = format!("{} is set twice (names are compared without case)", quoted(&member.key.text));
+                let message = format!(
+                    "{} is set twice (names are compared without case)",
+                    quoted(&member.key.text)
+                );
                 return Err(self.error(member.key.at, message));
             }
         }
@@ -258,7 +319,12 @@ impl Reader<'_> {
                 }
                 Json::String(text.to_string())
             }
-            Value::List(items) => Json::Array(items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?),
+            Value::List(items) => Json::Array(
+                items
+                    .iter()
+                    .map(|item| self.json(item))
+                    .collect::<Result<_, _>>()?,
+            ),
             Value::Object(object) => {
                 let mut map = Map::new();
                 for member in &object.members {
@@ -277,7 +343,10 @@ impl Reader<'_> {
             Value::Text(text) => duration::parse(text),
             Value::Number(number) => duration::parse(&number.to_string()),
             other => {
-                return Err(self.error(node.at, format!("expected a duration such as \"1h\", found {}", other.kind())));
+                return Err(self.error(
+                    node.at,
+                    format!("expected a duration such as \"1h\", found {}", other.kind()),
+                ));
             }
         };
         let ttl = parsed.map_err(|e| self.error(node.at, e.to_string()))?;
@@ -288,14 +357,20 @@ impl Reader<'_> {
     fn list<'n>(&self, node: &'n Node) -> Result<&'n [Node], PolicyError> {
         match &node.value {
             Value::List(items) => Ok(items),
-            other => Err(self.error(node.at, format!("expected a list, [ ... ], found {}", other.kind()))),
+            other => Err(self.error(
+                node.at,
+                format!("expected a list, [ ... ], found {}", other.kind()),
+            )),
         }
     }
 
     fn string<'n>(&self, node: &'n Node) -> Result<&'n str, PolicyError> {
         match &node.value {
             Value::Text(text) => Ok(text),
-            other => Err(self.error(node.at, format!("expected a string, found {}", other.kind()))),
+            other => Err(self.error(
+                node.at,
+                format!("expected a string, found {}", other.kind()),
+            )),
         }
     }
 
@@ -321,7 +396,16 @@ mod tests {
 
     fn rules(text: &str) -> Vec<(String, String)> {
         let policy = Policy::parse("test", text).unwrap();
-        policy.rules().iter().map(|r| (r.pattern.as_str().into(), r.capabilities.names().collect::<Vec<_>>().join(","))).collect()
+        policy
+            .rules()
+            .iter()
+            .map(|r| {
+                (
+                    r.pattern.as_str().into(),
+                    r.capabilities.names().collect::<Vec<_>>().join(","),
+                )
+            })
+            .collect()
     }
 
     fn error(text: &str) -> String {
@@ -331,7 +415,10 @@ mod tests {
     #[test]
     fn hcl_and_json_say_the_same() {
         let hcl = "name = \"x\"\npath \"/secret/*\" { capabilities = [\"read\", \"list\"] }\npath \"secret/a\" { policy = \"deny\" }";
-        let expected = [("secret/*".to_owned(), "list,read".to_owned()), ("secret/a".to_owned(), "deny".to_owned())];
+        let expected = [
+            ("secret/*".to_owned(), "list,read".to_owned()),
+            ("secret/a".to_owned(), "deny".to_owned()),
+        ];
         assert_eq!(rules(hcl), expected);
         for json in [
             r#"{"path": {"secret/*": {"capabilities": ["read", "list"]}, "secret/a": {"policy": "deny"}}}"#,
@@ -351,10 +438,19 @@ mod tests {
             ("sudo", "create,delete,list,read,sudo,update"),
             ("deny", "deny"),
         ] {
-            assert_eq!(rules(&format!("path \"a\" {{ policy = \"{word}\" }}"))[0].1, set);
+            assert_eq!(
+                rules(&format!("path \"a\" {{ policy = \"{word}\" }}"))[0].1,
+                set
+            );
         }
-        assert_eq!(rules(r#"path "a" { policy = "read", capabilities = ["update", "sudo"] }"#)[0].1, "list,read,sudo,update");
-        assert_eq!(rules(r#"path "a" { policy = "deny", capabilities = ["read"] }"#)[0].1, "deny");
+        assert_eq!(
+            rules(r#"path "a" { policy = "read", capabilities = ["update", "sudo"] }"#)[0].1,
+            "list,read,sudo,update"
+        );
+        assert_eq!(
+            rules(r#"path "a" { policy = "deny", capabilities = ["read"] }"#)[0].1,
+            "deny"
+        );
     }
 
     #[test]
@@ -385,10 +481,22 @@ mod tests {
                 "line 2, column 2: unknown key `mfa_methods`; known here: capabilities, policy, allowed_parameters, \
                  denied_parameters, required_parameters, min_wrapping_ttl, max_wrapping_ttl",
             ),
-            ("paths \"a\" {}", "line 1, column 1: unknown key `paths`; did you mean `path`?"),
-            ("path \"a\" {}", "line 1, column 6: path `a` has no `capabilities`, so it would allow nothing"),
-            ("path \"a\" { capabilities = \"read\" }", "line 1, column 27: expected a list, [ ... ], found a string"),
-            ("path \"a\" { capabilities = [1] }", "line 1, column 28: expected a string, found a number"),
+            (
+                "paths \"a\" {}",
+                "line 1, column 1: unknown key `paths`; did you mean `path`?",
+            ),
+            (
+                "path \"a\" {}",
+                "line 1, column 6: path `a` has no `capabilities`, so it would allow nothing",
+            ),
+            (
+                "path \"a\" { capabilities = \"read\" }",
+                "line 1, column 27: expected a list, [ ... ], found a string",
+            ),
+            (
+                "path \"a\" { capabilities = [1] }",
+                "line 1, column 28: expected a string, found a number",
+            ),
             (
                 "path \"a/+*\" { capabilities = [] }",
                 "line 1, column 6: path `a/+*`: `+*` is not allowed: `+` stands for one whole segment; use `+/*` or `*`",
@@ -413,15 +521,33 @@ mod tests {
                 "path \"a\" { capabilities = []\n capabilities = [] }",
                 "line 2, column 2: `capabilities` is set twice; remove one of them",
             ),
-            ("path \"a\" \"b\" {}", "line 1, column 10: `path` takes one label"),
-            ("path = 1", "line 1, column 8: expected a block: path \"...\" { ... }, found a number"),
-            ("path \"a\" {", "line 1, column 11: `}` is missing at the end"),
-            ("name = 1", "line 1, column 8: expected a string, found a number"),
+            (
+                "path \"a\" \"b\" {}",
+                "line 1, column 10: `path` takes one label",
+            ),
+            (
+                "path = 1",
+                "line 1, column 8: expected a block: path \"...\" { ... }, found a number",
+            ),
+            (
+                "path \"a\" {",
+                "line 1, column 11: `}` is missing at the end",
+            ),
+            (
+                "name = 1",
+                "line 1, column 8: expected a string, found a number",
+            ),
         ] {
             assert_eq!(error(text), message);
         }
-        assert!(error("path \"a\" { capabilities = []\n min_wrapping_ttl = \"soon\" }").starts_with("line 2, column 21: "));
-        assert!(error("path \"a\" { capabilities = []\n min_wrapping_ttl = -1 }").starts_with("line 2, column 21: "));
+        assert!(
+            error("path \"a\" { capabilities = []\n min_wrapping_ttl = \"soon\" }")
+                .starts_with("line 2, column 21: ")
+        );
+        assert!(
+            error("path \"a\" { capabilities = []\n min_wrapping_ttl = -1 }")
+                .starts_with("line 2, column 21: ")
+        );
     }
 
     #[test]
@@ -442,7 +568,9 @@ mod tests {
     #[test]
     fn a_brace_in_a_parameter_value_is_no_template_unless_it_is_identitys() {
         let with = |value: &str| {
-            let text = format!("path \"a\" {{ capabilities = []\n allowed_parameters = {{ f = [\"{value}\"] }} }}");
+            let text = format!(
+                "path \"a\" {{ capabilities = []\n allowed_parameters = {{ f = [\"{value}\"] }} }}"
+            );
             Policy::parse("a", &text)
         };
         assert!(with("(member={{.UserDN}})").is_ok());
