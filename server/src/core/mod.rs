@@ -114,7 +114,7 @@ impl Core {
     }
 
     /// The TTL limits of a mount: its own tuning within the system's.
-    pub(crate) fn limits(&self, mount: Option<&MountEntry>) -> Limits {
+    pub fn limits(&self, mount: Option<&MountEntry>) -> Limits {
         let own = |ttl: obol_mount::fields::Ttl| (!ttl.0.is_zero()).then_some(ttl.0);
         let max_ttl = mount.and_then(|m| own(m.config.max_lease_ttl)).unwrap_or(self.settings.max_lease_ttl);
         let default_ttl = mount.and_then(|m| own(m.config.default_lease_ttl)).unwrap_or(self.settings.default_lease_ttl);

@@ -1,0 +1,95 @@
+//! `make bench`: what the server does against what the machine can do, measured in the same run.
+//!
+//! Every line is a ratio against a limit: the same HTTP stack with an empty handler, or the storage engine's own
+//! synced writes. The load comes from one thread of this process; the server is a process of its own.
+
+mod idle;
+mod limit;
+mod load;
+mod process;
+mod reads;
+mod table;
+mod unseal;
+mod writes;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+obol-benches: measures the server built beside it (target/release/obol)
+
+    obol-benches                  every table
+    obol-benches reads writes     some of: reads, writes, unseal, idle
+    obol-benches unseal --tokens 100000
+
+Options:
+    --seconds N    how long each line is measured (default 5)
+    --tokens N     live tokens for the unseal table (default 1000000)
+";
+
+/// What to measure, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) seconds: u64,
+    pub(crate) tokens: u64,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let mut plan = Plan { seconds: 5, tokens: 1_000_000 };
+    let mut wanted: Vec<String> = Vec::new();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().and_then(|n| n.parse().ok());
+        match arg.as_str() {
+            "--seconds" => match number() {
+                Some(n) => plan.seconds = n,
+                None => return usage(),
+            },
+            "--tokens" => match number() {
+                Some(n) => plan.tokens = n,
+                None => return usage(),
+            },
+            "limit-server" => return report(limit::serve()),
+            "reads" | "writes" | "unseal" | "idle" => wanted.push(arg),
+            _ => return usage(),
+        }
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(error.into())),
+    };
+    report(runtime.block_on(run(plan, &wanted)))
+}
+
+async fn run(plan: Plan, wanted: &[String]) -> Result<(), Failure> {
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    if wants("idle") {
+        idle::run().await?;
+    }
+    if wants("reads") {
+        reads::run(plan).await?;
+    }
+    if wants("writes") {
+        writes::run(plan).await?;
+    }
+    if wants("unseal") {
+        unseal::run(plan).await?;
+    }
+    Ok(())
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn report(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("obol-benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
