@@ -1,0 +1,327 @@
+//! `config/ldap`: the directory that knows users and groups, and the `token_*` settings. Fields and
+//! defaults are Vault's; what cannot work is refused before anything is stored. The bind password
+//! is written and never read.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use obol_directory::{ConfigError, DirectoryConfig, TlsVersion};
+use obol_mount::fields::{Flag, StoredTokenFields, TokenFields, Ttl};
+use obol_mount::{Cx, Data, Error, Result, Secret, TokenParams, Written};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use tracing::info;
+use zeroize::Zeroizing;
+
+use super::Kerberos;
+use super::groups;
+use super::live::Users;
+use super::store::{self, ATTEMPTS, LDAP};
+
+/// `GET config/ldap`.
+pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<LdapView>>> {
+    let stored: Option<StoredLdap> = cx.store.read(LDAP).await?;
+    Ok(stored.map(|ldap| Data(LdapView::of(ldap))))
+}
+
+/// `POST config/ldap`. What is left out keeps its stored value.
+pub(super) async fn write(cx: Cx<Kerberos>, input: WriteLdap) -> Result<Written> {
+    for _ in 0..ATTEMPTS {
+        let mut change = cx.store.begin().await?;
+        let stored: Option<StoredLdap> = cx.store.read(LDAP).await?;
+        let was_sensitive = stored
+            .as_ref()
+            .is_some_and(|ldap| ldap.case_sensitive_names);
+        let ldap = input.applied_to(stored)?;
+        // Checks the configuration without any network; the login builds its own from the record.
+        let users = Users::build(&ldap)?;
+        let mut warnings = users.directory.warnings().to_vec();
+        match (was_sensitive, ldap.case_sensitive_names) {
+            (true, false) => groups::fold_all(&cx.store, &mut change).await?,
+            (false, true) if groups::any(&cx.store).await? => warnings.push(
+                "case_sensitive_names: the groups written so far are stored in lower case, and match only groups that LDAP spells so"
+                    .into(),
+            ),
+            _ => {}
+        }
+        change.put(LDAP, &ldap)?;
+        if change.commit().await? {
+            info!(
+                mount = &*cx.request.mount,
+                url = ldap.url,
+                "the LDAP configuration was written"
+            );
+            return Ok(Written { warnings });
+        }
+    }
+    Err(store::too_busy())
+}
+
+/// Whether names of users and groups are told apart by case.
+pub(super) async fn case_sensitive_names(store: &store::Store) -> Result<bool> {
+    let stored: Option<StoredLdap> = store.read(LDAP).await?;
+    Ok(stored.is_some_and(|ldap| ldap.case_sensitive_names))
+}
+
+/// Configures the directory.
+#[derive(Clone, Deserialize, JsonSchema)]
+pub(super) struct WriteLdap {
+    /// The servers, tried in order: `ldap://host[:389]` or `ldaps://host[:636]`, comma-separated. Needed the
+    /// first time.
+    url: Option<String>,
+    /// Tells names of users and groups apart by case. Otherwise they are folded to lower case where groups
+    /// are mapped to policies; LDAP is asked with the name as the ticket has it, either way.
+    case_sensitive_names: Option<Flag>,
+    /// Asks for TLS on `ldap://` connections before anything else is said.
+    starttls: Option<Flag>,
+    /// The lowest TLS version: `tls10`, `tls11`, `tls12` or `tls13`.
+    tls_min_version: Option<String>,
+    /// The highest TLS version: `tls10`, `tls11`, `tls12` or `tls13`.
+    tls_max_version: Option<String>,
+    /// Does not check the server's certificate. Anybody on the network can then forge groups.
+    insecure_tls: Option<Flag>,
+    /// The CA certificates (PEM) to believe instead of the machine's own.
+    certificate: Option<String>,
+    /// The name that searches are bound as, such as `cn=vault,ou=Users,dc=example,dc=com`.
+    binddn: Option<String>,
+    /// The password of `binddn`. Never returned.
+    bindpass: Option<Secret>,
+    /// The DN below which users are searched for.
+    userdn: Option<String>,
+    /// The attribute of a user that holds the name, such as `uid`, `cn` or `sAMAccountName`.
+    userattr: Option<String>,
+    /// The filter that finds a user; knows `{{.UserAttr}}` and `{{.Username}}`.
+    userfilter: Option<String>,
+    /// Searches for the user's DN anonymously when there is no `binddn`. With neither, the DN is put together
+    /// from `userattr`, the name and `userdn`.
+    discoverdn: Option<Flag>,
+    /// Refuses an empty password before it can become an anonymous bind.
+    deny_null_bind: Option<Flag>,
+    /// The realm whose users may log in, compared with case; users are found by
+    /// `userPrincipalName=NAME@upndomain`. Empty: the realms that the keytab's keys are of.
+    upndomain: Option<String>,
+    /// The filter that finds a user's groups; knows `{{.UserDN}}` and `{{.Username}}`.
+    groupfilter: Option<String>,
+    /// The DN below which groups are searched for. Empty: no groups are looked up.
+    groupdn: Option<String>,
+    /// The attribute of what `groupfilter` finds that names the group: `cn` on groups, `memberOf` on users.
+    groupattr: Option<String>,
+    /// The longest wait for one search.
+    request_timeout: Option<Ttl>,
+    /// The longest wait for a connection to one server.
+    connection_timeout: Option<Ttl>,
+    #[serde(flatten)]
+    token: TokenFields,
+}
+
+/// The configuration without its secret. Fields in the order of the alphabet, as Vault shows them.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct LdapView {
+    binddn: String,
+    /// Always empty: the password is never returned.
+    bindpass: String,
+    case_sensitive_names: bool,
+    certificate: String,
+    connection_timeout: Ttl,
+    deny_null_bind: bool,
+    discoverdn: bool,
+    groupattr: String,
+    groupdn: String,
+    groupfilter: String,
+    insecure_tls: bool,
+    request_timeout: Ttl,
+    starttls: bool,
+    tls_max_version: String,
+    tls_min_version: String,
+    #[serde(flatten)]
+    token: StoredTokenFields,
+    upndomain: String,
+    url: String,
+    userattr: String,
+    userdn: String,
+    userfilter: String,
+}
+
+/// The record.
+#[derive(Deserialize, Serialize)]
+pub(super) struct StoredLdap {
+    url: String,
+    pub(super) case_sensitive_names: bool,
+    starttls: bool,
+    tls_min_version: String,
+    tls_max_version: String,
+    insecure_tls: bool,
+    certificate: String,
+    binddn: String,
+    #[serde(serialize_with = "expose")]
+    bindpass: Secret,
+    userdn: String,
+    userattr: String,
+    userfilter: String,
+    discoverdn: bool,
+    deny_null_bind: bool,
+    pub(super) upndomain: String,
+    groupfilter: String,
+    groupdn: String,
+    groupattr: String,
+    /// Milliseconds, because timeouts below a second are allowed.
+    request_timeout_ms: u64,
+    connection_timeout_ms: u64,
+    #[serde(flatten)]
+    pub(super) token: StoredTokenFields,
+}
+
+impl WriteLdap {
+    fn applied_to(&self, stored: Option<StoredLdap>) -> Result<StoredLdap> {
+        let mut ldap = match stored {
+            Some(stored) => stored,
+            None if self.url.is_none() => return Err(Error::bad_request("url is required")),
+            None => StoredLdap::default(),
+        };
+        let sent = self.clone();
+        let text = |to: &mut String, from: Option<String>| {
+            if let Some(from) = from {
+                *to = from;
+            }
+        };
+        let flag = |to: &mut bool, from: Option<Flag>| {
+            if let Some(Flag(from)) = from {
+                *to = from;
+            }
+        };
+        let millis = |to: &mut u64, from: Option<Ttl>| {
+            if let Some(Ttl(from)) = from {
+                *to = u64::try_from(from.as_millis()).unwrap_or(u64::MAX);
+            }
+        };
+        text(&mut ldap.url, sent.url);
+        flag(&mut ldap.case_sensitive_names, sent.case_sensitive_names);
+        flag(&mut ldap.starttls, sent.starttls);
+        text(&mut ldap.tls_min_version, sent.tls_min_version);
+        text(&mut ldap.tls_max_version, sent.tls_max_version);
+        flag(&mut ldap.insecure_tls, sent.insecure_tls);
+        text(&mut ldap.certificate, sent.certificate);
+        text(&mut ldap.binddn, sent.binddn);
+        if let Some(bindpass) = sent.bindpass {
+            ldap.bindpass = bindpass;
+        }
+        text(&mut ldap.userdn, sent.userdn);
+        text(&mut ldap.userattr, sent.userattr);
+        text(&mut ldap.userfilter, sent.userfilter);
+        flag(&mut ldap.discoverdn, sent.discoverdn);
+        flag(&mut ldap.deny_null_bind, sent.deny_null_bind);
+        text(&mut ldap.upndomain, sent.upndomain);
+        text(&mut ldap.groupfilter, sent.groupfilter);
+        text(&mut ldap.groupdn, sent.groupdn);
+        text(&mut ldap.groupattr, sent.groupattr);
+        millis(&mut ldap.request_timeout_ms, sent.request_timeout);
+        millis(&mut ldap.connection_timeout_ms, sent.connection_timeout);
+        let mut token = TokenParams::from(ldap.token);
+        sent.token.apply(&mut token)?;
+        ldap.token = StoredTokenFields::from(&token);
+        Ok(ldap)
+    }
+}
+
+impl StoredLdap {
+    /// What the directory crate takes. The errors are for the operator who wrote the configuration.
+    pub(super) fn directory_config(&self) -> Result<DirectoryConfig> {
+        Ok(DirectoryConfig {
+            url: self.url.clone(),
+            starttls: self.starttls,
+            tls_min_version: tls_version("tls_min_version", &self.tls_min_version)?,
+            tls_max_version: tls_version("tls_max_version", &self.tls_max_version)?,
+            insecure_tls: self.insecure_tls,
+            certificate: self.certificate.clone(),
+            binddn: self.binddn.clone(),
+            bindpass: Zeroizing::new(self.bindpass.expose().to_owned()),
+            discoverdn: self.discoverdn,
+            deny_null_bind: self.deny_null_bind,
+            upndomain: self.upndomain.clone(),
+            userdn: self.userdn.clone(),
+            userattr: self.userattr.clone(),
+            userfilter: self.userfilter.clone(),
+            groupfilter: self.groupfilter.clone(),
+            groupdn: self.groupdn.clone(),
+            groupattr: self.groupattr.clone(),
+            request_timeout: Duration::from_millis(self.request_timeout_ms),
+            connection_timeout: Duration::from_millis(self.connection_timeout_ms),
+            ..DirectoryConfig::default()
+        })
+    }
+}
+
+impl Default for StoredLdap {
+    /// The directory crate's defaults are Vault's.
+    fn default() -> Self {
+        let directory = DirectoryConfig::default();
+        Self {
+            url: directory.url,
+            case_sensitive_names: false,
+            starttls: directory.starttls,
+            tls_min_version: directory.tls_min_version.to_string(),
+            tls_max_version: directory.tls_max_version.to_string(),
+            insecure_tls: directory.insecure_tls,
+            certificate: directory.certificate,
+            binddn: directory.binddn,
+            bindpass: Secret::default(),
+            userdn: directory.userdn,
+            userattr: directory.userattr,
+            userfilter: directory.userfilter,
+            discoverdn: directory.discoverdn,
+            deny_null_bind: directory.deny_null_bind,
+            upndomain: directory.upndomain,
+            groupfilter: directory.groupfilter,
+            groupdn: directory.groupdn,
+            groupattr: directory.groupattr,
+            request_timeout_ms: directory.request_timeout.as_millis() as u64,
+            connection_timeout_ms: directory.connection_timeout.as_millis() as u64,
+            token: StoredTokenFields::default(),
+        }
+    }
+}
+
+impl LdapView {
+    fn of(ldap: StoredLdap) -> Self {
+        Self {
+            binddn: ldap.binddn,
+            bindpass: String::new(),
+            case_sensitive_names: ldap.case_sensitive_names,
+            certificate: ldap.certificate,
+            connection_timeout: Ttl(Duration::from_millis(ldap.connection_timeout_ms)),
+            deny_null_bind: ldap.deny_null_bind,
+            discoverdn: ldap.discoverdn,
+            groupattr: ldap.groupattr,
+            groupdn: ldap.groupdn,
+            groupfilter: ldap.groupfilter,
+            insecure_tls: ldap.insecure_tls,
+            request_timeout: Ttl(Duration::from_millis(ldap.request_timeout_ms)),
+            starttls: ldap.starttls,
+            tls_max_version: ldap.tls_max_version,
+            tls_min_version: ldap.tls_min_version,
+            token: ldap.token,
+            upndomain: ldap.upndomain,
+            url: ldap.url,
+            userattr: ldap.userattr,
+            userdn: ldap.userdn,
+            userfilter: ldap.userfilter,
+        }
+    }
+}
+
+/// A 400 that names the field.
+pub(super) fn refused(error: ConfigError) -> Error {
+    Error::bad_request(error.to_string())
+}
+
+fn tls_version(field: &'static str, text: &str) -> Result<TlsVersion> {
+    TlsVersion::from_str(text).map_err(|_| {
+        Error::bad_request(format!(
+            "{field}: expected one of tls10, tls11, tls12 and tls13"
+        ))
+    })
+}
+
+fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}

@@ -1,0 +1,284 @@
+//! `login`: a Negotiate token becomes a login. The order is the safety: nothing but this process is
+//! asked before the ticket is accepted (threats: `ldap-before-auth`), and the client learns one
+//! plain sentence and the request's id, while the log has the cause and the mend.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use obol_directory::{DirectoryError, Membership};
+use obol_kerberos::{
+    AcceptError, Accepted, AcceptorPool, HeaderError, PoolOptions, TokenError,
+    parse_authorization_header,
+};
+use obol_mount::{Cx, Error, Login, RequestInfo, Response, Result, Secret, cidr};
+use obol_storage::Batch;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+use tracing::{info, warn};
+
+use super::Kerberos;
+use super::live::{Service, Users};
+use super::renew::Proof;
+use super::replay;
+use super::user::{Refusal, User};
+
+/// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
+pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<Response> {
+    Err(ask())
+}
+
+/// `POST login`.
+pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> {
+    let request = &*cx.request;
+    let token = token(request, &input)?;
+    let snapshot = cx.live.snapshot(&cx.store).await?;
+    let (service, users) = snapshot.parts(&request.mount)?;
+    if !cidr::allows(&users.bound_cidrs, request.peer) {
+        let refusal = Refusal {
+            cause: "the client's address is in no block of token_bound_cidrs".to_owned(),
+            mend: "widen token_bound_cidrs in config/ldap, or tell the listener which proxies to believe",
+        };
+        return Err(refused(request, None, &refusal, Error::forbidden()));
+    }
+
+    let accepted = accept(service, token)
+        .await
+        .map_err(|error| not_accepted(request, &error))?;
+    let client = accepted.client.to_string();
+    let digest = &accepted.authenticator_digest;
+    if replay::is_known(cx.store.view(), digest).await? {
+        return Err(refused(
+            request,
+            Some(&client),
+            &replayed(),
+            replay_error(request),
+        ));
+    }
+    let user = User::of(&accepted.client, service, users).map_err(|refusal| {
+        let error = sentence(request, Error::bad_request, "this user may not log in here");
+        refused(request, Some(&client), &refusal, error)
+    })?;
+    let membership = users
+        .directory
+        .lookup(&user.directory_name)
+        .await
+        .map_err(|error| no_membership(request, &client, &error))?;
+
+    let mut commit = Batch::new();
+    replay::mark(cx.store.view(), &mut commit, digest, request.now_unix())?;
+    let policies = snapshot.policies(users, &membership.groups);
+    info!(
+        request = request.id,
+        mount = &*request.mount,
+        client,
+        user_dn = membership.user_dn,
+        groups = membership.groups.len(),
+        policies = policies.join(","),
+        "a ticket was accepted"
+    );
+    make_login(
+        request, service, users, &accepted, user, membership, policies, commit,
+    )
+}
+
+/// The proof.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct LoginInput {
+    /// `Negotiate` and a SPNEGO token in base64: for clients that cannot set the Authorization header.
+    authorization: Option<Secret>,
+}
+
+/// The Negotiate token of a request, from its header or its body, decoded.
+fn token(request: &RequestInfo, input: &LoginInput) -> Result<Vec<u8>> {
+    let header = request
+        .authorization
+        .as_ref()
+        .map(|value| value.expose().trim());
+    // Line breaks within the token come from tools that wrap base64; a header cannot hold any.
+    let body: Option<String> = input
+        .authorization
+        .as_ref()
+        .map(|value| value.expose().trim().replace(['\r', '\n'], ""));
+    let body = body.as_deref().filter(|value| !value.is_empty());
+    let value = match (header, body) {
+        (None, None) => return Err(ask()),
+        // Whichever were taken, some proxy or log would know the other (threats: `duplicate-credential`).
+        (Some(header), Some(body)) if header != body => {
+            return Err(Error::bad_request(
+                "the Authorization header and the field authorization differ: send one of them",
+            ));
+        }
+        (Some(value), _) | (None, Some(value)) => value,
+    };
+    match parse_authorization_header(value) {
+        Ok(token) => Ok(token),
+        Err(HeaderError::OtherScheme) if header.is_none() => Err(Error::bad_request(
+            "authorization must be the word Negotiate and a SPNEGO token in base64",
+        )),
+        Err(HeaderError::OtherScheme | HeaderError::NoToken) => Err(ask()),
+        Err(error @ (HeaderError::NotBase64 | HeaderError::TooLarge)) => {
+            Err(Error::bad_request(error.to_string()))
+        }
+    }
+}
+
+async fn accept(service: &Service, token: Vec<u8>) -> Result<Accepted, AcceptError> {
+    // One set of threads for all mounts of the process: the work is cryptography, more would only wait.
+    static POOL: OnceCell<AcceptorPool> = OnceCell::const_new();
+    let pool = POOL
+        .get_or_try_init(|| async { AcceptorPool::new(PoolOptions::default()) })
+        .await
+        // The system gives no threads: overload, as far as this login is concerned.
+        .map_err(|_| AcceptError::Busy)?;
+    pool.accept(&service.acceptor, token, None).await
+}
+
+#[allow(clippy::too_many_arguments)]
+fn make_login(
+    request: &RequestInfo,
+    service: &Service,
+    users: &Users,
+    accepted: &Accepted,
+    user: User,
+    membership: Membership,
+    policies: Vec<String>,
+    commit: Batch,
+) -> Result<Login> {
+    let proof = Proof {
+        principal: accepted.client.to_string(),
+        user_dn: membership.user_dn,
+    };
+    let reply = accepted.reply.as_ref();
+    Ok(Login {
+        // Folded as groups are, so that one user of the directory is one user of identity, however the
+        // client spelled the name (threats: `alias-case`).
+        alias: super::groups::fold(&user.name, users.case_sensitive_names),
+        display_name: user.name.clone(),
+        metadata: [("user", user.name), ("domain", user.realm)]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
+        policies,
+        group_aliases: if service.add_group_aliases {
+            membership.groups
+        } else {
+            Vec::new()
+        },
+        token: users.token.clone(),
+        renewable: true,
+        commit,
+        on_conflict: Some(replay_error(request)),
+        internal: proof.to_map()?,
+        headers: reply
+            .map(|reply| {
+                (
+                    "WWW-Authenticate",
+                    format!("Negotiate {}", STANDARD.encode(reply)),
+                )
+            })
+            .into_iter()
+            .collect(),
+    })
+}
+
+/// 401 with the challenge of RFC 4559.
+fn ask() -> Error {
+    Error::challenge("authentication required")
+}
+
+fn not_accepted(request: &RequestInfo, error: &AcceptError) -> Error {
+    let refusal = Refusal {
+        cause: error.cause(),
+        mend: error.mend(),
+    };
+    let answer = match error {
+        AcceptError::Busy | AcceptError::Deadline => sentence(
+            request,
+            Error::unavailable,
+            "the server is busy with other logins; try again",
+        ),
+        AcceptError::Internal => Error::internal(error),
+        // NTLM, or another mechanism first: asking for Negotiate again would bring the same again
+        // (threats: `ntlm-downgrade`).
+        AcceptError::Token(TokenError::Ntlm | TokenError::OtherMechanism(_)) => sentence(
+            request,
+            Error::unauthorized,
+            "a Kerberos ticket is needed, and the client sent something else",
+        ),
+        AcceptError::Token(_) => sentence(
+            request,
+            Error::bad_request,
+            "the Negotiate token is malformed",
+        ),
+        _ => sentence(request, Error::unauthorized, "the ticket was not accepted"),
+    };
+    refused(request, None, &refusal, answer)
+}
+
+fn no_membership(request: &RequestInfo, client: &str, error: &DirectoryError) -> Error {
+    warn!(
+        request = request.id,
+        mount = &*request.mount,
+        client,
+        error = %error,
+        cause = error.cause(),
+        mend = error.mend(),
+        "the directory gave no answer for a login"
+    );
+    directory_error(request, error)
+}
+
+/// What the client is told when the directory says no, or nothing.
+fn directory_error(request: &RequestInfo, error: &DirectoryError) -> Error {
+    match error {
+        DirectoryError::Busy { .. } => sentence(
+            request,
+            Error::unavailable,
+            "the directory is busy with other logins; try again",
+        ),
+        error if error.is_refusal() => sentence(
+            request,
+            Error::forbidden_because,
+            "this user may not log in here",
+        ),
+        _ => sentence(
+            request,
+            Error::bad_gateway,
+            "the directory cannot be asked for the user's groups",
+        ),
+    }
+}
+
+fn replayed() -> Refusal {
+    Refusal {
+        cause: "the same request was used for a login before".to_owned(),
+        mend: "a client that retries must make a new token; otherwise somebody replays a captured one",
+    }
+}
+
+/// What a client gets whose proof was taken before, or is being taken by another request.
+fn replay_error(request: &RequestInfo) -> Error {
+    sentence(
+        request,
+        Error::unauthorized,
+        "this proof was used before; a new one is needed for each login",
+    )
+}
+
+/// One sentence and the request's id, by which the operator finds the cause in the log.
+fn sentence(request: &RequestInfo, make: fn(String) -> Error, text: &str) -> Error {
+    make(format!("{text} (request {})", request.id))
+}
+
+/// Logs a refusal and hands on its answer.
+fn refused(request: &RequestInfo, client: Option<&str>, refusal: &Refusal, answer: Error) -> Error {
+    warn!(
+        request = request.id,
+        mount = &*request.mount,
+        peer = request.peer.map(tracing::field::display),
+        client,
+        cause = refusal.cause,
+        mend = refusal.mend,
+        "a Kerberos login was refused"
+    );
+    answer
+}

@@ -1,0 +1,99 @@
+//! The Kerberos auth method: a ticket is the proof, LDAP groups decide the policies.
+//!
+//! The contract is Vault's `auth/kerberos` API. The rooms:
+//! [`config`] the keytab and whose it is; [`ldap`] the directory and the settings of tokens;
+//! [`groups`] which policies a group means; [`login`] a Negotiate token becomes a login;
+//! [`user`] whom an accepted ticket stands for; [`replay`] a ticket's proof is taken once;
+//! [`renew`] is the user still who they were; [`store`] records that change together;
+//! [`live`] what logins use, built from those records.
+
+mod config;
+mod groups;
+mod ldap;
+mod live;
+mod login;
+mod renew;
+mod replay;
+mod store;
+mod user;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use obol_mount::{
+    Backend, Family, Kind, MountContext, OpenFuture, Renewal, Result, RouteTable, Routes, get, list,
+};
+use serde_json::{Map, Value};
+
+use live::Live;
+use store::Store;
+
+/// One enabled mount of the method.
+pub struct Kerberos {
+    store: Store,
+    live: Live,
+}
+
+/// The method as the registry knows it.
+pub fn kind() -> Kind {
+    Kind {
+        name: "kerberos",
+        family: Family::Auth,
+        about: "Logs in with a Kerberos ticket (SPNEGO); LDAP groups give the policies",
+        open: Arc::new(|context| -> OpenFuture { Box::pin(async { open(context) }) }),
+        docs: || routes().docs(),
+    }
+}
+
+fn open(context: MountContext) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(Kerberos {
+        store: Store::new(context.storage),
+        live: Live::default(),
+    }))
+}
+
+fn routes() -> Routes<Kerberos> {
+    Routes::new()
+        .at(
+            "config",
+            "The keytab that opens tickets, and whose keytab it is. The keytab is never returned.",
+            get(config::read).post(config::write),
+        )
+        .at(
+            "config/ldap",
+            "The directory that knows users and groups, and the settings of tokens. The bind password is never returned.",
+            get(ldap::read).post(ldap::write),
+        )
+        .at(
+            "groups",
+            "The LDAP groups that are mapped to policies.",
+            list(groups::list),
+        )
+        // A rest, not a segment: a group's name may hold a slash.
+        .at(
+            "groups/{name*}",
+            "The policies of one LDAP group.",
+            get(groups::read).post(groups::write).delete(groups::delete),
+        )
+        .login(
+            "login",
+            "Logs in with a SPNEGO token. GET asks for one (401, WWW-Authenticate: Negotiate).",
+            get(login::challenge).post(login::login),
+        )
+}
+
+#[async_trait]
+impl Backend for Kerberos {
+    fn routes(self: Arc<Self>) -> Result<RouteTable> {
+        routes().bind(self)
+    }
+
+    async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
+        renew::renew(self, internal, policies).await
+    }
+
+    async fn tidy(&self, now: SystemTime) -> Result<()> {
+        replay::tidy(self.store.view(), now).await
+    }
+}

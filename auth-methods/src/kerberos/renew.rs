@@ -1,0 +1,84 @@
+//! Renewal: the ticket is not there any more, but the user must be, as the same entry of the
+//! directory and with the same policies; otherwise they log in again (threats:
+//! `renew-with-other-identity`, `group-gone`).
+
+use obol_kerberos::Principal;
+use obol_mount::{Error, Renewal, Result, same_policies};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tracing::warn;
+
+use super::Kerberos;
+use super::user::User;
+
+/// What a login leaves with its token, to be looked at again here.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Proof {
+    /// The principal as the ticket had it.
+    pub(super) principal: String,
+    /// The user's entry in the directory.
+    pub(super) user_dn: String,
+}
+
+impl Proof {
+    pub(super) fn to_map(&self) -> Result<Map<String, Value>> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => Ok(map),
+            Ok(_) | Err(_) => Err(Error::internal("a login's proof is no JSON object")),
+        }
+    }
+}
+
+/// May a token of this login live on? With the settings of today: realms, groups, token limits.
+pub(super) async fn renew(
+    kerberos: &Kerberos,
+    internal: &Map<String, Value>,
+    policies: &[String],
+) -> Result<Renewal> {
+    let proof: Proof =
+        serde_json::from_value(Value::Object(internal.clone())).map_err(Error::internal)?;
+    let snapshot = kerberos.live.snapshot(&kerberos.store).await?;
+    let (service, users) = snapshot.parts("")?;
+    let principal = Principal::parse(&proof.principal).map_err(Error::internal)?;
+    let refused = |cause: &str, answer: &str| {
+        warn!(client = proof.principal, cause, "a renewal was refused");
+        Error::bad_request(format!("{answer}; log in again"))
+    };
+    let user = User::of(&principal, service, users)
+        .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
+    let membership = users.directory.lookup(&user.directory_name).await.map_err(|error| {
+        if error.is_refusal() {
+            refused(&error.to_string(), "this user may not log in here any more")
+        } else {
+            Error::bad_gateway("the directory cannot be asked for the user's groups; the token was not renewed")
+                .with_cause(format!("{error}: {} ({})", error.cause(), error.mend()))
+        }
+    })?;
+    if membership.user_dn != proof.user_dn {
+        let cause = format!(
+            "the user's entry was {:?} and is {:?}",
+            proof.user_dn, membership.user_dn
+        );
+        return Err(refused(
+            &cause,
+            "the user is another entry of the directory now",
+        ));
+    }
+    let mut now = snapshot.policies(users, &membership.groups);
+    now.extend(users.token.policies.iter().cloned());
+    if !same_policies(&now, policies) {
+        let cause = format!(
+            "the policies were {} and are {}",
+            policies.join(","),
+            now.join(",")
+        );
+        return Err(refused(
+            &cause,
+            "the user's policies have changed since the login",
+        ));
+    }
+    Ok(Renewal {
+        token: users.token.clone(),
+        at_most: None,
+    })
+}

@@ -1,0 +1,11 @@
+//! Auth methods, one folder each: how a proof of identity becomes a token.
+//!
+//! A new method is a module beside [`kerberos`] and one line in [`kinds`]. It knows its proof, its
+//! configuration and [`obol_mount`]; it knows no HTTP, no tokens and no other method.
+
+pub mod kerberos;
+
+/// Every auth method that can be enabled.
+pub fn kinds() -> Vec<obol_mount::Kind> {
+    vec![kerberos::kind()]
+}
