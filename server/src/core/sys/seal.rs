@@ -167,38 +167,43 @@ pub(super) async fn seal(cx: Cx<System>) -> Result<NoContent> {
     Ok(NoContent)
 }
 
-/// Which status stands for which state.
+/// Which status stands for which state. Codes of states that this version does not have (standbys, replication) are
+/// checked like the others, so that a probe written for a cluster works unchanged.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct HealthInput {
-    /// Accepted for clusters: a standby counts as active.
-    #[serde(default)]
-    standbyok: Flag,
-    /// Accepted for clusters: a performance standby counts as active.
-    #[serde(default)]
-    perfstandbyok: Flag,
+    /// A standby counts as active; this version has no standbys.
+    standbyok: Option<Flag>,
+    /// A performance standby counts as active; this version has none.
+    perfstandbyok: Option<Flag>,
     /// The status for an active server; 200 by default.
     activecode: Option<Count>,
-    /// The status for a standby; 429 by default. This version has no standbys.
+    /// The status for a standby; 429 by default.
     standbycode: Option<Count>,
-    /// The status for a DR secondary. This version has none.
+    /// The status for a DR secondary; 472 by default.
     drsecondarycode: Option<Count>,
-    /// The status for a performance standby. This version has none.
+    /// The status for a performance standby; 473 by default.
     performancestandbycode: Option<Count>,
     /// The status for a sealed server; 503 by default.
     sealedcode: Option<Count>,
     /// The status for a server that is not initialized; 501 by default.
     uninitcode: Option<Count>,
-    /// The status for a removed node. This version has none.
+    /// The status for a node that was removed; 530 by default.
     removedcode: Option<Count>,
-    /// The status for a standby without a leader. This version has none.
+    /// The status for a standby that cannot reach the active server; 474 by default.
     haunhealthycode: Option<Count>,
 }
 
 pub(super) async fn health(cx: Cx<System>, input: HealthInput) -> Result<Response> {
-    let HealthInput { standbyok: _, perfstandbyok: _, standbycode, drsecondarycode, performancestandbycode, removedcode, haunhealthycode, .. } =
-        &input;
-    for unused in [standbycode, drsecondarycode, performancestandbycode, removedcode, haunhealthycode] {
-        code(*unused, 429)?;
+    let HealthInput { standbyok: None | Some(_), perfstandbyok: None | Some(_), .. } = input;
+    let of_other_states = [
+        (input.standbycode, 429),
+        (input.drsecondarycode, 472),
+        (input.performancestandbycode, 473),
+        (input.removedcode, 530),
+        (input.haunhealthycode, 474),
+    ];
+    for (asked, usual) in of_other_states {
+        code(asked, usual)?;
     }
     let core = cx.core()?;
     let status = core.seal_status().await?;
