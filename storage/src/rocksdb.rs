@@ -9,6 +9,7 @@ mod committer;
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::str::Utf8Error;
 use std::sync::Arc;
 
 use ::rocksdb::{
@@ -80,19 +81,19 @@ impl RocksDb {
     async fn read<T: Send + 'static>(
         &self,
         in_memory_first: bool,
-        read: impl Fn(&DB, ReadOptions) -> Result<T, Error> + Send + 'static,
+        read: impl Fn(&DB, ReadOptions) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, EngineError> {
         if in_memory_first {
             match read(&self.db, memory_only()) {
-                Err(error) if error.kind() == ErrorKind::Incomplete => {}
-                other => return other.map_err(unavailable),
+                Err(error) if error.is_not_in_memory() => {}
+                other => return other.map_err(EngineError::unavailable),
             }
         }
         let db = Arc::clone(&self.db);
         tokio::task::spawn_blocking(move || read(&db, ReadOptions::default()))
             .await
             .map_err(EngineError::unavailable)?
-            .map_err(unavailable)
+            .map_err(EngineError::unavailable)
     }
 }
 
@@ -107,10 +108,10 @@ impl Engine for RocksDb {
         match self.db.get_opt(key, &memory_only()) {
             Err(error) if error.kind() == ErrorKind::Incomplete => {
                 let key = key.to_owned();
-                self.read(false, move |db, options| db.get_opt(&key, &options))
-                    .await
+                let read = move |db: &DB, options| Ok(db.get_opt(&key, &options)?);
+                self.read(false, read).await
             }
-            other => other.map_err(unavailable),
+            other => other.map_err(EngineError::unavailable),
         }
         .map(|value| value.map(Bytes::from))
     }
@@ -159,7 +160,7 @@ impl Engine for RocksDb {
         tokio::task::spawn_blocking(move || db.flush())
             .await
             .map_err(EngineError::unavailable)?
-            .map_err(unavailable)
+            .map_err(EngineError::unavailable)
     }
 }
 
@@ -169,7 +170,7 @@ fn list(
     prefix: &str,
     start: &str,
     limit: usize,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<String>, ReadError> {
     options.set_iterate_upper_bound(prefix_end(prefix));
     let mut names = Vec::new();
     let mut at = db.raw_iterator_opt(options);
@@ -178,7 +179,7 @@ fn list(
         let Some(key) = at.key() else {
             break;
         };
-        let name = level_name(text(&key[prefix.len()..])?);
+        let name = level_name(str::from_utf8(&key[prefix.len()..])?);
         if name.ends_with('/') {
             names.push(name.to_owned());
             at.seek(behind(prefix, name));
@@ -200,7 +201,7 @@ fn scan(
     start: &str,
     end: Option<&str>,
     limit: usize,
-) -> Result<Vec<(String, Bytes)>, Error> {
+) -> Result<Vec<(String, Bytes)>, ReadError> {
     if let Some(end) = end {
         options.set_iterate_upper_bound(end);
     }
@@ -211,7 +212,10 @@ fn scan(
         let Some((key, value)) = at.item() else {
             break;
         };
-        entries.push((text(key)?.to_owned(), Bytes::copy_from_slice(value)));
+        entries.push((
+            str::from_utf8(key)?.to_owned(),
+            Bytes::copy_from_slice(value),
+        ));
         at.next();
     }
     at.status()?;
@@ -228,9 +232,20 @@ fn prefix_end(prefix: &str) -> Vec<u8> {
     end
 }
 
-fn text(key: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(key)
-        .map_err(|_| Error::new("Corruption: a key is not UTF-8 text".to_owned()))
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error("a key is not UTF-8 text, so something else wrote to this store")]
+    Key(#[from] Utf8Error),
+}
+
+impl ReadError {
+    /// Whether the read, made with [`memory_only`], would have had to touch the disk.
+    fn is_not_in_memory(&self) -> bool {
+        matches!(self, Self::Store(error) if error.kind() == ErrorKind::Incomplete)
+    }
 }
 
 /// Reads that end with `Incomplete` instead of touching the disk or wading through deletions.
@@ -239,10 +254,6 @@ fn memory_only() -> ReadOptions {
     options.set_read_tier(ReadTier::BlockCache);
     options.set_max_skippable_internal_keys(1024);
     options
-}
-
-fn unavailable(error: Error) -> EngineError {
-    EngineError::unavailable(error)
 }
 
 fn prepare_directory(path: &Path) -> Result<(), EngineError> {

@@ -49,7 +49,12 @@ async fn half_written_is_nothing_after_a_kill_and_every_acknowledged_batch_is_th
     for round in 0..ROUNDS {
         let wanted = 200 * (round + 1);
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "child_that_is_killed", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "child_that_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
             .env("OBOL_TEST_DIRECTORY", directory.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -117,8 +122,15 @@ async fn check_what_is_left(path: &Path, acknowledged: &BTreeMap<usize, u64>) {
         }
     }
     let status = barrier.key_status().unwrap();
-    assert!(per_term.values().all(|&count| count <= 2000), "{per_term:?}");
-    assert!(per_term.get(&status.term).is_none_or(|&count| count <= status.encryptions));
+    assert!(
+        per_term.values().all(|&count| count <= 2000),
+        "{per_term:?}"
+    );
+    assert!(
+        per_term
+            .get(&status.term)
+            .is_none_or(|&count| count <= status.encryptions)
+    );
 }
 
 #[test]
@@ -245,7 +257,9 @@ fn a_directory_that_is_in_use_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made/by/open");
     let first = RocksDb::open(&path, RocksDbOptions::default()).unwrap();
-    let error = RocksDb::open(&path, RocksDbOptions::default()).err().unwrap();
+    let error = RocksDb::open(&path, RocksDbOptions::default())
+        .err()
+        .unwrap();
     assert!(matches!(error, EngineError::Locked { .. }), "{error}");
     assert!(error.to_string().contains("made/by/open"), "{error}");
     drop(first);
@@ -259,7 +273,13 @@ fn a_new_directory_is_for_its_owner_alone() {
     let path = directory.path().join("made/by/open");
     let _engine = RocksDb::open(&path, RocksDbOptions::default()).unwrap();
     for made in ["made", "made/by", "made/by/open"] {
-        let mode = directory.path().join(made).metadata().unwrap().permissions().mode();
+        let mode = directory
+            .path()
+            .join(made)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700, "{made}");
     }
 }
@@ -269,14 +289,18 @@ fn a_directory_that_cannot_be_opened_is_named_with_the_cause() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "not a directory").unwrap();
-    let error = RocksDb::open(&file, RocksDbOptions::default()).err().unwrap();
+    let error = RocksDb::open(&file, RocksDbOptions::default())
+        .err()
+        .unwrap();
     assert!(matches!(error, EngineError::Open { .. }), "{error}");
     assert!(error.to_string().contains("file"), "{error}");
 
     let damaged = directory.path().join("damaged");
     drop(RocksDb::open(&damaged, RocksDbOptions::default()).unwrap());
     std::fs::write(damaged.join("CURRENT"), "MANIFEST-999999\n").unwrap();
-    let error = RocksDb::open(&damaged, RocksDbOptions::default()).err().unwrap();
+    let error = RocksDb::open(&damaged, RocksDbOptions::default())
+        .err()
+        .unwrap();
     assert!(matches!(error, EngineError::Open { .. }), "{error}");
     assert!(error.to_string().contains("damaged"), "{error}");
 }

@@ -337,7 +337,7 @@ mod tests {
         options.create_if_missing(true);
         let db = DB::open(&options, directory.path()).unwrap();
         let mut group = Group::new(&db);
-        let mut add = |group: &mut Group<'_>, expect, ops| {
+        let add = |group: &mut Group<'_>, expect, ops| {
             let (answer, answered) = oneshot::channel();
             group.add(Commit { expect, ops }, answer);
             answered
@@ -350,7 +350,11 @@ mod tests {
 
         let mut group = Group::new(&db);
         let deleted = add(&mut group, vec![], vec![Op::DeletePrefix("p/".into())]);
-        let stale = add(&mut group, vec![("p/1".into(), Some("v".into()))], vec![put("stale")]);
+        let stale = add(
+            &mut group,
+            vec![("p/1".into(), Some("v".into()))],
+            vec![put("stale")],
+        );
         let fresh = add(&mut group, vec![("p/1".into(), None)], vec![put("p/1")]);
         group.write(&mut None);
         assert!(deleted.blocking_recv().unwrap().is_ok());
@@ -416,6 +420,10 @@ mod tests {
             prop::collection::vec(guess, 0..2),
             prop::collection::vec(op, 0..5),
         )
-            .prop_map(|(right, guesses, ops)| Draft { right, guesses, ops })
+            .prop_map(|(right, guesses, ops)| Draft {
+                right,
+                guesses,
+                ops,
+            })
     }
 }
