@@ -46,7 +46,8 @@ pub enum Mismatch {
     Kvno { held: Vec<u32> },
     /// The keytab has the ticket's version, but not under its encryption type.
     Enctype { held: Vec<Enctype> },
-    /// Version and type are there, and the key is another one.
+    /// Version and type are there, and the key is another one; or krb5.conf does not permit the type,
+    /// which libkrb5 reports in the same words.
     Key { held: Vec<Principal> },
 }
 
@@ -114,7 +115,7 @@ pub enum AcceptError {
     Altered {
         ticket: TicketFacts,
     },
-    /// libkrb5's own configuration does not permit the encryption type.
+    /// libkrb5's own configuration does not permit the type of the session key.
     EnctypeNotPermitted {
         ticket: TicketFacts,
     },
@@ -221,13 +222,15 @@ impl AcceptError {
                 format!("the clocks of the client and of this host differ too much for {ticket}")
             }
             Self::TicketExpired { ticket } => format!("{ticket} has expired"),
-            Self::TicketNotYetValid { ticket } => format!("{ticket} is not valid yet"),
+            Self::TicketNotYetValid { ticket } => {
+                format!("by this host's clock, {ticket} is not valid yet")
+            }
             Self::Altered { ticket } => {
                 format!("the request with {ticket} was altered or does not belong to it")
             }
             Self::EnctypeNotPermitted { ticket } => {
                 format!(
-                    "libkrb5 on this host does not permit the encryption type of {ticket}, or of its session key"
+                    "libkrb5 on this host does not permit the encryption type of the session key with {ticket}"
                 )
             }
             Self::ChannelBindings { ticket } => {
@@ -274,13 +277,13 @@ impl AcceptError {
                     "export a keytab with all of the account's encryption types"
                 }
                 Mismatch::Key { .. } => {
-                    "export a new keytab for the account that owns this SPN now: its password was set anew, or the SPN belongs to another account"
+                    "export a new keytab for the account that owns this SPN now (its password was set anew, or the SPN belongs to another account); if the key is right, see whether permitted_enctypes in this host's krb5.conf leaves the type out"
                 }
             },
             Self::ClockSkew { .. } => "synchronise the clocks of client, KDC and this host (NTP)",
             Self::TicketExpired { .. } => "let the client get a new ticket (kinit)",
             Self::TicketNotYetValid { .. } => {
-                "synchronise the clocks; a postdated ticket must be validated first (kinit -v)"
+                "synchronise the clocks of client, KDC and this host (NTP); a postdated ticket must be validated first (kinit -v)"
             }
             Self::Altered { .. } => "look for a proxy that rewrites headers, or for an attack",
             Self::EnctypeNotPermitted { .. } => {
@@ -360,6 +363,7 @@ pub(crate) mod krb5 {
     pub(crate) const KDC_ERR_NAME_EXP: i32 = -1765328383;
     pub(crate) const KDC_ERR_C_PRINCIPAL_UNKNOWN: i32 = -1765328378;
     pub(crate) const KDC_ERR_S_PRINCIPAL_UNKNOWN: i32 = -1765328377;
+    pub(crate) const KDC_ERR_ETYPE_NOSUPP: i32 = -1765328370;
     pub(crate) const KDC_ERR_CLIENT_REVOKED: i32 = -1765328366;
     pub(crate) const KDC_ERR_KEY_EXP: i32 = -1765328361;
     pub(crate) const KDC_ERR_PREAUTH_FAILED: i32 = -1765328360;
@@ -372,7 +376,6 @@ pub(crate) mod krb5 {
     pub(crate) const AP_ERR_MODIFIED: i32 = -1765328343;
     pub(crate) const AP_ERR_BADKEYVER: i32 = -1765328340;
     pub(crate) const AP_ERR_NOKEY: i32 = -1765328339;
-    pub(crate) const AP_ERR_MUT_FAIL: i32 = -1765328338;
     pub(crate) const AP_ERR_INAPP_CKSUM: i32 = -1765328334;
     pub(crate) const CC_NOTFOUND: i32 = -1765328243;
     pub(crate) const AP_ERR_TKT_INVALID: i32 = -1765328239;
@@ -385,6 +388,7 @@ pub(crate) mod krb5 {
     pub(crate) const CONFIG_NODEFREALM: i32 = -1765328160;
     pub(crate) const KT_KVNONOTFOUND: i32 = -1765328154;
     pub(crate) const REALM_CANT_RESOLVE: i32 = -1765328164;
+    pub(crate) const CONFIG_ETYPE_NOSUPP: i32 = -1765328147;
     pub(crate) const NOPERM_ETYPE: i32 = -1765328148;
     /// The Kerberos mechanism's own table (base 39756032).
     pub(crate) const KG_CCACHE_NOMATCH: i32 = 39756032;

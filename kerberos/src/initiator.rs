@@ -136,7 +136,6 @@ impl Initiator {
         let negotiation = Negotiation {
             context,
             bindings: bindings.map(<[u8]>::to_vec),
-            client: self.client.clone(),
             spn: spn.to_owned(),
         };
         Ok((token, negotiation))
@@ -178,7 +177,6 @@ impl fmt::Debug for Initiator {
 pub struct Negotiation {
     context: ClientCtx,
     bindings: Option<Vec<u8>>,
-    client: String,
     spn: String,
 }
 
@@ -188,20 +186,20 @@ impl Negotiation {
     pub fn finish(mut self, reply: &[u8]) -> Result<(), InitiateError> {
         let ap_rep = spnego::read_reply(reply)
             .map_err(InitiateError::Reply)?
-            .ok_or(InitiateError::NotMutual)?;
+            .ok_or_else(|| InitiateError::NotMutual {
+                text: "its answer holds no proof".to_owned(),
+            })?;
         self.context
             .step(Some(ap_rep), self.bindings.as_deref())
-            .map_err(|error| {
-                InitiateError::from_status(
-                    Status::from_libgssapi(error),
-                    &self.client,
-                    Some(&self.spn),
-                )
+            .map_err(|error| InitiateError::NotMutual {
+                text: Status::from_libgssapi(error).text,
             })?;
         if self.context.is_complete() {
             Ok(())
         } else {
-            Err(InitiateError::NotMutual)
+            Err(InitiateError::NotMutual {
+                text: "it wants another round trip".to_owned(),
+            })
         }
     }
 }
@@ -232,6 +230,8 @@ pub enum InitiateError {
     PasswordExpired { client: String },
     #[error("the account {client} is locked, disabled or expired")]
     AccountDisabled { client: String },
+    #[error("the KDC and this host share no encryption type for this ({text})")]
+    NoCommonEnctype { text: String },
     #[error("the clock of this host differs too much from the KDC's or the server's")]
     ClockSkew,
     #[error("no KDC of the realm can be reached ({text})")]
@@ -251,8 +251,8 @@ pub enum InitiateError {
     BadPath { path: PathBuf },
     #[error("the server's answer: {0}")]
     Reply(TokenError),
-    #[error("the server did not prove its identity")]
-    NotMutual,
+    #[error("the server did not prove its identity: {text}")]
+    NotMutual { text: String },
     #[error("GSSAPI: {text} (major {major:#x}, minor {minor})")]
     Library {
         major: u32,
@@ -279,6 +279,9 @@ impl InitiateError {
             Self::AccountDisabled { .. } => {
                 "ask the directory's administrators to enable the account"
             }
+            Self::NoCommonEnctype { .. } => {
+                "give the account AES keys (change its password, export its keytab again), or see permitted_enctypes in krb5.conf"
+            }
             Self::ClockSkew => "synchronise this host's clock (NTP)",
             Self::KdcUnreachable { .. } => {
                 "check the network, the firewall (port 88, TCP and UDP) and the KDC's address in krb5.conf or DNS"
@@ -289,7 +292,7 @@ impl InitiateError {
             Self::KeytabFile { .. } | Self::BadPath { .. } => "check the path and its permissions",
             Self::Keytab { .. } => "export the keytab again, for this principal",
             Self::BadName { .. } => "write the name as primary/instance@REALM",
-            Self::Reply(_) | Self::NotMutual => {
+            Self::Reply(_) | Self::NotMutual { .. } => {
                 "check that the address leads to the real server and that no proxy rewrites its WWW-Authenticate header"
             }
             Self::Library { .. } => {
@@ -318,12 +321,14 @@ impl InitiateError {
             krb5::KDC_ERR_CLIENT_REVOKED | krb5::KDC_ERR_NAME_EXP => {
                 Self::AccountDisabled { client }
             }
+            krb5::KDC_ERR_ETYPE_NOSUPP | krb5::CONFIG_ETYPE_NOSUPP | krb5::NOPERM_ETYPE => {
+                Self::NoCommonEnctype { text }
+            }
             krb5::AP_ERR_SKEW => Self::ClockSkew,
             krb5::KDC_UNREACH => Self::KdcUnreachable { text },
             krb5::REALM_CANT_RESOLVE | krb5::REALM_UNKNOWN | krb5::CONFIG_NODEFREALM => {
                 Self::UnknownRealm { text }
             }
-            krb5::AP_ERR_MUT_FAIL | krb5::AP_ERR_MODIFIED => Self::NotMutual,
             _ if major & CREDENTIALS_EXPIRED == CREDENTIALS_EXPIRED => {
                 Self::TicketExpired { client }
             }

@@ -1,0 +1,331 @@
+//! Accepting real tickets from a real MIT KDC: what an accepted request tells.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::fd::BorrowedFd;
+
+use common::*;
+use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext, ServerCtx};
+use libgssapi::credential::{Cred, CredUsage};
+use libgssapi::name::Name;
+use libgssapi::oid::{GSS_MECH_KRB5, GSS_MECH_SPNEGO, GSS_NT_HOSTBASED_SERVICE, OidSet};
+use obol_kerberos::*;
+use obol_testbed::{CCache, KeepOldKeys, Keytab as RawKeytab, MitOptions, MitRealm};
+
+own_process! {
+    fn a_ticket_logs_in_and_the_server_proves_itself() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let grace = Client::grace(&realm);
+        let (token, negotiation) = grace.initiator.negotiate(SPN, None).unwrap();
+        let accepted = accept(&acceptor, &token).unwrap();
+        assert_eq!(accepted.client.to_string(), "grace@EXAMPLE.COM");
+        assert_eq!(accepted.target.unwrap().to_string(), SPN);
+        assert_eq!(accepted.ticket_service.to_string(), SPN);
+        assert_eq!(accepted.ticket_enctype, Enctype::Aes256Sha1);
+        assert_eq!(accepted.session_enctype, Enctype::Aes256Sha1);
+        assert_eq!(accepted.ticket_kvno, Some(1));
+        assert_eq!(accepted.authenticator_digest, authenticator_digest(&token).unwrap());
+        assert!(accepted.flags.mutual() && accepted.flags.integrity());
+        assert!(!accepted.flags.delegation() && !accepted.channel_bound);
+        assert!((9 * 3600..11 * 3600).contains(&accepted.expires), "{}", accepted.expires);
+        negotiation.finish(&accepted.reply.unwrap()).unwrap();
+    }
+
+    fn an_altered_or_foreign_answer_does_not_prove_the_server() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let grace = Client::grace(&realm);
+        let answer_to = |token: &[u8]| accept(&acceptor, token).unwrap().reply.unwrap();
+
+        let (token, negotiation) = grace.initiator.negotiate(SPN, None).unwrap();
+        let mut altered = answer_to(&token);
+        *altered.last_mut().unwrap() ^= 1;
+        let error = negotiation.finish(&altered).unwrap_err();
+        assert!(matches!(error, InitiateError::NotMutual { .. }), "{error}");
+
+        let (_, negotiation) = grace.initiator.negotiate(SPN, None).unwrap();
+        let error = negotiation.finish(&answer_to(&grace.token())).unwrap_err();
+        assert!(matches!(error, InitiateError::NotMutual { .. }), "{error}");
+
+        let (_, negotiation) = grace.initiator.negotiate(SPN, None).unwrap();
+        assert!(matches!(negotiation.finish(b"garbage"), Err(InitiateError::Reply(_))));
+    }
+
+    fn mits_own_spnego_client_is_accepted_and_believes_the_answer() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        for mech in [GSS_MECH_SPNEGO, GSS_MECH_KRB5] {
+            for flags in [CtxFlags::GSS_C_MUTUAL_FLAG, CtxFlags::empty()] {
+                let mut client = mit_client(&realm, mech, flags);
+                let token = client.step(None, None).unwrap().unwrap();
+                let accepted = accept(&acceptor, &token).unwrap();
+                assert_eq!(accepted.client.to_string(), "grace@EXAMPLE.COM");
+                assert_eq!(accepted.flags.mutual(), !flags.is_empty());
+                match accepted.reply {
+                    Some(reply) => assert!(client.step(Some(&reply), None).unwrap().is_none()),
+                    None => assert!(mech == GSS_MECH_KRB5 && flags.is_empty()),
+                }
+                assert!(client.is_complete());
+            }
+        }
+    }
+
+    fn mits_own_spnego_acceptor_takes_our_token_and_is_believed() {
+        let realm = realm();
+        std::fs::write(scratch().join("default.keytab"), realm.keytab(&[SERVICE]).unwrap()).unwrap();
+        let grace = Client::grace(&realm);
+        let (token, negotiation) = grace.initiator.negotiate("HTTP@localhost", None).unwrap();
+        let mut mechs = OidSet::new();
+        mechs.add(GSS_MECH_SPNEGO).unwrap();
+        let credential = Cred::acquire(None, None, CredUsage::Accept, Some(&mechs)).unwrap();
+        let mut server = ServerCtx::new(Some(credential));
+        let reply = server.step(&token, None).unwrap().unwrap();
+        assert!(server.is_complete());
+        assert_eq!(server.source_name().unwrap().to_string(), "grace@EXAMPLE.COM");
+        negotiation.finish(&reply).unwrap();
+    }
+
+    fn a_keytab_with_the_account_alone_opens_tickets_for_its_spns() {
+        // As Active Directory has it: the key is the account's, whatever name the client asked for.
+        let realm = realm();
+        let mut raw = RawKeytab::parse(&realm.keytab(&[SERVICE]).unwrap()).unwrap();
+        for entry in &mut raw.entries {
+            entry.components = vec!["vault_svc".to_owned()];
+        }
+        let keytab = Keytab::parse(&raw.to_bytes()).unwrap();
+        let keytab = keytab.for_service_account("vault_svc", false).unwrap();
+        let acceptor = Acceptor::new(&keytab, AcceptorOptions::default()).unwrap();
+        let (token, negotiation) = Client::grace(&realm).initiator.negotiate(SPN, None).unwrap();
+        let accepted = accept(&acceptor, &token).unwrap();
+        assert_eq!(accepted.client.to_string(), "grace@EXAMPLE.COM");
+        assert_eq!(accepted.target.unwrap().to_string(), "vault_svc@EXAMPLE.COM");
+        assert_eq!(accepted.ticket_service.to_string(), SPN);
+        negotiation.finish(&accepted.reply.unwrap()).unwrap();
+    }
+
+    fn an_account_found_by_removing_instances_opens_its_tickets() {
+        let realm = realm();
+        let keytab = keytab(&realm).for_service_account("HTTP", true).unwrap();
+        let acceptor = Acceptor::new(&keytab, AcceptorOptions::default()).unwrap();
+        accept(&acceptor, &Client::grace(&realm).token()).unwrap();
+    }
+
+    fn two_key_versions_in_one_keytab_work_through_a_rotation() {
+        let realm = realm();
+        let grace = Client::grace(&realm);
+        let before = grace.token();
+        realm.change_key(SERVICE, KeepOldKeys::Yes).unwrap();
+        let acceptor = acceptor(&realm);
+        assert_eq!(accept(&acceptor, &before).unwrap().ticket_kvno, Some(1));
+        assert_eq!(accept(&acceptor, &Client::grace(&realm).token()).unwrap().ticket_kvno, Some(2));
+    }
+
+    fn instances_and_odd_letters_of_the_client_are_kept_apart() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        for (name, components) in [
+            ("grace/admin", &["grace", "admin"][..]),
+            (r"at\@sign", &["at@sign"]),
+            ("jürgen müller", &["jürgen müller"]),
+        ] {
+            realm.add_principal(name, PASSWORD).unwrap();
+            let login = Client::login(&realm, name, PASSWORD);
+            let token = login.token();
+            let client = accept(&acceptor, &token).unwrap().client;
+            assert_eq!(client.components(), components);
+            assert_eq!(client.to_string(), format!("{name}@EXAMPLE.COM"));
+        }
+    }
+
+    /// `realm-confusion`
+    fn a_client_of_a_trusted_realm_keeps_its_realm() {
+        let home = realm();
+        let other = MitRealm::start(MitOptions::realm("OTHER.COM")).unwrap();
+        other.add_principal("grace", PASSWORD).unwrap();
+        home.trust(&other).unwrap();
+        let visitor = Client::login(&other, "grace", PASSWORD);
+        let accepted = accept(&acceptor(&home), &visitor.token()).unwrap();
+        assert_eq!(accepted.client.to_string(), "grace@OTHER.COM");
+        assert_eq!(accepted.ticket_service.realm(), "EXAMPLE.COM");
+    }
+
+    fn channel_bindings_are_matched_refused_or_reported_as_absent() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let grace = Client::grace(&realm);
+        let ours = ChannelBindings::tls_server_end_point(b"our certificate", CertificateHash::Sha256);
+        let theirs = ChannelBindings::tls_server_end_point(b"a relay's certificate", CertificateHash::Sha256);
+        let token = |bindings| grace.initiator.negotiate(SPN, bindings).unwrap().0;
+
+        let bound = acceptor.accept(&token(Some(&ours)), Some(&ours)).unwrap();
+        assert!(bound.channel_bound);
+        let relayed = acceptor.accept(&token(Some(&theirs)), Some(&ours)).unwrap_err();
+        assert!(matches!(relayed, AcceptError::ChannelBindings { .. }), "{relayed:?}");
+        assert!(!acceptor.accept(&token(None), Some(&ours)).unwrap().channel_bound);
+        assert!(!acceptor.accept(&token(Some(&ours)), None).unwrap().channel_bound);
+    }
+
+    /// `replay`: refused by whoever keeps the digests; here they must be the same for the same request.
+    fn a_replay_has_the_same_digest_in_every_frame_and_a_new_request_another() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let grace = Client::grace(&realm);
+        let token = grace.token();
+        let first = accept(&acceptor, &token).unwrap();
+        let again = accept(&acceptor, &token).unwrap();
+        assert_eq!(first.authenticator_digest, again.authenticator_digest);
+
+        let parsed = NegotiateToken::parse(&token).unwrap();
+        let bare = parsed.kerberos().unwrap();
+        let unframed = accept(&acceptor, bare).unwrap();
+        assert_eq!(first.authenticator_digest, unframed.authenticator_digest);
+        let reframed = accept(&acceptor, &spnego_with_ntlm_offered(bare)).unwrap();
+        assert_eq!(first.authenticator_digest, reframed.authenticator_digest);
+
+        let fresh = accept(&acceptor, &grace.token()).unwrap();
+        assert_ne!(first.authenticator_digest, fresh.authenticator_digest);
+        assert!(files(&scratch()).iter().all(|file| !file.to_string_lossy().contains("rcache")));
+    }
+
+    fn a_forwarded_ticket_is_reported_and_not_kept() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let ccache = realm.kinit_with(&["-f"], "grace", PASSWORD).unwrap();
+        let mut client = mit_client_with(&ccache, GSS_MECH_SPNEGO, CtxFlags::GSS_C_DELEG_FLAG);
+        let token = client.step(None, None).unwrap().unwrap();
+        assert!(accept(&acceptor, &token).unwrap().flags.delegation());
+    }
+
+    /// `keytab-readback`: the keytab lies in memory alone, sealed, and goes with its last owner.
+    fn the_keytab_is_never_on_disk_and_cannot_be_changed() {
+        let realm = realm();
+        let keytab = keytab(&realm);
+        let workplace = scratch().join("work");
+        std::fs::create_dir(&workplace).unwrap();
+        std::env::set_current_dir(&workplace).unwrap();
+        let token = Client::grace(&realm).token();
+        assert_eq!(memfds().len(), 0);
+        let acceptor = Acceptor::new(&keytab, AcceptorOptions::default()).unwrap();
+        let clone = acceptor.clone();
+        accept(&acceptor, &token).unwrap();
+
+        let [number] = memfds()[..] else {
+            panic!("one memfd expected")
+        };
+        // SAFETY: the descriptor was just listed and its owner, the acceptor, lives on.
+        let memfd = unsafe { BorrowedFd::borrow_raw(number) };
+        let seals = rustix::fs::fcntl_get_seals(memfd).unwrap();
+        use rustix::fs::SealFlags;
+        assert!(seals.contains(SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK));
+        let path = format!("/proc/self/fd/{number}");
+        assert!(std::fs::OpenOptions::new().write(true).open(&path).is_err() || cannot_write(&path));
+        assert_eq!(std::fs::read(&path).unwrap(), *keytab.to_bytes());
+        assert!(rustix::io::fcntl_getfd(memfd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+
+        let key = keytab.entries()[0].key();
+        for file in files(&scratch()) {
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(!bytes.windows(key.len()).any(|window| window == key), "{}", file.display());
+        }
+        assert!(!format!("{acceptor:?}").contains("EXAMPLE.COM"));
+
+        drop(acceptor);
+        accept(&clone, &token).unwrap();
+        drop(clone);
+        assert_eq!(memfds().len(), 0);
+    }
+
+    fn eight_threads_accept_in_parallel() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let grace = Client::grace(&realm);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let tokens: Vec<Vec<u8>> = (0..25).map(|_| grace.token()).collect();
+                let acceptor = &acceptor;
+                scope.spawn(move || {
+                    for token in tokens {
+                        let accepted = accept(acceptor, &token).unwrap();
+                        assert_eq!(accepted.client.to_string(), "grace@EXAMPLE.COM");
+                    }
+                });
+            }
+        });
+    }
+
+    fn acceptors_come_and_go_on_one_thread() {
+        let realm = realm();
+        realm.add_service("HTTP/second").unwrap();
+        let grace = Client::grace(&realm);
+        let second = realm.keytab(&["HTTP/second"]).unwrap();
+        for _ in 0..20 {
+            let (first, second) = (acceptor(&realm), acceptor_of(&second));
+            accept(&first, &grace.token()).unwrap();
+            let error = accept(&second, &grace.token()).unwrap_err();
+            assert!(matches!(error, AcceptError::NoMatchingKey { .. }), "{error:?}");
+        }
+    }
+}
+
+fn mit_client(realm: &MitRealm, mech: libgssapi::oid::Oid<'static>, flags: CtxFlags) -> ClientCtx {
+    mit_client_with(&realm.kinit("grace", PASSWORD).unwrap(), mech, flags)
+}
+
+/// A client that goes through the library's own SPNEGO, on the default ticket cache of this process.
+fn mit_client_with(
+    ccache: &CCache,
+    mech: libgssapi::oid::Oid<'static>,
+    flags: CtxFlags,
+) -> ClientCtx {
+    std::fs::copy(ccache.path(), scratch().join("default.ccache")).unwrap();
+    let target = Name::new(b"HTTP@localhost", Some(GSS_NT_HOSTBASED_SERVICE)).unwrap();
+    ClientCtx::new(None, target, flags, Some(mech))
+}
+
+/// The same Kerberos token in a frame that offers NTLM as well.
+fn spnego_with_ntlm_offered(mech_token: &[u8]) -> Vec<u8> {
+    let tlv = |tag: u8, value: &[u8]| {
+        let mut out = vec![tag, 0x82];
+        match value.len() {
+            short @ 0..0x80 => out[1] = short as u8,
+            mid @ 0x80..0x100 => {
+                out[1] = 0x81;
+                out.push(mid as u8);
+            }
+            long => out.extend([(long >> 8) as u8, long as u8]),
+        }
+        out.extend(value);
+        out
+    };
+    let mechs = tlv(
+        0x30,
+        b"\x06\x09\x2a\x86\x48\x82\xf7\x12\x01\x02\x02\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x06\x0a\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a",
+    );
+    let fields = [tlv(0xa0, &mechs), tlv(0xa2, &tlv(0x04, mech_token))].concat();
+    let body = [
+        b"\x06\x06\x2b\x06\x01\x05\x05\x02".to_vec(),
+        tlv(0xa0, &tlv(0x30, &fields)),
+    ]
+    .concat();
+    tlv(0x60, &body)
+}
+
+fn memfds() -> Vec<i32> {
+    std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .filter(|fd| {
+            std::fs::read_link(fd.path())
+                .is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:keytab"))
+        })
+        .map(|fd| fd.file_name().to_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+fn cannot_write(path: &str) -> bool {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(b"x").is_err()
+}

@@ -1,0 +1,294 @@
+//! Tickets that are not accepted, each with the cause and the mend that an operator needs.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::*;
+use obol_kerberos::*;
+use obol_testbed::keytab::{AES128_CTS_HMAC_SHA1_96, ARCFOUR_HMAC};
+use obol_testbed::{KeepOldKeys, Keytab as RawKeytab, MitOptions, MitRealm};
+
+own_process! {
+    fn a_newer_ticket_than_the_keytab_names_both_versions() {
+        let realm = realm();
+        let old = acceptor(&realm);
+        realm.change_key(SERVICE, KeepOldKeys::No).unwrap();
+        realm.change_key(SERVICE, KeepOldKeys::No).unwrap();
+        let error = accept(&old, &Client::grace(&realm).token()).unwrap_err();
+        assert_eq!(
+            error.cause(),
+            "the ticket for HTTP/localhost@EXAMPLE.COM (kvno 3, aes256-cts-hmac-sha1-96) is encrypted with kvno 3; \
+             the keytab holds kvno 1 for that account"
+        );
+        assert!(error.mend().starts_with("export a new keytab"), "{}", error.mend());
+    }
+
+    fn an_older_ticket_than_the_keytab_names_both_versions() {
+        let realm = realm();
+        let token = Client::grace(&realm).token();
+        realm.change_key(SERVICE, KeepOldKeys::No).unwrap();
+        let error = accept(&acceptor(&realm), &token).unwrap_err();
+        assert!(
+            matches!(&error, AcceptError::NoMatchingKey { mismatch: Mismatch::Kvno { held }, .. } if *held == [2]),
+            "{error:?}"
+        );
+        accept(&acceptor(&realm), &Client::grace(&realm).token()).unwrap();
+    }
+
+    fn a_wrong_key_of_the_right_version_is_told_from_a_wrong_version() {
+        let realm = realm();
+        let wrong = RawKeytab::parse(&realm.keytab(&[SERVICE]).unwrap()).unwrap().with_wrong_keys();
+        let error = accept(&acceptor_of(&wrong.to_bytes()), &Client::grace(&realm).token()).unwrap_err();
+        assert_eq!(
+            error.cause(),
+            "no key opens the ticket for HTTP/localhost@EXAMPLE.COM (kvno 1, aes256-cts-hmac-sha1-96), \
+             although the keytab has that version and type (of HTTP/localhost@EXAMPLE.COM)"
+        );
+        assert!(error.mend().contains("another account"), "{}", error.mend());
+    }
+
+    fn a_missing_encryption_type_is_named() {
+        let realm = realm();
+        let aes128 = realm.keytab_with_enctypes(&[SERVICE], &[AES128_CTS_HMAC_SHA1_96]).unwrap();
+        let error = accept(&acceptor_of(&aes128), &Client::grace(&realm).token()).unwrap_err();
+        assert_eq!(
+            error.cause(),
+            "the ticket for HTTP/localhost@EXAMPLE.COM (kvno 1, aes256-cts-hmac-sha1-96) is encrypted with \
+             aes256-cts-hmac-sha1-96; the keytab holds only aes128-cts-hmac-sha1-96 for that key version"
+        );
+    }
+
+    /// `enctype-downgrade`
+    fn a_type_that_the_operator_does_not_allow_is_refused() {
+        let realm = realm_with(MitOptions {
+            libdefaults: vec![("allow_weak_crypto".to_owned(), "true".to_owned())],
+            ..MitOptions::default()
+        });
+        realm.change_enctypes(SERVICE, &["arcfour-hmac"]).unwrap();
+        let keytab = keytab(&realm);
+        assert_eq!(keytab.entries()[0].enctype().number(), i32::from(ARCFOUR_HMAC));
+        let with = |allowed: Option<Vec<Enctype>>| {
+            Acceptor::new(&keytab, AcceptorOptions { allowed_enctypes: allowed }).unwrap()
+        };
+        let grace = Client::grace(&realm);
+        accept(&with(None), &grace.token()).unwrap();
+        accept(&with(Some(vec![Enctype::ArcfourHmac, Enctype::Aes256Sha1])), &grace.token()).unwrap();
+        let error = accept(&with(Some(vec![Enctype::Aes256Sha1])), &grace.token()).unwrap_err();
+        let AcceptError::EnctypeNotAllowed { enctype, session_key, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((*enctype, *session_key), (Enctype::ArcfourHmac, false));
+    }
+
+    /// `enctype-downgrade`: a strong ticket can carry a weaker session key.
+    fn a_session_key_of_a_type_that_is_not_allowed_is_refused() {
+        let realm = realm();
+        realm.kadmin(&["setstr", SERVICE, "session_enctypes", "aes128-cts-hmac-sha1-96"]).unwrap();
+        let options = AcceptorOptions { allowed_enctypes: Some(vec![Enctype::Aes256Sha1]) };
+        let acceptor = Acceptor::new(&keytab(&realm), options).unwrap();
+        let error = accept(&acceptor, &Client::grace(&realm).token()).unwrap_err();
+        assert_eq!(
+            error.cause(),
+            "the ticket for HTTP/localhost@EXAMPLE.COM (kvno 1, aes256-cts-hmac-sha1-96) was refused: \
+             its session key is of type aes128-cts-hmac-sha1-96, and the configuration allows aes256-cts-hmac-sha1-96"
+        );
+    }
+
+    /// `realm-confusion`
+    fn a_ticket_of_another_realm_is_told_from_a_wrong_key() {
+        let ours = realm();
+        let other = MitRealm::start(MitOptions::realm("OTHER.COM")).unwrap();
+        other.add_principal("grace", PASSWORD).unwrap();
+        other.add_service(SERVICE).unwrap();
+        ours.know(&other).unwrap();
+        let stranger = Client::login(&other, "grace", PASSWORD);
+        let token = stranger.initiator.negotiate("HTTP/localhost@OTHER.COM", None).unwrap().0;
+        let error = accept(&acceptor(&ours), &token).unwrap_err();
+        assert_eq!(
+            error.cause(),
+            "the ticket for HTTP/localhost@OTHER.COM (kvno 1, aes256-cts-hmac-sha1-96) was issued by realm OTHER.COM; \
+             the keytab holds keys of EXAMPLE.COM"
+        );
+    }
+
+    fn a_clock_that_is_ten_minutes_off_is_named() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        accept(&acceptor, &token).unwrap();
+        move_clock(600);
+        let error = accept(&acceptor, &token).unwrap_err();
+        assert!(matches!(error, AcceptError::ClockSkew { .. }), "{error:?}");
+        assert!(error.mend().contains("NTP"));
+        // To a clock that is behind, the ticket itself is of the future.
+        move_clock(-600);
+        let error = accept(&acceptor, &token).unwrap_err();
+        assert!(matches!(error, AcceptError::TicketNotYetValid { .. }), "{error:?}");
+        assert!(error.mend().contains("NTP"));
+        move_clock(60);
+        accept(&acceptor, &token).unwrap();
+    }
+
+    fn an_expired_ticket_is_named_by_a_clock_that_moved_on() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        move_clock(11 * 3600);
+        let error = accept(&acceptor, &token).unwrap_err();
+        assert!(matches!(error, AcceptError::TicketExpired { .. }), "{error:?}");
+    }
+
+    /// Anonymous PKINIT (RFC 8062): the KDC gives a ticket to whoever asks, under a name that is nobody's.
+    fn an_anonymous_client_is_refused() {
+        let realm = realm();
+        let certificate = serve_anonymous(&realm);
+        let anchors = format!("X509_anchors=FILE:{}", certificate.display());
+        let ccache = realm.kinit_with(&["-n", "-X", &anchors], "@EXAMPLE.COM", "").unwrap();
+        let initiator = Initiator::from_ccache(Some(ccache.path())).unwrap();
+        let (token, _) = initiator.negotiate(SPN, None).unwrap();
+        assert_eq!(accept(&acceptor(&realm), &token).unwrap_err(), AcceptError::Anonymous);
+    }
+
+    fn an_altered_authenticator_or_ticket_is_refused() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        let parsed = NegotiateToken::parse(&token).unwrap();
+        let cipher = ApRequest::parse(parsed.kerberos().unwrap()).unwrap().authenticator;
+        let authenticator = cipher.as_ptr() as usize - token.as_ptr() as usize;
+        // The last byte of the authenticator, and one in the middle of the ticket.
+        for place in [authenticator + cipher.len() - 1, authenticator - 200] {
+            let mut altered = token.clone();
+            altered[place] ^= 0x10;
+            let error = accept(&acceptor, &altered).unwrap_err();
+            assert!(matches!(error, AcceptError::NoMatchingKey { .. } | AcceptError::Altered { .. }), "{error:?}");
+        }
+    }
+
+    /// `ntlm-downgrade`
+    fn ntlm_and_garbage_never_reach_the_library() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let ntlm = b"NTLMSSP\0\x01\0\0\0\x97\x82\x08\xe2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let error = accept(&acceptor, ntlm).unwrap_err();
+        assert!(error.is_ntlm());
+        assert_eq!(error.cause(), "the client sent NTLM");
+        for garbage in [&b""[..], b"x", &[0x60], &[0x60, 0x84, 0xff, 0xff, 0xff, 0xff], &[0xa1, 0x00], &[0x6e, 0x00]] {
+            let error = accept(&acceptor, garbage).unwrap_err();
+            assert!(matches!(error, AcceptError::Token(_)), "{error:?}");
+        }
+    }
+
+    fn a_type_that_libkrb5_does_not_permit_points_at_its_configuration() {
+        let realm = realm();
+        realm.change_enctypes(SERVICE, &["aes128-cts-hmac-sha1-96"]).unwrap();
+        realm.kadmin(&["setstr", SERVICE, "session_enctypes", "aes256-cts-hmac-sha1-96"]).unwrap();
+        let acceptor = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        accept(&acceptor, &token).unwrap();
+
+        permit(&realm, "aes128-cts-hmac-sha1-96");
+        let error = first_refusal(&acceptor, &token);
+        assert!(matches!(error, AcceptError::EnctypeNotPermitted { .. }), "{error:?}");
+        assert!(error.mend().contains("permitted_enctypes"));
+    }
+
+    fn a_ticket_of_a_type_that_libkrb5_does_not_permit_points_there_too() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        accept(&acceptor, &token).unwrap();
+        permit(&realm, "aes128-cts-hmac-sha1-96");
+        let error = first_refusal(&acceptor, &token);
+        assert!(matches!(error, AcceptError::NoMatchingKey { mismatch: Mismatch::Key { .. }, .. }), "{error:?}");
+        assert!(error.mend().contains("permitted_enctypes"));
+    }
+}
+
+/// Rewrites this process's krb5.conf.
+fn permit(realm: &MitRealm, enctype: &str) {
+    let strict = format!(
+        "[libdefaults]\npermitted_enctypes = {enctype}\ninclude {}\n",
+        realm.krb5_conf().display()
+    );
+    std::fs::write(scratch().join("krb5.conf"), strict).unwrap();
+}
+
+/// libkrb5 looks at the time of its configuration once a second.
+fn first_refusal(acceptor: &Acceptor, token: &[u8]) -> AcceptError {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match accept(acceptor, token) {
+            Err(error) => return error,
+            Ok(_) => assert!(
+                Instant::now() < deadline,
+                "the new configuration was never read"
+            ),
+        }
+    }
+}
+
+/// Moves this process's clock, and with it the KDC's, which it started.
+fn move_clock(seconds: i64) {
+    let file =
+        PathBuf::from(std::env::var_os("FAKETIME_TIMESTAMP_FILE").expect("the package faketime"));
+    let draft = file.with_extension("draft");
+    std::fs::write(&draft, format!("{seconds:+}\n")).unwrap();
+    std::fs::rename(draft, file).unwrap();
+}
+
+/// Gives the KDC a certificate, and anonymous clients a principal. Returns the certificate.
+fn serve_anonymous(realm: &MitRealm) -> PathBuf {
+    let config = scratch().join("openssl.conf");
+    // The name and the purpose that RFC 4556 section 3.2.4 asks of a KDC's certificate.
+    let text = "[req]\n\
+        distinguished_name = name\n\
+        [name]\n\
+        [kdc]\n\
+        basicConstraints = CA:TRUE\n\
+        extendedKeyUsage = 1.3.6.1.5.2.3.5\n\
+        subjectAltName = otherName:1.3.6.1.5.2.2;SEQUENCE:krbtgt\n\
+        [krbtgt]\n\
+        realm = EXP:0,GeneralString:EXAMPLE.COM\n\
+        principal = EXP:1,SEQUENCE:principal\n\
+        [principal]\n\
+        type = EXP:0,INTEGER:1\n\
+        names = EXP:1,SEQUENCE:names\n\
+        [names]\n\
+        first = GeneralString:krbtgt\n\
+        second = GeneralString:EXAMPLE.COM\n";
+    std::fs::write(&config, text).unwrap();
+    let (key, certificate) = (scratch().join("kdc.key"), scratch().join("kdc.pem"));
+    let openssl = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kdc",
+        ])
+        .args(["-extensions", "kdc", "-config"])
+        .arg(&config)
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(openssl.status.success(), "{openssl:?}");
+    realm
+        .kadmin(&["addprinc", "-randkey", "WELLKNOWN/ANONYMOUS"])
+        .unwrap();
+    realm.stop_kdc().unwrap();
+    let kdc_conf = realm.dir().join("kdc.conf");
+    let certified = format!(
+        "max_life = 36000s\n\t\tpkinit_identity = FILE:{certificate},{key}\n\t\tpkinit_anchors = FILE:{certificate}",
+        certificate = certificate.display(),
+        key = key.display()
+    );
+    let text = std::fs::read_to_string(&kdc_conf).unwrap();
+    assert!(text.contains("max_life = 36000s"));
+    std::fs::write(&kdc_conf, text.replace("max_life = 36000s", &certified)).unwrap();
+    realm.start_kdc().unwrap();
+    certificate
+}
