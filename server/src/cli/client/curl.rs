@@ -1,0 +1,85 @@
+//! `-output-curl-string`: the request as a curl command. The token does not appear in it.
+
+use super::flags::{Authorities, Settings};
+use super::{Request, Token, TokenSource};
+
+pub(super) fn command(settings: &Settings, token: Option<&Token>, request: &Request) -> String {
+    let mut words = vec!["curl".to_owned()];
+    if request.method != "GET" {
+        words.extend(["-X".to_owned(), request.method.to_owned()]);
+    }
+    let mut header = |name: &str, value: &str| {
+        words.extend(["-H".to_owned(), quoted(&format!("{name}: {value}"))])
+    };
+    header("X-Vault-Request", "true");
+    if let Some(namespace) = &settings.namespace {
+        header("X-Vault-Namespace", namespace);
+    }
+    if let Some(ttl) = settings.wrap_ttl {
+        header("X-Vault-Wrap-TTL", &ttl.as_secs().to_string());
+    }
+    for (name, value) in &settings.headers {
+        header(name, value);
+    }
+    if request.body.is_some() {
+        header("Content-Type", "application/json");
+    }
+    if let Some(token) = token {
+        // In double quotes, so that the shell puts it in.
+        let source = match &token.source {
+            TokenSource::Variable(name) => format!("${name}"),
+            TokenSource::File => "$(cat ~/.vault-token)".to_owned(),
+            TokenSource::Command => "$VAULT_TOKEN".to_owned(),
+        };
+        words.extend(["-H".to_owned(), format!("\"X-Vault-Token: {source}\"")]);
+    }
+    let tls = &settings.tls;
+    match &tls.ca {
+        Some(Authorities::File(path)) => words.extend(["--cacert".to_owned(), quoted(path)]),
+        Some(Authorities::Directory(path)) => words.extend(["--capath".to_owned(), quoted(path)]),
+        Some(Authorities::Text(_)) => {
+            words.extend([
+                "--cacert".to_owned(),
+                "<(printf '%s' \"$VAULT_CACERT_BYTES\")".to_owned(),
+            ]);
+        }
+        None => {}
+    }
+    for (flag, value) in [("--cert", &tls.client_cert), ("--key", &tls.client_key)] {
+        if let Some(value) = value {
+            words.extend([flag.to_owned(), quoted(value)]);
+        }
+    }
+    if tls.skip_verify {
+        words.push("--insecure".to_owned());
+    }
+    if let Some(proxy) = &settings.proxy {
+        words.extend(["--proxy".to_owned(), quoted(proxy)]);
+    }
+    if let Some(body) = &request.body {
+        words.extend(["-d".to_owned(), quoted(&body.to_string())]);
+    }
+    let address = &settings.address;
+    let url = address.url(&request.path, &request.query);
+    let (url, host) = address.uri_for_tls_name(&url, tls.server_name.as_deref());
+    if let Some(host) = host {
+        let to = format!("::{}:{}", address.host_in_url(), address.port());
+        words.extend([
+            "-H".to_owned(),
+            quoted(&format!("Host: {host}")),
+            "--connect-to".to_owned(),
+            quoted(&to),
+        ]);
+    }
+    words.push(quoted(&url));
+    words.join(" ")
+}
+
+/// As a word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

@@ -1,0 +1,172 @@
+//! What went wrong on the way to the server, and what to do about it.
+
+use std::io;
+
+use ureq::http::{HeaderMap, header};
+
+use super::Address;
+use super::flags::Settings;
+use crate::cli::failure::{Failure, Refusal};
+
+/// The server was not reached, or what answered was not understood.
+pub(super) fn failure(error: &ureq::Error, address: &Address, settings: &Settings) -> Failure {
+    let (cause, mend) = cause(error, address, settings);
+    let failure = Failure::remote(format!(
+        "no answer from {address} ({}): {cause}",
+        settings.address_source
+    ));
+    match mend {
+        Some(mend) => failure.hint(mend),
+        None => failure,
+    }
+}
+
+fn cause(error: &ureq::Error, address: &Address, settings: &Settings) -> (String, Option<String>) {
+    match error {
+        ureq::Error::HostNotFound => unknown_host(address),
+        ureq::Error::Timeout(_) => {
+            let seconds = settings.timeout.as_secs();
+            (
+                format!("nothing came within {seconds} s"),
+                Some(
+                    "Is a firewall in between? VAULT_CLIENT_TIMEOUT sets another limit.".to_owned(),
+                ),
+            )
+        }
+        ureq::Error::Rustls(error) => tls_cause(error, address),
+        ureq::Error::Io(error) => io_cause(error, address),
+        ureq::Error::Protocol(_) if !address.is_https() => (
+            "what answered is not HTTP".to_owned(),
+            Some(format!(
+                "Does the server speak TLS? Then set VAULT_ADDR to https://{}:{}.",
+                address.host_in_url(),
+                address.port()
+            )),
+        ),
+        ureq::Error::LargeResponseHeader(..) => ("its headers are too large".to_owned(), None),
+        ureq::Error::BodyExceedsLimit(_) => ("its answer is too large".to_owned(), None),
+        ureq::Error::ConnectProxyFailed(status) => (
+            format!("the proxy refused the connection ({status})"),
+            Some("NO_PROXY names hosts that are reached without it.".to_owned()),
+        ),
+        other => (other.to_string(), None),
+    }
+}
+
+fn io_cause(error: &io::Error, address: &Address) -> (String, Option<String>) {
+    if let Some(tls) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    {
+        return tls_cause(tls, address);
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => (
+            "the connection was refused".to_owned(),
+            Some(
+                "Is the server running, and at this address? `obol server -dev` starts one to try things out; \
+                 VAULT_ADDR or -address names another."
+                    .to_owned(),
+            ),
+        ),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => {
+            let other = if address.is_https() { "http" } else { "https" };
+            (
+                "the connection was closed without an answer".to_owned(),
+                Some(format!("Does the server speak {other} rather than what VAULT_ADDR says?")),
+            )
+        }
+        // getaddrinfo's failures have no kind of their own.
+        _ if error.to_string().contains("failed to lookup address") => unknown_host(address),
+        _ => (error.to_string(), None),
+    }
+}
+
+fn unknown_host(address: &Address) -> (String, Option<String>) {
+    (
+        format!("the host {} is not known", address.host()),
+        Some("Check the spelling in VAULT_ADDR and this machine's DNS.".to_owned()),
+    )
+}
+
+fn tls_cause(error: &rustls::Error, address: &Address) -> (String, Option<String>) {
+    use rustls::{CertificateError, Error};
+    let (cause, mend) = match error {
+        Error::InvalidMessage(_) => (
+            "what answered does not speak TLS".to_owned(),
+            format!("Does the server speak plain HTTP? Then set VAULT_ADDR to http://{}:{}.", address.host_in_url(), address.port()),
+        ),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            "its certificate was issued by an authority that is not trusted here".to_owned(),
+            "Name the authority's certificate with -ca-cert or VAULT_CACERT.".to_owned(),
+        ),
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => (
+            format!("its certificate is not for {}", address.host()),
+            "Use a name from the certificate in VAULT_ADDR, or say with -tls-server-name which one to expect.".to_owned(),
+        ),
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            ("its certificate has expired".to_owned(), "Renew it, and check this machine's clock.".to_owned())
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            ("its certificate is not valid yet".to_owned(), "Check this machine's clock.".to_owned())
+        }
+        Error::AlertReceived(alert) => (
+            format!("it ended the TLS handshake ({alert:?})"),
+            "Does it ask for a client certificate? -client-cert and -client-key give one.".to_owned(),
+        ),
+        other => return (format!("TLS: {other}"), None),
+    };
+    (cause, Some(mend))
+}
+
+/// Success, but not from an API.
+pub(super) fn not_json(address: &Address, status: u16, headers: &HeaderMap) -> Failure {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("no content type");
+    Failure::remote(format!(
+        "{address} answered {status} with something that is not JSON ({kind})"
+    ))
+    .hint("Is there a proxy or another program at this address?")
+}
+
+/// A refusal, with what usually mends it.
+pub(super) fn advise(refusal: Refusal, has_token: bool, address: &Address) -> Failure {
+    let says = |text: &str| {
+        refusal
+            .errors
+            .iter()
+            .any(|error| error.to_lowercase().contains(text))
+    };
+    let hint = match refusal.status {
+        400 if says("http request to an https server") => {
+            Some(format!("The server speaks TLS: set VAULT_ADDR to https://{}:{}.", address.host_in_url(), address.port()))
+        }
+        400 if says("namespace") => {
+            Some("This server has no namespaces: unset VAULT_NAMESPACE and leave -namespace out.".to_owned())
+        }
+        401 | 403 if !has_token => Some(
+            "No token was sent. `obol login` gets one and keeps it; VAULT_TOKEN holds one for this shell.".to_owned(),
+        ),
+        503 if says("sealed") => Some("The server is sealed: `obol operator unseal` opens it.".to_owned()),
+        _ => None,
+    };
+    let failure = Failure::refused(refusal);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The beginning of an error page that is no JSON.
+pub(super) fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+    text.lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}

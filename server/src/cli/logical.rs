@@ -1,0 +1,353 @@
+//! `read`, `write`, `delete`, `list`, `unwrap`, `path-help`: any path of the API.
+
+use obol_mount::Secret;
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, HttpFlags, Request, Token, TokenSource};
+use super::data;
+use super::failure::{Failure, Outcome, REMOTE, SUCCESS};
+use super::output::{FieldFlag, Format, FormatFlag, field_of};
+use super::{Command, Example, Session};
+
+/// Read a secret or a configuration
+///
+/// Any path below /v1/ of the API. key=value arguments go into the query.
+#[derive(clap::Args)]
+pub(super) struct Read {
+    path: String,
+    /// Parameters of the query
+    #[arg(value_name = "KEY=VALUE")]
+    data: Vec<String>,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    field: FieldFlag,
+}
+
+impl Command for Read {
+    const NAME: &'static str = "read";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "Read the configuration of the Kerberos auth method",
+            "obol read auth/kerberos/config",
+        ),
+        (
+            "One field alone, for a script",
+            "obol read -field=service_account auth/kerberos/config",
+        ),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let client = Client::new(&self.http, &session.env)?;
+        let path = sanitised(&self.path);
+        let request = with_query(Request::get(path), &self.data, session)?;
+        let found = client
+            .find(request)
+            .map_err(|failure| failure.doing(format!("reading {path}")))?;
+        let Some(answer) = found.filter(|answer| !answer.is_empty()) else {
+            return Err(nothing_at(path));
+        };
+        print_secret_or_field(session, format, &self.field, &answer.body)
+    }
+}
+
+/// Write data to a path
+///
+/// What it does is up to the path: storing a secret, configuring, logging in. Values may be read from a file
+/// (key=@file) or from standard input (key=-); a lone @file.json or - is a whole JSON object.
+#[derive(clap::Args)]
+pub(super) struct Write {
+    path: String,
+    /// What to write: key=value, key=@file, key=-, @file.json or -
+    #[arg(value_name = "DATA")]
+    data: Vec<String>,
+    /// Write without data
+    #[arg(long, visible_alias = "f")]
+    force: bool,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    field: FieldFlag,
+}
+
+impl Command for Write {
+    const NAME: &'static str = "write";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "Give the Kerberos auth method its keytab, which must be base64",
+            "base64 -w0 vault.keytab | obol write auth/kerberos/config keytab=- service_account=vault_svc",
+        ),
+        (
+            "Configure from a file of JSON",
+            "obol write auth/kerberos/config/ldap @ldap.json",
+        ),
+        (
+            "Map a group to policies",
+            "obol write auth/kerberos/groups/engineers policies=app,default",
+        ),
+        (
+            "Write to a path that takes no data",
+            "obol write -force sys/seal",
+        ),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let client = Client::new(&self.http, &session.env)?;
+        let path = sanitised(&self.path);
+        if self.data.is_empty() && !self.force {
+            return Err(Failure::local("there is no data to write")
+                .hint("Add key=value arguments, or -force to write without any."));
+        }
+        let data = data::parse(&self.data, &mut session.stdin)?;
+        let request = if data.is_empty() {
+            Request::put_empty(path)
+        } else {
+            Request::put(path, Value::Object(data))
+        };
+        let answer = client
+            .send(request)
+            .map_err(|failure| failure.doing(format!("writing data to {path}")))?;
+        if answer.is_empty() {
+            if format == Format::Table {
+                session.line(&format!("Success! Data written to: {path}"))?;
+            }
+            return Ok(SUCCESS);
+        }
+        print_secret_or_field(session, format, &self.field, &answer.body)
+    }
+}
+
+/// Delete what is at a path
+#[derive(clap::Args)]
+pub(super) struct Delete {
+    path: String,
+    /// Parameters of the query
+    #[arg(value_name = "KEY=VALUE")]
+    data: Vec<String>,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    field: FieldFlag,
+}
+
+impl Command for Delete {
+    const NAME: &'static str = "delete";
+    const EXAMPLES: &'static [Example] = &[(
+        "Take a group's mapping away",
+        "obol delete auth/kerberos/groups/engineers",
+    )];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let client = Client::new(&self.http, &session.env)?;
+        let path = sanitised(&self.path);
+        let request = with_query(Request::delete(path), &self.data, session)?;
+        let answer = client
+            .send(request)
+            .map_err(|failure| failure.doing(format!("deleting {path}")))?;
+        if answer.is_empty() {
+            if format == Format::Table {
+                session.line(&format!("Success! Data deleted (if it existed) at: {path}"))?;
+            }
+            return Ok(SUCCESS);
+        }
+        print_secret_or_field(session, format, &self.field, &answer.body)
+    }
+}
+
+/// List the names below a path
+#[derive(clap::Args)]
+pub(super) struct List {
+    path: String,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+}
+
+impl Command for List {
+    const NAME: &'static str = "list";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "Which groups are mapped to policies?",
+            "obol list auth/kerberos/groups",
+        ),
+        (
+            "As JSON, an array of names",
+            "obol list -format=json auth/token/accessors",
+        ),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let client = Client::new(&self.http, &session.env)?;
+        let path = sanitised(&self.path);
+        list(session, &client, format, path)
+    }
+}
+
+/// Read what a wrapping token holds, which uses the token up
+#[derive(clap::Args)]
+pub(super) struct Unwrap {
+    /// The wrapping token, or - to read it from standard input; without it, the token of this shell is unwrapped
+    token: Option<String>,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    field: FieldFlag,
+}
+
+impl Command for Unwrap {
+    const NAME: &'static str = "unwrap";
+    const EXAMPLES: &'static [Example] = &[(
+        "Unwrap a token that came on standard input",
+        "obol unwrap - < wrapped",
+    )];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let mut client = Client::new(&self.http, &session.env)?;
+        let given = match self.token.as_deref() {
+            Some("-") => Some(session.read_secret("wrapping token")?),
+            Some(token) => Some(Secret::new(token.trim().to_owned())),
+            None => None,
+        };
+        if let Some(secret) = given {
+            client.token = Some(Token {
+                secret,
+                source: TokenSource::Command,
+            });
+        }
+        let answer = client
+            .send(Request::put_empty("sys/wrapping/unwrap"))
+            .map_err(|failure| failure.doing("unwrapping"))?;
+        if answer.is_empty() {
+            if format == Format::Table {
+                session.line("Success! There was nothing in the wrapping token.")?;
+            }
+            return Ok(SUCCESS);
+        }
+        print_secret_or_field(session, format, &self.field, &answer.body)
+    }
+}
+
+/// Show what a path of the API is for, and its parameters
+#[derive(clap::Args)]
+pub(super) struct PathHelp {
+    path: String,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+}
+
+impl Command for PathHelp {
+    const NAME: &'static str = "path-help";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "Which parameters does it take?",
+            "obol path-help auth/kerberos/config/ldap",
+        ),
+        ("Which paths does a mount have?", "obol path-help secret"),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let client = Client::new(&self.http, &session.env)?;
+        let path = sanitised(&self.path);
+        let answer = client
+            .send(Request::get(path).query("help", "1"))
+            .map_err(|failure| failure.doing(format!("reading the help of {path}")))?;
+        if format != Format::Table {
+            return session.print_value(format, &answer.body).map(|()| SUCCESS);
+        }
+        match answer.data().get("help").and_then(Value::as_str) {
+            Some(help) => session.line(help.trim_end()).map(|()| SUCCESS),
+            None => Err(Failure::remote(format!(
+                "the server has no help for {path}"
+            ))),
+        }
+    }
+}
+
+/// Lists a path; an empty listing is an error, as for Vault.
+pub(super) fn list(
+    session: &mut Session<'_>,
+    client: &Client,
+    format: Format,
+    path: &str,
+) -> Outcome {
+    let found = client
+        .find(Request::list(path))
+        .map_err(|failure| failure.doing(format!("listing {path}")))?;
+    match found {
+        Some(answer) if answer.body["wrap_info"].is_object() => {
+            session.print_secret(format, &answer.body)?
+        }
+        Some(answer) if answer.body["data"]["keys"].is_array() => {
+            session.print_keys(format, &answer.body)?
+        }
+        _ => {
+            if format != Format::Table {
+                session.print_value(format, &json!({}))?;
+                return Ok(REMOTE);
+            }
+            return Err(nothing_at(path));
+        }
+    }
+    Ok(SUCCESS)
+}
+
+pub(super) fn print_secret_or_field(
+    session: &mut Session<'_>,
+    format: Format,
+    field: &FieldFlag,
+    body: &Value,
+) -> Outcome {
+    match &field.field {
+        Some(name) => session.print_field(format, name, field_of(body, name))?,
+        None => session.print_secret(format, body)?,
+    }
+    Ok(SUCCESS)
+}
+
+pub(super) fn nothing_at(path: &str) -> Failure {
+    Failure::remote(format!("there is nothing at {path}"))
+}
+
+/// A path without the slashes around it, which users add and the API does not have.
+pub(super) fn sanitised(path: &str) -> &str {
+    path.trim().trim_matches('/')
+}
+
+fn with_query(
+    mut request: Request,
+    arguments: &[String],
+    session: &mut Session<'_>,
+) -> Result<Request, Failure> {
+    let data: Map<String, Value> = data::parse(arguments, &mut session.stdin)?;
+    for (key, value) in &data {
+        let values = match value {
+            Value::Array(values) => values.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        for value in values {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            request = request.query(key, text);
+        }
+    }
+    Ok(request)
+}

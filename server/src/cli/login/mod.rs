@@ -1,0 +1,242 @@
+//! `login`: turns a proof into a token and keeps it for the commands that follow.
+
+mod kerberos;
+mod keytab;
+mod token;
+
+use obol_mount::Secret;
+use serde_json::{Map, Value};
+
+use super::client::{Answer, Client, HttpFlags, Request, Token, TokenSource};
+use super::data;
+use super::failure::{Failure, Outcome, SUCCESS};
+use super::logical::sanitised;
+use super::output::{FieldFlag, Format, FormatFlag, field_of};
+use super::token_file;
+use super::{Command, Example, Session};
+
+/// A way to log in. To add one: a file beside this one, and a line in [`METHODS`].
+struct Method {
+    name: &'static str,
+    /// The keys that it takes as KEY=VALUE.
+    keys: &'static [&'static str],
+    /// Gets a token from the auth method at a path.
+    login: fn(&mut Session<'_>, &mut Client, Proof<'_>) -> Result<Answer, Failure>,
+}
+
+const METHODS: &[Method] = &[token::METHOD, kerberos::METHOD];
+
+/// What the user gave to log in with.
+struct Proof<'a> {
+    /// Where the auth method is enabled, without `auth/`.
+    mount: &'a str,
+    data: &'a Map<String, Value>,
+    non_interactive: bool,
+}
+
+impl<'a> Proof<'a> {
+    /// A value that was given and is not empty. Values are texts: `parse_texts` saw to it.
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.data
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|value| !value.is_empty())
+    }
+}
+
+/// Log in and keep the token for the commands that follow
+///
+/// With -method=kerberos the Kerberos ticket of this session (kinit, or the desktop's) is the proof; a service
+/// logs in with a keytab instead: username=, keytab_path=, and where they differ from the defaults realm=, service=
+/// (HTTP@ and the host of the address), krb5conf_path=, remove_instance_name=true. disable_fast_negotiation= is
+/// read too and changes nothing: FAST is negotiated only with an armour ticket, which is never used here. The server
+/// must prove its identity in turn, or its token is refused.
+///
+/// Without -method, a token that you already have is checked and kept; it is asked for, or read from standard
+/// input when the argument is -. The token is written to ~/.vault-token.
+#[derive(clap::Args)]
+pub(super) struct Login {
+    /// A token, or -, or what the method needs as KEY=VALUE
+    #[arg(value_name = "TOKEN|KEY=VALUE")]
+    data: Vec<String>,
+    /// How to log in: token or kerberos
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "token",
+        hide_default_value = true
+    )]
+    method: String,
+    /// Where the auth method is enabled, when that is not its name
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Do not keep the token
+    #[arg(long)]
+    no_store: bool,
+    /// Do not print the token
+    #[arg(long)]
+    no_print: bool,
+    /// Print the token and nothing else, and do not keep it
+    #[arg(long)]
+    token_only: bool,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    field: FieldFlag,
+}
+
+impl Command for Login {
+    const NAME: &'static str = "login";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "With the Kerberos ticket that kinit got",
+            "obol login -method=kerberos",
+        ),
+        (
+            "As a service, with its keytab",
+            "obol login -method=kerberos username=app keytab_path=/etc/app.keytab realm=EXAMPLE.COM service=HTTP/vault.example.com",
+        ),
+        (
+            "Where the method is enabled under another name",
+            "obol login -method=kerberos -path=kerberos-lab",
+        ),
+        ("With a token, which is asked for", "obol login"),
+        (
+            "Into a variable, leaving ~/.vault-token alone",
+            "VAULT_TOKEN=$(obol login -method=kerberos -token-only)",
+        ),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let no_store = self.no_store || self.token_only;
+        if no_store && self.no_print {
+            return Err(Failure::local(
+                "-no-print without keeping the token would lose it",
+            ));
+        }
+        let name = sanitised(&self.method);
+        let Some(method) = METHODS.iter().find(|method| method.name == name) else {
+            let known: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
+            return Err(Failure::local(format!(
+                "{name:?} is no method that this command knows: {}",
+                known.join(", ")
+            ))
+            .hint("Other methods log in through the API: obol write auth/PATH/login ..."));
+        };
+        if method.name == kerberos::METHOD.name {
+            kerberos::with_own_configuration(session, &self.data)?;
+        }
+        let data = self.data(session, method)?;
+        let mut client = Client::without_token(&self.http, &session.env)?;
+        let mount = sanitised(self.path.as_deref().unwrap_or(name)).to_owned();
+        let proof = Proof {
+            mount: &mount,
+            data: &data,
+            non_interactive: self.http.non_interactive,
+        };
+        let mut answer = (method.login)(session, &mut client, proof)
+            .map_err(|failure| failure.doing("logging in"))?;
+
+        if answer.body["wrap_info"].is_object() {
+            if self.token_only {
+                return session
+                    .print_field(
+                        format,
+                        "wrapping_token",
+                        field_of(&answer.body, "wrapping_token"),
+                    )
+                    .map(|()| SUCCESS);
+            }
+            if self.no_store {
+                return session.print_secret(format, &answer.body).map(|()| SUCCESS);
+            }
+            answer = unwrap(&mut client, &answer.body)?;
+        }
+        let body = &answer.body;
+        let Some(token) = body["auth"]["client_token"]
+            .as_str()
+            .filter(|token| !token.is_empty())
+        else {
+            return Err(
+                Failure::remote("the server accepted the login and sent no token")
+                    .doing("logging in"),
+            );
+        };
+        let token = Secret::new(token.to_owned());
+
+        if !no_store {
+            if let Err(failure) = token_file::store(&session.env, &token) {
+                session.note("The login succeeded, but its token could not be kept:\n");
+                return Err(failure);
+            }
+            if let Some((variable, _)) = session.env.token() {
+                session.note(&format!(
+                    "WARNING! {variable} is set and wins over the token that was kept now. Unset it to use the new one.\n"
+                ));
+            }
+        } else if !self.token_only {
+            session.note("The token is not kept. Put it into VAULT_TOKEN to use it.\n");
+        }
+        if self.no_print {
+            return Ok(SUCCESS);
+        }
+        let field = if self.token_only {
+            Some("token")
+        } else {
+            self.field.field.as_deref()
+        };
+        if let Some(field) = field {
+            return session
+                .print_field(format, field, field_of(body, field))
+                .map(|()| SUCCESS);
+        }
+        if format == Format::Table && !no_store {
+            session.line(
+                "Success! You are logged in. The token below is kept in ~/.vault-token, and the next commands use it.\n",
+            )?;
+        }
+        session.print_secret(format, body)?;
+        Ok(SUCCESS)
+    }
+}
+
+impl Login {
+    fn data(
+        &self,
+        session: &mut Session<'_>,
+        method: &Method,
+    ) -> Result<Map<String, Value>, Failure> {
+        let mut arguments = self.data.clone();
+        if method.name == token::METHOD.name
+            && let Some(first) = arguments.first_mut()
+            && !first.contains('=')
+        {
+            *first = format!("token={first}");
+        }
+        let data = data::parse_texts(&arguments, &mut session.stdin)?;
+        match data.keys().find(|key| !method.keys.contains(&key.as_str())) {
+            None => Ok(data),
+            Some(unknown) => Err(Failure::local(format!(
+                "-method={} does not know {unknown}; it takes {}",
+                method.name,
+                method.keys.join(", ")
+            ))),
+        }
+    }
+}
+
+/// The login itself, out of the wrapping that -wrap-ttl or VAULT_WRAP_TTL asked for.
+fn unwrap(client: &mut Client, body: &Value) -> Result<Answer, Failure> {
+    let wrapping = body["wrap_info"]["token"].as_str().unwrap_or_default();
+    client.stop_wrapping();
+    client.token = Some(Token {
+        secret: Secret::new(wrapping.to_owned()),
+        source: TokenSource::Command,
+    });
+    client
+        .send(Request::put_empty("sys/wrapping/unwrap"))
+        .map_err(|failure| failure.doing("unwrapping the token"))
+}

@@ -1,0 +1,119 @@
+//! `server`: runs the server in the foreground, from configuration files or for development.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::failure::{Failure, Outcome, SUCCESS, file_failure};
+use super::{Command, Example, Session};
+use crate::server::{Dev, Options};
+
+/// Run the server, in the foreground
+///
+/// With -dev it needs no configuration: memory for storage, plain HTTP on 127.0.0.1:8200, initialised, unsealed, its
+/// root token printed. Everything is gone when it stops.
+#[derive(clap::Args)]
+pub(super) struct Server {
+    /// Configuration file, or directory of .hcl and .json files; may be repeated
+    #[arg(long, value_name = "PATH")]
+    config: Vec<PathBuf>,
+    /// Run for development
+    #[arg(long)]
+    dev: bool,
+    /// With -dev: the root token, instead of one that the server makes up
+    #[arg(long, value_name = "TOKEN")]
+    dev_root_token_id: Option<String>,
+    /// With -dev: where to listen, 127.0.0.1:8200 by default
+    #[arg(long, value_name = "HOST:PORT")]
+    dev_listen_address: Option<String>,
+    /// trace, debug, info, warn or error, over the configuration's
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Command for Server {
+    const NAME: &'static str = "server";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "With a configuration file",
+            "obol server -config=/etc/obol/obol.hcl",
+        ),
+        (
+            "To try things out, with a root token that is easy to type",
+            "obol server -dev -dev-root-token-id=root",
+        ),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let env = |name: &str| session.env.get(name).map(str::to_owned);
+        if !self.dev && (self.dev_root_token_id.is_some() || self.dev_listen_address.is_some()) {
+            return Err(Failure::local(
+                "-dev-root-token-id and -dev-listen-address go with -dev",
+            ));
+        }
+        let dev = match self.dev {
+            false => None,
+            true => {
+                let address = self
+                    .dev_listen_address
+                    .or_else(|| env("DEV_LISTEN_ADDRESS"));
+                Some(Dev {
+                    root_token_id: self.dev_root_token_id.or_else(|| env("DEV_ROOT_TOKEN_ID")),
+                    listen_address: address.as_deref().map(listen_address).transpose()?,
+                })
+            }
+        };
+        let mut config_paths = Vec::new();
+        for path in &self.config {
+            config_paths.extend(config_files(path)?);
+        }
+        if dev.is_none() && config_paths.is_empty() {
+            return Err(Failure::local("there is no configuration")
+                .hint("Name its file with -config, or try the server out with -dev."));
+        }
+        let options = Options {
+            config_paths,
+            dev,
+            log_level: self.log_level.or_else(|| env("LOG_LEVEL")),
+        };
+        crate::server::run(options)
+            .map_err(|error| Failure::local(error.to_string()).doing("running the server"))?;
+        Ok(SUCCESS)
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, Failure> {
+    // Names would mean a lookup, and a development server belongs on the loopback or on an address one knows.
+    text.replace("localhost:", "127.0.0.1:")
+        .parse()
+        .map_err(|_| {
+            Failure::local(format!(
+                "-dev-listen-address: {text:?} is not an address like 127.0.0.1:8200"
+            ))
+        })
+}
+
+/// The file itself, or the files of a directory in the order of their names.
+fn config_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| file_failure("read", path.display(), &error))?;
+    let is_config = |file: &PathBuf| {
+        file.extension().is_some_and(|e| e == "hcl" || e == "json") && file.is_file()
+    };
+    let mut files: Vec<PathBuf> = entries
+        .iter()
+        .map(std::fs::DirEntry::path)
+        .filter(is_config)
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::local(format!(
+            "the directory {} holds no .hcl or .json file",
+            path.display()
+        )));
+    }
+    Ok(files)
+}
