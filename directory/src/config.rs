@@ -14,7 +14,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::dn;
-use crate::filter::{FilterTemplate, Placeholders};
+use crate::filter::{FilterTemplate, Placeholders, is_attribute};
 
 /// Group filter that fits the common schemas (`posixGroup`, `groupOfNames`, `groupOfUniqueNames`).
 pub(crate) const DEFAULT_GROUP_FILTER: &str =
@@ -566,29 +566,11 @@ fn parse_base(field: &'static str, text: &str) -> Result<String, ConfigError> {
     Ok(text.to_owned())
 }
 
-/// An attribute description (RFC 4512 §2.5): a name or numeric OID, perhaps with options.
 fn parse_attribute(field: &'static str, text: &str) -> Result<String, ConfigError> {
     let text = or_default(text.trim(), "cn");
-    let mut parts = text.split(';');
-    let name = parts.next().unwrap_or_default();
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let is_oid = name.split('.').count() > 1
-        && name
-            .split('.')
-            .all(|arc| !arc.is_empty() && arc.bytes().all(|b| b.is_ascii_digit()));
-    let options_are_fine = parts.all(|option| {
-        !option.is_empty()
-            && option
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '-')
-    });
-    if (is_name || is_oid) && options_are_fine {
-        Ok(text.to_owned())
-    } else {
-        Err(ConfigError::new(field, "is not the name of an attribute"))
+    match is_attribute(text) {
+        true => Ok(text.to_owned()),
+        false => Err(ConfigError::new(field, "is not the name of an attribute")),
     }
 }
 
@@ -596,5 +578,270 @@ fn or_default<'a>(text: &'a str, default: &'a str) -> &'a str {
     match text.is_empty() {
         true => default,
         false => text,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut DirectoryConfig)) -> ConfigError {
+        let mut config = DirectoryConfig::default();
+        change(&mut config);
+        Settings::parse(&config).map(drop).unwrap_err()
+    }
+
+    fn servers(url: &str, starttls: bool) -> Vec<(String, String, u16, Security)> {
+        let config = DirectoryConfig {
+            url: url.into(),
+            starttls,
+            ..DirectoryConfig::default()
+        };
+        Settings::parse(&config)
+            .unwrap()
+            .servers
+            .into_iter()
+            .map(|server| (server.text, server.host, server.port, server.security))
+            .collect()
+    }
+
+    #[test]
+    fn urls_are_read_in_order_with_their_default_ports() {
+        let list =
+            "ldap://ldap.myorg.com, LDAPS://Ldap2.myorg.com:1636/,ldaps://[::1],ldap://10.0.0.1";
+        let name = |text: &str| text.to_owned();
+        assert_eq!(
+            servers(list, true),
+            [
+                (
+                    name("ldap://ldap.myorg.com:389"),
+                    name("ldap.myorg.com"),
+                    389,
+                    Security::StartTls
+                ),
+                (
+                    name("ldaps://ldap2.myorg.com:1636"),
+                    name("ldap2.myorg.com"),
+                    1636,
+                    Security::Ldaps
+                ),
+                (name("ldaps://[::1]:636"), name("::1"), 636, Security::Ldaps),
+                (
+                    name("ldap://10.0.0.1:389"),
+                    name("10.0.0.1"),
+                    389,
+                    Security::StartTls
+                ),
+            ]
+        );
+        assert_eq!(servers("ldap://localhost", false)[0].3, Security::Plain);
+    }
+
+    #[test]
+    fn urls_that_cannot_work_are_refused_by_number() {
+        for (url, reason) in [
+            ("", "number 1: is empty"),
+            ("ldap://a,,ldap://b", "number 2: is empty"),
+            (
+                "ldap.myorg.com",
+                "number 1: is not a URL: write ldap://host",
+            ),
+            ("ldap://a,http://b", "number 2: scheme \"http\" is neither"),
+            (
+                "ldapi:///run/slapd",
+                "number 1: scheme \"ldapi\" is neither",
+            ),
+            ("ldap://", "number 1: names no host"),
+            ("ldap://:389", "number 1: "),
+            ("ldap://a:0", "number 1: port 0"),
+            ("ldap://a:99999", "number 1: is not a URL"),
+            ("ldap://a/dc=example", "number 1: says more"),
+            ("ldap://a?x", "number 1: says more"),
+            ("ldap://a b", "number 1: "),
+            ("ldap://[::1", "number 1: is not a URL"),
+            ("ldap://a,ldap://a:389", "ldap://a:389 is listed twice"),
+        ] {
+            let error = refused(|config| config.url = url.into());
+            assert_eq!(error.field, "url");
+            assert!(error.reason.starts_with(reason), "{url}: {error}");
+        }
+    }
+
+    /// threats.md `error-leaks-input`.
+    #[test]
+    fn error_leaks_input_a_password_in_a_url_is_refused_and_not_repeated() {
+        for url in [
+            "ldap://cn=admin:hunter2@a",
+            "ldap://hunter2@a",
+            "ldap://a:hunter2@b:c",
+        ] {
+            let error = refused(|config| config.url = url.into());
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        let pem = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+        for pem in [
+            pem,
+            "hunter2",
+            "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----",
+        ] {
+            let error = refused(|config| config.certificate = pem.into());
+            assert_eq!(error.field, "certificate");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_checked_when_they_are_written() {
+        let ca = obol_testbed::Ca::new("A").unwrap().pem();
+        let count = |pem: String| parse_certificates(&pem).map(|roots| roots.len());
+        assert_eq!(count(String::new()), Ok(0));
+        assert_eq!(count(" \n".into()), Ok(0));
+        assert_eq!(count(ca.clone()), Ok(1));
+        assert_eq!(count(format!("# one\n{ca}\n# two\n{ca}")), Ok(2));
+        for (pem, reason) in [
+            ("no PEM".to_owned(), "holds no PEM certificate"),
+            (
+                format!("{ca}\n-----BEGIN CERTIFICATE-----\nAAAA"),
+                "block 2 has no end line",
+            ),
+            (ca.replace('M', "N"), "block 1 is not an X.509 certificate"),
+            (
+                "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----".to_owned(),
+                "block 1 is not an X.509 certificate",
+            ),
+        ] {
+            assert_eq!(count(pem).unwrap_err().reason, reason);
+        }
+    }
+
+    #[test]
+    fn tls_versions_are_four_words_and_a_range() {
+        for version in TlsVersion::ALL {
+            assert_eq!(version.as_str().parse(), Ok(version));
+        }
+        for text in ["", "tls14", "TLS12", "1.2", "ssl30"] {
+            assert!(text.parse::<TlsVersion>().is_err());
+        }
+        for min in TlsVersion::ALL {
+            for max in TlsVersion::ALL {
+                let config = DirectoryConfig {
+                    tls_min_version: min,
+                    tls_max_version: max,
+                    ..DirectoryConfig::default()
+                };
+                assert_eq!(Settings::parse(&config).is_ok(), min <= max, "{min} {max}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_fields_that_cannot_work_are_refused_by_name() {
+        let secret = || Zeroizing::new("secret".to_owned());
+        for error in [
+            (refused(|c| c.userdn = "ou=Users,".into()), "userdn"),
+            (refused(|c| c.groupdn = "Groups".into()), "groupdn"),
+            (refused(|c| c.userattr = "u id".into()), "userattr"),
+            (refused(|c| c.userattr = "uid)(x=*".into()), "userattr"),
+            (refused(|c| c.groupattr = "1.2.".into()), "groupattr"),
+            (refused(|c| c.groupattr = "cn;".into()), "groupattr"),
+            (
+                refused(|c| c.upndomain = "@example.com".into()),
+                "upndomain",
+            ),
+            (
+                refused(|c| c.userfilter = "({{.UserDN}}=x)".into()),
+                "userfilter",
+            ),
+            (refused(|c| c.groupfilter = "(cn=".into()), "groupfilter"),
+            (refused(|c| c.bindpass = secret()), "bindpass"),
+            (refused(|c| c.binddn = "cn=a\0b".into()), "binddn"),
+            (
+                refused(|c| c.request_timeout = Duration::ZERO),
+                "request_timeout",
+            ),
+            (
+                refused(|c| c.connection_timeout = Duration::ZERO),
+                "connection_timeout",
+            ),
+            (refused(|c| c.max_connections = 0), "max_connections"),
+        ] {
+            assert_eq!(error.0.field, error.1);
+        }
+    }
+
+    #[test]
+    fn what_is_left_empty_gets_vaults_defaults() {
+        let config = DirectoryConfig {
+            userattr: String::new(),
+            groupattr: String::new(),
+            userfilter: String::new(),
+            groupfilter: String::new(),
+            ..DirectoryConfig::default()
+        };
+        let settings = Settings::parse(&config).unwrap();
+        assert_eq!(
+            (settings.user_attr.as_str(), settings.group_attr.as_str()),
+            ("cn", "cn")
+        );
+        assert!(settings.user_filter_is_default);
+        assert!(!settings.discover && settings.group_base.is_none());
+        let bases = ["dc=example", "<GUID=0011>", " ou=a;o=\"b, c\" "];
+        for base in bases {
+            assert_eq!(parse_base("userdn", base).unwrap(), base.trim());
+        }
+        for attribute in ["sAMAccountName", "1.2.840.113556.1.4.221", "cn;lang-de"] {
+            assert!(
+                parse_attribute("userattr", attribute).is_ok(),
+                "{attribute}"
+            );
+        }
+    }
+
+    /// threats.md `keytab-readback`: the same holds for the bind password.
+    #[test]
+    fn the_bind_password_is_not_in_debug_output() {
+        let config = DirectoryConfig {
+            binddn: "cn=vault".into(),
+            bindpass: Zeroizing::new("hunter2".to_owned()),
+            ..DirectoryConfig::default()
+        };
+        let shown = format!("{config:?}");
+        assert!(
+            shown.contains("bindpass: redacted") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+        assert!(format!("{:?}", DirectoryConfig::default()).contains("bindpass: none"));
+    }
+
+    #[test]
+    fn risky_settings_are_warned_of() {
+        let config = DirectoryConfig {
+            url: "ldap://a,ldaps://b".into(),
+            tls_min_version: TlsVersion::Tls10,
+            insecure_tls: true,
+            binddn: "cn=vault".into(),
+            bindpass: Zeroizing::new("secret".to_owned()),
+            deny_null_bind: false,
+            ..DirectoryConfig::default()
+        };
+        let warnings = Settings::parse(&config).unwrap().warnings.join("\n");
+        for word in [
+            "groupdn",
+            "userdn",
+            "bindpass",
+            "insecure_tls",
+            "tls10",
+            "deny_null_bind",
+        ] {
+            assert!(warnings.contains(word), "{word}: {warnings}");
+        }
+        let careful = DirectoryConfig {
+            url: "ldaps://b".into(),
+            userdn: "ou=Users,dc=example".into(),
+            groupdn: "ou=Groups,dc=example".into(),
+            ..DirectoryConfig::default()
+        };
+        assert!(Settings::parse(&careful).unwrap().warnings.is_empty());
     }
 }

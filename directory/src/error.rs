@@ -73,7 +73,9 @@ pub enum DirectoryError {
         filter: String,
     },
     /// The server, or this side, cut the answer short: what was received is not used.
-    #[error("the answer to {filter} under {base:?} was cut short after {received} values: {cause}")]
+    #[error(
+        "the answer to {filter} under {base:?} was cut short after {received} entries: {cause}"
+    )]
     SizeLimit {
         base: String,
         filter: String,

@@ -230,21 +230,15 @@ impl Syntax<'_> {
         if let Some(mark) = self.text[start..left].find(VALUE_MARK) {
             return Err((start + mark, "a user's name cannot stand for an attribute"));
         }
-        let mut attribute = &self.text[start..left];
-        let extensible = attribute.ends_with(':');
-        if let Some(shorter) = attribute.strip_suffix(['>', '<', '~', ':']) {
-            attribute = shorter;
-        }
-        let fits = |c: char| {
-            c.is_ascii_alphanumeric()
-                || matches!(c, '-' | '.' | ';' | '_')
-                || (extensible && c == ':')
-        };
-        if let Some(bad) = attribute.find(|c| !fits(c)) {
-            return Err((start + bad, "a character that no attribute has"));
-        }
-        if attribute.is_empty() {
-            return Err((start, "the attribute is missing"));
+        let comparison = &self.text[start..left];
+        let extensible = comparison.ends_with(':');
+        let attribute = comparison
+            .strip_suffix(['>', '<', '~', ':'])
+            .unwrap_or(comparison);
+        if extensible {
+            check_extensible(start, attribute)?;
+        } else if !is_attribute(attribute) {
+            return Err((start, "the name of an attribute is missing or wrong"));
         }
         self.at = left + 1;
         self.value(extensible)
@@ -288,5 +282,249 @@ impl Syntax<'_> {
 
     fn fail(&self, reason: &'static str) -> Result<(), SyntaxError> {
         Err((self.at, reason))
+    }
+}
+
+/// `attribute[:dn][:rule]` or `[:dn]:rule`, which starts at byte `start` of the filter.
+fn check_extensible(start: usize, text: &str) -> Result<(), SyntaxError> {
+    let mut parts = text.split(':');
+    let attribute = parts.next().unwrap_or_default();
+    let mut at = start + attribute.len() + 1;
+    let mut rule = parts.next();
+    if rule == Some("dn") {
+        at += "dn:".len();
+        rule = parts.next();
+    }
+    if !attribute.is_empty() && !is_attribute(attribute) {
+        return Err((start, "the name of an attribute is wrong"));
+    }
+    if attribute.is_empty() && rule.is_none() {
+        return Err((start, "an attribute or a matching rule is missing"));
+    }
+    match rule {
+        Some(rule) if !is_attribute_type(rule) || parts.next().is_some() => {
+            Err((at, "the name of a matching rule is missing or wrong"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An attribute description (RFC 4512 §2.5): a name or numeric OID, perhaps with options.
+pub(crate) fn is_attribute(text: &str) -> bool {
+    let mut parts = text.split(';');
+    is_attribute_type(parts.next().unwrap_or_default())
+        && parts.all(|option| {
+            !option.is_empty()
+                && option
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+}
+
+fn is_attribute_type(text: &str) -> bool {
+    let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let is_arc = |arc: &str| {
+        !arc.is_empty()
+            && arc.bytes().all(|b| b.is_ascii_digit())
+            && (arc == "0" || !arc.starts_with('0'))
+    };
+    is_name || (text.contains('.') && text.split('.').all(is_arc))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use ldap3::asn1::{ASNTag, PL};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{DEFAULT_GROUP_FILTER, DEFAULT_USER_FILTER};
+
+    fn group(text: &str) -> Result<FilterTemplate, ConfigError> {
+        FilterTemplate::parse("groupfilter", text, Placeholders::GROUP)
+    }
+
+    fn user(text: &str) -> Result<FilterTemplate, ConfigError> {
+        FilterTemplate::parse("userfilter", text, Placeholders::USER)
+    }
+
+    fn values<'a>(username: &'a str, dn: &'a str) -> [(&'static str, &'a str); 2] {
+        [("Username", username), ("UserDN", dn)]
+    }
+
+    #[test]
+    fn the_templates_of_vaults_documentation_are_taken() {
+        for text in [
+            DEFAULT_GROUP_FILTER,
+            "(&(objectClass=group)(member:1.2.840.113556.1.4.1941:={{.UserDN}}))",
+            "(|(memberUid={{ .Username }})(member={{   .UserDN   }}))",
+            "(objectClass=*)",
+            "(cn=a{b}c)",
+            "(!(cn=*x*y))",
+            "(:caseExactMatch:={{.Username}})",
+            "(cn:dn:2.4.6.8.10:={{.Username}})",
+            "(cn;lang-de>=\\c3\\a9)",
+            "(&)",
+        ] {
+            group(text)
+                .map(drop)
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+        for text in [
+            DEFAULT_USER_FILTER,
+            "(&(objectClass=user)({{ .UserAttr }}={{.Username}}))",
+            "(|(uid={{.Username}})(mail={{.Username}}@example.com))",
+        ] {
+            user(text)
+                .map(drop)
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    }
+
+    #[test]
+    fn values_are_rendered_escaped_wherever_they_stand() {
+        let rendered = group("(|(memberUid={{.Username}})(member={{.UserDN}}))")
+            .unwrap()
+            .render(&values("*)(uid=*", "cn=a\\,b (c),o=&<>\"'x"))
+            .unwrap();
+        assert_eq!(
+            rendered,
+            "(|(memberUid=\\2a\\29\\28uid=\\2a)(member=cn=a\\5c,b \\28c\\29,o=&<>\"'x))"
+        );
+        let rendered = user(DEFAULT_USER_FILTER)
+            .unwrap()
+            .render(&[("UserAttr", "sAMAccountName"), ("Username", "grüße\0\n")])
+            .unwrap();
+        assert_eq!(rendered, "(sAMAccountName=grüße\\00\\0a)");
+    }
+
+    #[test]
+    fn templates_that_could_do_more_than_name_a_value_are_refused() {
+        for (text, position) in [
+            ("(cn={{{.Username}}})", 5),
+            ("(cn={{.Username}}})", 18),
+            ("(cn={{&.Username}})", 5),
+            ("(cn={{Username}})", 5),
+            ("(cn={{.UserAttr}})", 5),
+            ("(cn={{.Password}})", 5),
+            ("(cn={{.username}})", 5),
+            ("(cn={{.UserDN.x}})", 5),
+            ("(cn={{.Username | printf}})", 5),
+            ("(cn={{#if Username}}x{{/if}})", 5),
+            ("(cn={{> other}})", 5),
+            ("(cn={{! note }})", 5),
+            ("(cn={{lookup this \"Username\"}})", 5),
+            ("(cn={{}})", 5),
+            ("(cn={{.Username", 5),
+            ("(cn=\\{{.Username}})", 5),
+            ("({{.Username}}=x)", 2),
+            ("(cn:{{.Username}}:=x)", 5),
+            ("{{.UserDN}}", 1),
+        ] {
+            let error = group(text).map(drop).expect_err(text);
+            assert_eq!(error.field, "groupfilter");
+            let place = format!(", at byte {position}");
+            assert!(error.reason.ends_with(&place), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_is_refused_with_its_place() {
+        for (text, position) in [
+            ("", 1),
+            ("cn=x", 1),
+            ("(cn=x", 6),
+            ("(cn=x))", 7),
+            ("(cn=x)(cn=y)", 7),
+            ("(&(cn=x)", 9),
+            ("(& (cn=x))", 3),
+            ("(!cn=x)", 3),
+            ("(!(cn=x)(cn=y))", 9),
+            ("()", 2),
+            ("(cn)", 2),
+            ("(=x)", 2),
+            ("(c n=x)", 2),
+            ("(&(1.02=x))", 4),
+            ("(cn;=x)", 2),
+            ("(cn:a b:=x)", 5),
+            ("(cn:dn:a:b:=x)", 8),
+            ("(:=x)", 2),
+            ("(cn=a(b)", 6),
+            ("(cn=a\\)", 6),
+            ("(cn=a\\4)", 6),
+            ("(cn=a\\zz)", 6),
+            ("(cn=a**b)", 6),
+            ("(cn:=a*)", 7),
+            ("(&(cn={{.Username}})(x)", 22),
+            ("(cn=x\n)", 6),
+        ] {
+            let error = group(text).map(drop).expect_err(text);
+            let place = format!(", at byte {position}");
+            assert!(error.reason.ends_with(&place), "{text}: {error}");
+        }
+        let deep = format!("{}(cn=x){}", "(!".repeat(40), ")".repeat(40));
+        assert!(
+            group(&deep)
+                .err()
+                .unwrap()
+                .reason
+                .contains("nested too deeply")
+        );
+        let long = format!("(cn={})", "x".repeat(9000));
+        assert!(group(&long).is_err());
+    }
+
+    /// The assertion values of a parsed filter, in order.
+    fn leaves(filter: &str) -> Vec<Vec<u8>> {
+        fn walk(tag: ldap3::asn1::StructureTag, into: &mut Vec<Vec<u8>>) {
+            match tag.payload {
+                PL::P(bytes) => into.push(bytes),
+                PL::C(children) => children.into_iter().for_each(|child| walk(child, into)),
+            }
+        }
+        let mut all = Vec::new();
+        walk(
+            ldap3::parse_filter(filter).unwrap().into_structure(),
+            &mut all,
+        );
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_values_hold_the_filter_keeps_its_shape(
+            username in any::<String>(),
+            dn in any::<String>(),
+        ) {
+            let rendered = group("(|(memberUid={{.Username}})(member={{.UserDN}}))")
+                .unwrap()
+                .render(&values(&username, &dn))
+                .unwrap();
+            let expected = [b"memberUid", username.as_bytes(), b"member", dn.as_bytes()];
+            prop_assert_eq!(leaves(&rendered), expected.map(<[u8]>::to_vec).to_vec());
+        }
+
+        #[test]
+        fn special_characters_stay_inside_the_value(username in r"[*()\\\x00{}.&<>a ]{0,16}") {
+            let rendered = user(DEFAULT_USER_FILTER)
+                .unwrap()
+                .render(&[("UserAttr", "uid"), ("Username", &username)])
+                .unwrap();
+            let expected = [b"uid".to_vec(), username.into_bytes()];
+            prop_assert_eq!(leaves(&rendered), expected.to_vec());
+        }
+
+        #[test]
+        fn any_text_is_taken_or_refused_without_a_panic(text in r"[(){}&|!=*:<>~.\\a5 é]{0,24}") {
+            let _ = group(&text);
+        }
+
+        #[test]
+        fn what_the_library_refuses_our_check_refuses_first(text in r"\([&|!]?[(){}=*:<>~.\\a05;]{0,16}\)") {
+            if let Err(error) = group(&text) {
+                prop_assert!(!error.reason.contains("library"), "{}: {}", text, error);
+            }
+        }
     }
 }

@@ -7,8 +7,8 @@
 /// Why bytes are not passed on; completes the sentence "the server sent ...".
 pub(crate) type Fault = &'static str;
 
-/// Largest message taken, in bytes: room for an entry with some hundred thousand values.
-const MAX_MESSAGE: usize = 32 << 20;
+/// Largest message taken, in bytes: room for an entry with a hundred thousand values.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 /// Deepest nesting of elements. Answers to binds and searches reach 5.
 const MAX_NESTING: usize = 16;
 

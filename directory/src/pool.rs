@@ -309,7 +309,12 @@ impl Lease {
             session = self.pool.open().await?;
             outcome = session.search(query, limit).await;
         }
-        if let Err(DirectoryError::Timeout { .. } | DirectoryError::Lost { .. }) = &outcome {
+        if let Err(
+            DirectoryError::Timeout { .. }
+            | DirectoryError::Lost { .. }
+            | DirectoryError::Protocol { .. },
+        ) = &outcome
+        {
             self.pool.mark_down(session.server());
         }
         self.session = Some(session);

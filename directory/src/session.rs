@@ -15,7 +15,7 @@ use ldap3::{Ldap, LdapConnAsync, LdapError, ResultEntry, Scope, SearchOptions};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, End, TOO_MUCH};
 use crate::error::{DirectoryError, ResultCode};
 
 /// Entries asked for at a time (RFC 2696). Active Directory gives 1,000 at most.
@@ -86,7 +86,7 @@ impl Session {
 
     /// Open, and no request is under way or was left half-done.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        !self.under_way && self.bridge.fault().is_none() && !self.ldap.is_closed()
+        !self.under_way && self.bridge.end().is_none() && !self.ldap.is_closed()
     }
 
     /// A simple bind (RFC 4513 §5.1); returns the server's verdict.
@@ -112,7 +112,7 @@ impl Session {
     ) -> Result<Vec<Entry>, DirectoryError> {
         let mut ldap = self.ldap.clone();
         let url = self.url.clone();
-        let (code, text, entries) = self
+        let outcome = self
             .exchange(query.what, limit, async {
                 let mut paging: Vec<Box<dyn Adapter<'_, &str, [&str; 1]>>> =
                     vec![Box::new(EntriesOnly::new())];
@@ -138,30 +138,45 @@ impl Session {
                         .as_ref()
                         .map_or(1, |entry| entry.values.len().max(1));
                     entries.push(decoded);
-                    if values > MAX_VALUES {
+                    let too_many = query.enough > 0 && entries.len() > query.enough;
+                    if too_many || values > MAX_VALUES {
                         return Ok((None, String::new(), entries));
                     }
                 }
                 let result = stream.finish().await;
                 Ok((Some(ResultCode(result.rc)), result.text, entries))
             })
-            .await?;
-        let cut_short = |cause: String| DirectoryError::SizeLimit {
+            .await;
+        let cut_short = |received, cause: String| DirectoryError::SizeLimit {
             base: query.base.to_owned(),
             filter: query.filter.to_owned(),
-            received: entries.len(),
+            received,
             cause,
         };
+        let (code, text, entries) = match outcome {
+            Err(DirectoryError::Protocol { .. })
+                if matches!(self.bridge.end(), Some(End::Refused(TOO_MUCH))) =>
+            {
+                return Err(cut_short(0, format!("the server sent {TOO_MUCH}")));
+            }
+            other => other?,
+        };
+        let received = entries.len();
         match code {
             None => {
                 // The rest of the answer is still on its way.
                 self.under_way = true;
-                return Err(cut_short(format!("more than {MAX_VALUES} values")));
+                if query.enough == 0 {
+                    return Err(cut_short(
+                        received,
+                        format!("more than {MAX_VALUES} values"),
+                    ));
+                }
             }
             Some(ResultCode::SUCCESS) => {}
             Some(ResultCode::SIZE_LIMIT_EXCEEDED) if query.enough > 0 => {}
             Some(code @ (ResultCode::SIZE_LIMIT_EXCEEDED | ResultCode::ADMIN_LIMIT_EXCEEDED)) => {
-                return Err(cut_short(code.to_string()));
+                return Err(cut_short(received, code.to_string()));
             }
             Some(code) => {
                 return Err(DirectoryError::Search {
@@ -173,7 +188,6 @@ impl Session {
                 });
             }
         }
-        let received = entries.len();
         entries
             .into_iter()
             .collect::<Result<_, _>>()
@@ -182,12 +196,10 @@ impl Session {
                     url,
                     cause: cause.into(),
                 },
-                EntryFault::Partial(attribute) => DirectoryError::SizeLimit {
-                    base: query.base.to_owned(),
-                    filter: query.filter.to_owned(),
+                EntryFault::Partial(attribute) => cut_short(
                     received,
-                    cause: format!("the server sent the first values only, as {attribute:?}"),
-                },
+                    format!("the server sent the first values only, as {attribute:?}"),
+                ),
             })
     }
 
@@ -234,20 +246,28 @@ impl Session {
                 url: self.url.clone(),
                 cause: "the LDAP library refuses the filter".into(),
             }),
-            Err(cause) => Err(self.lost(operation, &cause).await),
+            Err(cause) => Err(self.lost(operation, &cause)),
         }
     }
 
     /// The library notices the end of the local stream; why it ended, the bridge knows.
-    async fn lost(&self, operation: &'static str, cause: &LdapError) -> DirectoryError {
-        let cause = match self.bridge.fault() {
-            Some(fault) => fault.to_owned(),
-            None => cause.to_string(),
-        };
-        DirectoryError::Lost {
-            url: self.url.clone(),
-            operation,
-            cause,
+    fn lost(&self, operation: &'static str, cause: &LdapError) -> DirectoryError {
+        let url = self.url.clone();
+        match self.bridge.end() {
+            Some(End::Refused(fault)) => DirectoryError::Protocol {
+                url,
+                cause: format!("it sent {fault}"),
+            },
+            Some(End::Closed(cause)) => DirectoryError::Lost {
+                url,
+                operation,
+                cause: cause.clone(),
+            },
+            None => DirectoryError::Lost {
+                url,
+                operation,
+                cause: cause.to_string(),
+            },
         }
     }
 }

@@ -135,7 +135,7 @@ impl Proxy {
         Self::start(move |client| {
             Box::pin(async move {
                 let mut client = client;
-                let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else {
+                let Ok(mut server) = dial(target).await else {
                     return;
                 };
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
@@ -156,6 +156,7 @@ impl Proxy {
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                client.set_nodelay(true).unwrap();
                 let (accepted, open, most) = &counters;
                 accepted.fetch_add(1, Ordering::SeqCst);
                 most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -245,13 +246,19 @@ pub(crate) async fn tls_front_with(
             if Pin::new(&mut client).accept().await.is_err() {
                 return;
             }
-            let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else {
+            let Ok(mut server) = dial(target).await else {
                 return;
             };
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         })
     })
     .await
+}
+
+async fn dial(port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn port_of(url: &str) -> u16 {
