@@ -50,16 +50,14 @@ impl Acceptor {
             sealed_memfd(&keytab.to_bytes()).map_err(|error| AcceptorError::Memfd(error.into()))?;
         let keytab_name = CString::new(format!("FILE:/proc/self/fd/{}", memfd.as_raw_fd()))
             .expect("a number and a constant hold no NUL");
-        let acceptor = Self(Arc::new(Inner {
+        acquire(&keytab_name).map_err(|status| AcceptorError::Credential(status.text))?;
+        Ok(Self(Arc::new(Inner {
             _memfd: memfd,
             keytab_name,
             keys: keytab.summary(),
             options,
             fingerprint: keytab.fingerprint(),
-        }));
-        with_credential(&acceptor.0, |_| ())
-            .map_err(|status| AcceptorError::Credential(status.text))?;
-        Ok(acceptor)
+        })))
     }
 
     /// Accepts one Negotiate token, already decoded from base64. Blocks for the cryptography, some
@@ -98,11 +96,10 @@ impl Acceptor {
         {
             return Err(AcceptError::Anonymous);
         }
-        let target = established
-            .target
-            .as_ref()
-            .map(|target| name(target, &ticket, self))
-            .transpose()?;
+        let target = match &established.target {
+            Some(target) => name(target, &ticket, self).ok(),
+            None => None,
+        };
         let ap_rep = (!established.reply.is_empty()).then_some(established.reply.as_slice());
         Ok(Accepted {
             client: client.principal,
@@ -173,10 +170,14 @@ pub struct Accepted {
     pub reply: Option<Vec<u8>>,
     /// The replay key: [`ApRequest::authenticator_digest`].
     pub authenticator_digest: [u8; 32],
-    /// The service that the client asked a ticket for.
+    /// The service that the ticket names. Whoever carries a ticket can change this label; for decisions
+    /// there is `target`.
     pub ticket_service: Principal,
+    /// The type of the key that opened the ticket.
     pub ticket_enctype: Enctype,
+    /// The key version that the ticket names: a label as well.
     pub ticket_kvno: Option<u32>,
+    /// The type of the session key.
     pub session_enctype: Enctype,
     /// Seconds until the context, and so the ticket, ends.
     pub expires: u32,
@@ -305,14 +306,17 @@ fn with_credential<T>(
         let index = match known {
             Some(index) => index,
             None => {
-                // Without a replay cache: the server refuses replays itself, across restarts and nodes.
-                let store = [(KEYTAB, inner.keytab_name.as_c_str()), (RCACHE, c"none:")];
-                credentials.push((Arc::downgrade(inner), gss::Credential::acceptor(&store)?));
+                credentials.push((Arc::downgrade(inner), acquire(&inner.keytab_name)?));
                 credentials.len() - 1
             }
         };
         Ok(use_it(&credentials[index].1))
     })
+}
+
+fn acquire(keytab_name: &CStr) -> Result<gss::Credential, gss::Status> {
+    // Without a replay cache: the server refuses replays itself, across restarts and nodes.
+    gss::Credential::acceptor(&[(c"keytab", keytab_name), (c"rcache", c"none:")])
 }
 
 /// A file without a name, which nobody can change any more, this process included. Not inherited by
@@ -332,6 +336,3 @@ fn sealed_memfd(contents: &[u8]) -> rustix::io::Result<OwnedFd> {
     )?;
     Ok(memfd)
 }
-
-const KEYTAB: &CStr = c"keytab";
-const RCACHE: &CStr = c"rcache";

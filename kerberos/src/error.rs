@@ -230,12 +230,14 @@ impl AcceptError {
             }
             Self::EnctypeNotPermitted { ticket } => {
                 format!(
-                    "libkrb5 on this host does not permit the encryption type of the session key with {ticket}"
+                    "libkrb5 on this host does not permit the encryption type of the session key \
+                     with {ticket}"
                 )
             }
             Self::ChannelBindings { ticket } => {
                 format!(
-                    "the client used {ticket} over another TLS connection than the one that reached this server"
+                    "the client used {ticket} over another TLS connection than the one that \
+                     reached this server"
                 )
             }
             Self::Anonymous => "the client is anonymous".to_owned(),
@@ -255,7 +257,9 @@ impl AcceptError {
     pub fn mend(&self) -> &'static str {
         match self {
             Self::Token(TokenError::Ntlm | TokenError::OtherMechanism(_)) => {
-                "the client has no Kerberos ticket for this server: check that it is in the domain, that the URL's host has an SPN, and that the client trusts this host for Negotiate"
+                "the client has no Kerberos ticket for this server: check that it is in the \
+                 domain, that the URL's host has an SPN, and that the client trusts this host for \
+                 Negotiate"
             }
             Self::Token(TokenError::TooLarge) => {
                 "the user is in very many groups: reduce them, or limit the PAC"
@@ -264,33 +268,41 @@ impl AcceptError {
                 "the client is not a Kerberos client, or something on the way changed its header"
             }
             Self::EnctypeNotAllowed { .. } => {
-                "enable AES for the service account (msDS-SupportedEncryptionTypes, or new keys), or widen allowed_enctypes"
+                "enable AES for the service account (msDS-SupportedEncryptionTypes, or new keys), \
+                 or widen allowed_enctypes"
             }
             Self::NoMatchingKey { mismatch, .. } => match mismatch {
                 Mismatch::Realm { .. } => {
-                    "export a keytab from the realm that issues the tickets, or correct the client's realm"
+                    "export a keytab from the realm that issues the tickets, or correct the \
+                     client's realm"
                 }
                 Mismatch::Kvno { .. } => {
-                    "export a new keytab (the account's password changed since), or let clients fetch new tickets (klist purge, kinit) if theirs are the old ones"
+                    "export a new keytab (the account's password changed since), or let clients \
+                     fetch new tickets (klist purge, kinit) if theirs are the old ones"
                 }
                 Mismatch::Enctype { .. } => {
                     "export a keytab with all of the account's encryption types"
                 }
                 Mismatch::Key { .. } => {
-                    "export a new keytab for the account that owns this SPN now (its password was set anew, or the SPN belongs to another account); if the key is right, see whether permitted_enctypes in this host's krb5.conf leaves the type out"
+                    "export a new keytab for the account that owns this SPN now (its password was \
+                     set anew, or the SPN belongs to another account); if the key is right, see \
+                     whether permitted_enctypes in this host's krb5.conf leaves the type out"
                 }
             },
             Self::ClockSkew { .. } => "synchronise the clocks of client, KDC and this host (NTP)",
             Self::TicketExpired { .. } => "let the client get a new ticket (kinit)",
             Self::TicketNotYetValid { .. } => {
-                "synchronise the clocks of client, KDC and this host (NTP); a postdated ticket must be validated first (kinit -v)"
+                "synchronise the clocks of client, KDC and this host (NTP); a postdated ticket \
+                 must be validated first (kinit -v)"
             }
             Self::Altered { .. } => "look for a proxy that rewrites headers, or for an attack",
             Self::EnctypeNotPermitted { .. } => {
-                "check permitted_enctypes, allow_rc4 and allow_weak_crypto in krb5.conf, or give the account AES keys"
+                "check permitted_enctypes, allow_rc4 and allow_weak_crypto in krb5.conf, or give \
+                 the account AES keys"
             }
             Self::ChannelBindings { .. } => {
-                "let TLS end at this server, or give it the certificate that clients see; otherwise this is a relayed login"
+                "let TLS end at this server, or give it the certificate that clients see; \
+                 otherwise this is a relayed login"
             }
             Self::Anonymous => "log in as a named principal",
             Self::NotComplete => "use a client that sends a Kerberos ticket in its first token",

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::acceptor::ChannelBindings;
 use crate::error::krb5;
 use crate::gss::{self, Status};
-use crate::keytab::{Keytab, KeytabError, MAX_KEYTAB_BYTES};
+use crate::keytab::{Keytab, KeytabError, MAX_KEYTAB_BYTES, hex};
 use crate::principal::{PrincipalError, ServiceAccount};
 use crate::spnego::{self, TokenError};
 
@@ -68,10 +68,8 @@ impl Initiator {
         // libkrb5 keeps a MEMORY cache until the process ends, so a name that is not reused would leak one
         // for each initiator; a keytab that was exported anew gets another.
         let identity = format!("{}\n{principal}\n{}", path.display(), keytab.fingerprint());
-        let identity: String = digest::digest(&digest::SHA256, identity.as_bytes()).as_ref()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let identity = digest::digest(&digest::SHA256, identity.as_bytes());
+        let identity = hex(&identity.as_ref()[..16]);
         let ccache = CString::new(format!("MEMORY:obol-{identity}"))
             .expect("hexadecimal digits hold no NUL");
         let store = [
@@ -269,7 +267,8 @@ impl InitiateError {
                 "run kinit to get a ticket (klist shows what is there)"
             }
             Self::UnknownService { .. } => {
-                "check the server's address: the SPN is made of it; or register the SPN for the service account (setspn, addprinc)"
+                "check the server's address: the SPN is made of it; or register the SPN for the \
+                 service account (setspn, addprinc)"
             }
             Self::UnknownClient { .. } => {
                 "check the spelling of the principal, its case and its realm"
@@ -280,11 +279,13 @@ impl InitiateError {
                 "ask the directory's administrators to enable the account"
             }
             Self::NoCommonEnctype { .. } => {
-                "give the account AES keys (change its password, export its keytab again), or see permitted_enctypes in krb5.conf"
+                "give the account AES keys (change its password, export its keytab again), or see \
+                 permitted_enctypes in krb5.conf"
             }
             Self::ClockSkew => "synchronise this host's clock (NTP)",
             Self::KdcUnreachable { .. } => {
-                "check the network, the firewall (port 88, TCP and UDP) and the KDC's address in krb5.conf or DNS"
+                "check the network, the firewall (port 88, TCP and UDP) and the KDC's address in \
+                 krb5.conf or DNS"
             }
             Self::UnknownRealm { .. } => {
                 "name the realm and its KDC in krb5.conf ([libdefaults] and [realms]), or in DNS"
@@ -293,7 +294,8 @@ impl InitiateError {
             Self::Keytab { .. } => "export the keytab again, for this principal",
             Self::BadName { .. } => "write the name as primary/instance@REALM",
             Self::Reply(_) | Self::NotMutual { .. } => {
-                "check that the address leads to the real server and that no proxy rewrites its WWW-Authenticate header"
+                "check that the address leads to the real server and that no proxy rewrites its \
+                 WWW-Authenticate header"
             }
             Self::Library { .. } => {
                 "run it again with KRB5_TRACE=/dev/stderr to see what libkrb5 does"

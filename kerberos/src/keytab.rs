@@ -151,10 +151,7 @@ impl Keytab {
             );
             context.update(line.as_bytes());
         }
-        context.finish().as_ref()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&context.finish().as_ref()[..8])
     }
 }
 
@@ -338,13 +335,15 @@ pub enum KeytabError {
     #[error("the keytab has {bytes} bytes; the limit is {MAX_KEYTAB_BYTES}")]
     TooLarge { bytes: usize },
     #[error(
-        "this is no keytab: it starts with {:02x} {:02x} where a keytab starts with 05 02 (was it encoded in base64 twice?)",
+        "this is no keytab: it starts with {:02x} {:02x} where a keytab starts with 05 02 (was it \
+         encoded in base64 twice?)",
         start[0],
         start[1]
     )]
     NotAKeytab { start: [u8; 2] },
     #[error(
-        "the keytab has the old format 0x0501; export it again with a current ktutil, ktpass or samba-tool"
+        "the keytab has the old format 0x0501; export it again with a current ktutil, ktpass or \
+         samba-tool"
     )]
     OldVersion,
     #[error("the keytab is cut off at byte {offset}: {what} needs {needed} bytes, {left} are left")]
@@ -355,7 +354,8 @@ pub enum KeytabError {
         left: usize,
     },
     #[error(
-        "the keytab has data after its end mark at byte {offset}, which Kerberos libraries would not read"
+        "the keytab has data after its end mark at byte {offset}, which Kerberos libraries would \
+         not read"
     )]
     DataAfterEnd { offset: usize },
     #[error("the keytab holds no entry")]
@@ -394,7 +394,8 @@ pub enum KeytabError {
         instances_removed: bool,
     },
     #[error(
-        "the keytab has only keys of type {enctypes} for {account}, which are not accepted any more; export one with AES keys"
+        "the keytab has only keys of type {enctypes} for {account}, which are not accepted any \
+         more; export one with AES keys"
     )]
     NoUsableEnctype { account: String, enctypes: String },
 }
@@ -465,6 +466,10 @@ impl<'a> Cursor<'a> {
     fn text(&mut self, what: &'static str, place: Place) -> Result<&'a str, KeytabError> {
         std::str::from_utf8(self.counted(what)?).map_err(|_| KeytabError::NotText { place, what })
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Distinct values, sorted, at most twenty of them: an error has to stay readable.

@@ -41,11 +41,11 @@ pub struct AcceptorPool {
 }
 
 struct Job {
-    acceptor: Acceptor,
-    token: Vec<u8>,
-    bindings: Option<ChannelBindings>,
-    answer: oneshot::Sender<Result<Accepted, AcceptError>>,
+    run: Box<dyn FnOnce() -> Outcome + Send>,
+    answer: oneshot::Sender<Outcome>,
 }
+
+type Outcome = Result<Accepted, AcceptError>;
 
 impl AcceptorPool {
     /// Starts the threads; fails only if the system gives none.
@@ -64,18 +64,23 @@ impl AcceptorPool {
         })
     }
 
-    /// [`Acceptor::accept`] on a worker thread. A caller that stops waiting takes its token out of the queue.
+    /// [`Acceptor::accept`] on a worker thread. A caller that stops waiting takes its token out of the
+    /// queue.
     pub async fn accept(
         &self,
         acceptor: &Acceptor,
         token: Vec<u8>,
         bindings: Option<ChannelBindings>,
     ) -> Result<Accepted, AcceptError> {
+        let acceptor = acceptor.clone();
+        self.run(move || acceptor.accept(&token, bindings.as_ref()))
+            .await
+    }
+
+    async fn run(&self, work: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
         let (answer, wait) = oneshot::channel();
         let job = Job {
-            acceptor: acceptor.clone(),
-            token,
-            bindings,
+            run: Box::new(work),
             answer,
         };
         self.queue.try_send(job).map_err(|refused| match refused {
@@ -83,7 +88,7 @@ impl AcceptorPool {
             TrySendError::Disconnected(_) => AcceptError::Internal,
         })?;
         match tokio::time::timeout(self.deadline, wait).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(AcceptError::Internal),
             Err(_) => Err(AcceptError::Deadline),
         }
@@ -98,9 +103,98 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
         if job.answer.is_closed() {
             continue;
         }
-        let accept = AssertUnwindSafe(|| job.acceptor.accept(&job.token, job.bindings.as_ref()));
-        let result = catch_unwind(accept).unwrap_or(Err(AcceptError::Internal));
+        // The job owns all that it touches, so nothing half-changed outlives a panic.
+        let outcome = catch_unwind(AssertUnwindSafe(job.run)).unwrap_or(Err(AcceptError::Internal));
         // The receiver may have given up meanwhile.
-        let _ = job.answer.send(result);
+        let _ = job.answer.send(outcome);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_job_that_panics_costs_one_error_and_no_worker() {
+        let pool = pool(1, 4, HOUR);
+        for _ in 0..3 {
+            let outcome = pool.run(|| panic!("on purpose")).await;
+            assert_eq!(outcome.unwrap_err(), AcceptError::Internal);
+        }
+        assert_eq!(quick(&pool).await, AcceptError::Anonymous);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_recovers() {
+        let pool = Arc::new(pool(1, 1, HOUR));
+        let (release, hold) = mpsc::channel::<()>();
+        let (started, running) = oneshot::channel();
+        let first = spawn(&pool, move || {
+            started.send(()).unwrap();
+            hold.recv().unwrap();
+            Err(AcceptError::NotComplete)
+        });
+        running.await.unwrap();
+        // One works, one waits: there is no room for a third.
+        let mut second = spawn(&pool, || Err(AcceptError::NotComplete));
+        assert!(
+            tokio::time::timeout(Duration::ZERO, &mut second)
+                .await
+                .is_err()
+        );
+        assert_eq!(quick(&pool).await, AcceptError::Busy);
+        release.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap_err(), AcceptError::NotComplete);
+        assert_eq!(second.await.unwrap().unwrap_err(), AcceptError::NotComplete);
+        assert_eq!(quick(&pool).await, AcceptError::Anonymous);
+    }
+
+    #[tokio::test]
+    async fn who_passed_the_deadline_is_told_and_no_longer_served() {
+        let pool = Arc::new(pool(1, 4, Duration::from_millis(20)));
+        let (release, hold) = mpsc::channel::<()>();
+        let served = Arc::new(AtomicUsize::new(0));
+        let slow = spawn(&pool, move || {
+            hold.recv().unwrap();
+            Err(AcceptError::NotComplete)
+        });
+        let counted = Arc::clone(&served);
+        let late = spawn(&pool, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Err(AcceptError::NotComplete)
+        });
+        assert_eq!(slow.await.unwrap().unwrap_err(), AcceptError::Deadline);
+        assert_eq!(late.await.unwrap().unwrap_err(), AcceptError::Deadline);
+        release.send(()).unwrap();
+        // The queue is in order: when this one is done, the late one was passed over.
+        while quick(&pool).await != AcceptError::Anonymous {}
+        assert_eq!(served.load(Ordering::Relaxed), 0);
+    }
+
+    fn pool(workers: usize, queue: usize, deadline: Duration) -> AcceptorPool {
+        AcceptorPool::new(PoolOptions {
+            workers,
+            queue,
+            deadline,
+        })
+        .unwrap()
+    }
+
+    fn spawn(
+        pool: &Arc<AcceptorPool>,
+        work: impl FnOnce() -> Outcome + Send + 'static,
+    ) -> tokio::task::JoinHandle<Outcome> {
+        let pool = Arc::clone(pool);
+        tokio::spawn(async move { pool.run(work).await })
+    }
+
+    /// The error tells who answered: a worker that ran this job says Anonymous.
+    async fn quick(pool: &AcceptorPool) -> AcceptError {
+        pool.run(|| Err(AcceptError::Anonymous)).await.unwrap_err()
     }
 }

@@ -237,6 +237,14 @@ own_process! {
         assert_eq!(memfds().len(), 0);
     }
 
+    fn tickets_are_accepted_where_core_dumps_are_off() {
+        // Then /proc belongs to root, whoever runs the process; the way to the memfd must stay open.
+        let realm = realm();
+        let token = Client::grace(&realm).token();
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).unwrap();
+        accept(&acceptor(&realm), &token).unwrap();
+    }
+
     fn eight_threads_accept_in_parallel() {
         let realm = realm();
         let acceptor = acceptor(&realm);

@@ -33,31 +33,6 @@ own_process! {
         });
     }
 
-    fn a_full_queue_and_a_passed_deadline_answer_at_once() {
-        let realm = realm();
-        let acceptor = acceptor(&realm);
-        let token = Client::grace(&realm).token();
-        // No worker can have taken what is not awaited: the queue holds nothing.
-        let pool = AcceptorPool::new(PoolOptions { workers: 1, queue: 1, deadline: Duration::ZERO }).unwrap();
-        block_on(async {
-            let flood = (0..2000).map(|_| pool.accept(&acceptor, token.clone(), None));
-            let mut overloaded = 0;
-            for result in futures_all(flood).await {
-                match result {
-                    Ok(_) => {}
-                    Err(error) => {
-                        assert!(error.is_overload(), "{error:?}");
-                        overloaded += 1;
-                    }
-                }
-            }
-            assert!(overloaded > 0);
-        });
-        // It recovers.
-        let pool = AcceptorPool::new(PoolOptions { workers: 1, queue: 1, ..PoolOptions::default() }).unwrap();
-        block_on(async { pool.accept(&acceptor, token.clone(), None).await }).unwrap();
-    }
-
     fn workers_end_with_the_pool() {
         let realm = realm();
         let acceptor = acceptor(&realm);
@@ -81,28 +56,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
-}
-
-/// Polls all of them once before any is awaited to its end.
-async fn futures_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut pending: Vec<_> = futures.map(Box::pin).collect();
-    let mut done = Vec::new();
-    std::future::poll_fn(|context| {
-        pending.retain_mut(|future| match future.as_mut().poll(context) {
-            std::task::Poll::Ready(value) => {
-                done.push(value);
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if pending.is_empty() {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    done
 }
 
 fn workers() -> usize {
