@@ -35,7 +35,7 @@ impl Operation {
 }
 
 /// The facts of one request, shared by everything that handles it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RequestInfo {
     /// UUID of the request; also in the audit log and in the client's answer.
     pub id: String,

@@ -1,9 +1,9 @@
 //! `server`: runs the server in the foreground, from configuration files or for development.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::failure::{Failure, Outcome, SUCCESS, file_failure};
+use super::failure::{Failure, Outcome, SUCCESS};
 use super::{Command, Example, Session};
 use crate::server::{Dev, Options};
 
@@ -13,7 +13,7 @@ use crate::server::{Dev, Options};
 /// root token printed. Everything is gone when it stops.
 #[derive(clap::Args)]
 pub(super) struct Server {
-    /// Configuration file, or directory of .hcl and .json files; may be repeated
+    /// Configuration file, or directory of such files; may be repeated
     #[arg(long, value_name = "PATH")]
     config: Vec<PathBuf>,
     /// Run for development
@@ -50,6 +50,11 @@ impl Command for Server {
                 "-dev-root-token-id and -dev-listen-address go with -dev",
             ));
         }
+        if self.dev && !self.config.is_empty() {
+            return Err(Failure::local(
+                "-dev needs no configuration and reads none: leave -config out",
+            ));
+        }
         let dev = match self.dev {
             false => None,
             true => {
@@ -62,16 +67,12 @@ impl Command for Server {
                 })
             }
         };
-        let mut config_paths = Vec::new();
-        for path in &self.config {
-            config_paths.extend(config_files(path)?);
-        }
-        if dev.is_none() && config_paths.is_empty() {
+        if dev.is_none() && self.config.is_empty() {
             return Err(Failure::local("there is no configuration")
                 .hint("Name its file with -config, or try the server out with -dev."));
         }
         let options = Options {
-            config_paths,
+            config_paths: self.config,
             dev,
             log_level: self.log_level.or_else(|| env("LOG_LEVEL")),
         };
@@ -90,30 +91,4 @@ fn listen_address(text: &str) -> Result<SocketAddr, Failure> {
                 "-dev-listen-address: {text:?} is not an address like 127.0.0.1:8200"
             ))
         })
-}
-
-/// The file itself, or the files of a directory in the order of their names.
-fn config_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let entries = std::fs::read_dir(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file_failure("read", path.display(), &error))?;
-    let is_config = |file: &PathBuf| {
-        file.extension().is_some_and(|e| e == "hcl" || e == "json") && file.is_file()
-    };
-    let mut files: Vec<PathBuf> = entries
-        .iter()
-        .map(std::fs::DirEntry::path)
-        .filter(is_config)
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::local(format!(
-            "the directory {} holds no .hcl or .json file",
-            path.display()
-        )));
-    }
-    Ok(files)
 }

@@ -290,7 +290,7 @@ fn a_static_seal_fetches_its_keys_from_their_places() {
 }
 
 #[test]
-fn error_leaks_input() {
+fn error_leaks_input_a_key_in_the_file_is_refused_and_not_shown() {
     let error = parse(&format!(
         "{MINIMAL}seal \"static\" {{\ncurrent_key_id = \"1\"\ncurrent_key = \"c2VjcmV0\"\n}}"
     ));

@@ -115,6 +115,8 @@ struct Table {
 /// A mount that is open.
 pub struct Mounted {
     pub entry: MountEntry,
+    /// The entry's path as requests carry it: shared, not copied, on the hot path.
+    pub path: Arc<str>,
     pub backend: Arc<dyn Backend>,
     pub routes: Arc<RouteTable>,
 }
@@ -122,12 +124,7 @@ pub struct Mounted {
 impl Mounted {
     pub fn new(entry: MountEntry, backend: Arc<dyn Backend>) -> Result<Self> {
         let routes = Arc::new(backend.clone().routes()?);
-        Ok(Self { entry, backend, routes })
-    }
-
-    /// The mount's path as requests carry it: shared, not copied, on the hot path.
-    pub fn path(&self) -> Arc<str> {
-        self.entry.path.as_str().into()
+        Ok(Self { path: entry.path.as_str().into(), entry, backend, routes })
     }
 }
 
@@ -273,7 +270,8 @@ impl Mounts {
             .await;
         stored?;
         let (backend, routes) = (mounted.backend.clone(), mounted.routes.clone());
-        self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(Mounted { entry, backend, routes }))));
+        let tuned = Mounted { entry, path: mounted.path.clone(), backend, routes };
+        self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(tuned))));
         Ok(())
     }
 

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn path_traversal() {
+    fn path_traversal_what_two_readers_could_read_differently_is_refused() {
         use PathError::*;
         for (raw, error) in [
             ("", Empty),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn error_leaks_input() {
+    fn error_leaks_input_a_refusal_shows_nothing_of_the_path() {
         let error = RequestPath::parse("secret/hunter2/../x").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }

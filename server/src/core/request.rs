@@ -86,8 +86,7 @@ impl Core {
             if incoming.help {
                 return Ok(help(route, &mounted.entry.path));
             }
-            let info = info(&incoming, mounted, below, incoming.operation, None);
-            let request = Arc::new(info);
+            let request = Arc::new(info(&incoming, mounted, below, None, SystemTime::now()));
             let response = route.call(request.clone(), params, incoming.data).await?;
             return Outgoing::encode(&request.id, response, None, false);
         }
@@ -145,15 +144,16 @@ impl Core {
         if refused.is_none()
             && let Some((mounted, below, route, params)) = &matched
         {
-            let info = Arc::new(RequestInfo { now, ..info(&incoming, mounted, below, operation, caller.clone()) });
-            if operation == Operation::Update && route.can_tell_create() && !self.may_write_either_way(live, token, path).await? {
-                if !route.exists(info.clone(), params, &incoming.data).await? {
-                    operation = Operation::Create;
-                }
-                request = Some(Arc::new(RequestInfo { operation, caller: caller.clone(), ..self::info(&incoming, mounted, below, operation, None) }));
-            } else {
-                request = Some(info);
+            let mut info = Arc::new(info(&incoming, mounted, below, caller.clone(), now));
+            if operation == Operation::Update
+                && route.can_tell_create()
+                && !self.may_write_either_way(live, token, path).await?
+                && !route.exists(info.clone(), params, &incoming.data).await?
+            {
+                operation = Operation::Create;
+                info = Arc::new(RequestInfo { operation, ..RequestInfo::clone(&info) });
             }
+            request = Some(info);
         }
 
         // 4. Audit the request. When no device can record it, it is refused.
@@ -282,21 +282,21 @@ fn info(
     incoming: &Incoming,
     mounted: &Mounted,
     below: &str,
-    operation: Operation,
     caller: Option<obol_mount::Caller>,
+    now: SystemTime,
 ) -> RequestInfo {
     RequestInfo {
         id: incoming.id.clone(),
-        operation,
-        mount: mounted.path(),
+        operation: incoming.operation,
+        mount: mounted.path.clone(),
         path: below.to_owned(),
         caller,
         peer: incoming.peer,
-        authorization: incoming.authorization.clone(),
         // Only `auth/token` acts on the calling token itself.
         token: if mounted.entry.kind == "token" { incoming.token.clone() } else { None },
+        authorization: incoming.authorization.clone(),
         wrap_ttl: incoming.wrap_ttl,
-        now: SystemTime::now(),
+        now,
     }
 }
 

@@ -148,7 +148,7 @@ fn errors_name_line_and_column() {
 }
 
 #[test]
-fn nesting_is_bounded_in_both_languages() {
+fn json_bomb_nesting_is_bounded_in_both_languages() {
     for depth in [MAX_DEPTH + 2, 200_000] {
         assert!(error(&format!("a = {}", "[".repeat(depth))).contains("levels deep"));
         assert!(error(&"a {".repeat(depth)).contains("levels deep"));

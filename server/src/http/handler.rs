@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use obol_mount::{Error, Operation, Result, Secret, duration};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
@@ -111,21 +111,32 @@ fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-async fn read_body(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<u8>> {
+/// Reads a body within its own limit and within what all bodies together may take. Memory is reserved as the
+/// bytes arrive: a client that announces much and sends little holds nothing up.
+async fn read_body(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>> {
     let limit = shared.limits.max_request_size;
     let too_large = || Error::too_large(format!("the request body is larger than {limit} bytes"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let reserve = announced.unwrap_or(limit).div_ceil(KIB);
-    let reserve = u32::try_from(reserve).map_err(|_| too_large())?;
-    let _permit = shared.bodies.try_acquire_many(reserve).map_err(|_| Error::unavailable("the server is busy; try again"))?;
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes().into()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(_) => Err(Error::bad_request("the request body could not be read to its end")),
+    let mut bytes = Vec::new();
+    let mut reserved = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::bad_request("the request body could not be read to its end"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        let more = u32::try_from(data.len().div_ceil(KIB)).map_err(|_| too_large())?;
+        let permit = shared.bodies.try_acquire_many(more).map_err(|_| Error::unavailable("the server is busy; try again"))?;
+        match &mut reserved {
+            None => reserved = Some(permit),
+            Some(all) => all.merge(permit),
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok(bytes)
 }
 
 /// One header, which may be there once: of two, the weaker would win somewhere (threats: `duplicate-credential`).

@@ -94,17 +94,19 @@ fn login(
         )),
         _ => failure,
     })?;
-    let unproven = |cause: String| {
+    let unproven = |cause: &str| {
         Failure::remote(format!(
             "the server did not prove that it is {spn} ({cause}); its token is not used"
         ))
-        .hint(InitiateError::NotMutual.mend())
     };
-    let reply = reply_token(&answer.headers)
-        .ok_or_else(|| unproven("it sent no answer token".to_owned()))?;
+    let reply = reply_token(&answer.headers).ok_or_else(|| {
+        unproven("it sent no answer token").hint(
+            "Does a proxy in between drop the WWW-Authenticate header, or is this another server?",
+        )
+    })?;
     negotiation
         .finish(&reply)
-        .map_err(|error| unproven(error.to_string()))?;
+        .map_err(|error| unproven(&error.to_string()).hint(error.mend()))?;
     Ok(answer)
 }
 

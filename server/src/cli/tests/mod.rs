@@ -1,1 +1,11 @@
+//! Commands as a user runs them, against a small HTTP server that records what was asked and answers as told. The
+//! real server is met in the end-to-end tests.
+#![allow(clippy::unwrap_used)]
 
+mod client;
+mod harness;
+mod help;
+mod kv;
+mod login;
+mod requests;
+mod tls;

@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn list_bypasses_deny() {
+    fn list_bypasses_deny_a_more_specific_deny_reaches_list_on_its_prefix() {
         let list = |acl: &Acl, path| allows(acl, Operation::List, path);
         // GHSA-xp3c-3jw3-4vcr, word for word.
         let acl = compile(&[r#"

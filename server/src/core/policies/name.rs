@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policy_name_case() {
+    fn policy_name_case_no_spelling_of_root_is_another_policy() {
         for spelling in ["root", "Root", "ROOT", "rOOt"] {
             assert!(PolicyName::parse(spelling).unwrap().is_root(), "{spelling}");
             assert!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn error_leaks_input() {
+    fn error_leaks_input_a_refusal_shows_nothing_of_the_name() {
         let error = PolicyName::parse("hunter2/").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
         let error = serde_json::from_str::<PolicySet>(r#"["hunter2,"]"#).unwrap_err();

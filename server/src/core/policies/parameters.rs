@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_constraints() {
+    fn parameter_constraints_hold_whatever_the_case_type_and_depth() {
         // By case of the name, in the policy or in the request; by sending it twice.
         let denied = acl("denied_parameters = { \"Token_Policies\" = [] }");
         for name in ["token_policies", "TOKEN_POLICIES", "Token_Policies"] {

@@ -560,13 +560,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_too_large_is_refused() {
+    fn json_bomb_a_text_that_is_too_large_is_refused() {
         assert!(error(&" ".repeat(MAX_TEXT + 1)).contains("longer than"));
         assert!(Policy::parse("a", &" ".repeat(MAX_TEXT)).is_ok());
     }
 
     #[test]
-    fn a_brace_in_a_parameter_value_is_no_template_unless_it_is_identitys() {
+    fn glob_in_template_a_policy_with_a_template_is_refused_as_long_as_there_is_no_identity() {
+        assert!(error("path \"a/{{identity.entity.name}}/*\" { capabilities = [] }").contains("need identity"));
         let with = |value: &str| {
             let text = format!(
                 "path \"a\" {{ capabilities = []\n allowed_parameters = {{ f = [\"{value}\"] }} }}"

@@ -1,0 +1,149 @@
+//! `login`, but for what needs a KDC: that is met in the end-to-end tests.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json as j};
+
+use super::harness::{Reply, Server, Shell, json, status};
+
+fn lookup() -> Reply {
+    json(
+        j!({"data": {"id": "obs.mine", "accessor": "acc", "policies": ["default", "app"], "ttl": 3600, "renewable": true, "meta": {"k": "v"}}}),
+    )
+}
+
+#[test]
+fn a_token_is_looked_up_and_kept_for_its_owner_alone() {
+    let server = Server::start([lookup()]);
+    let shell = Shell::of(&server).unset("VAULT_TOKEN");
+    let ran = shell.run("login obs.mine").ok();
+    let request = &server.seen()[0];
+    assert_eq!(
+        (request.target.as_str(), request.header("X-Vault-Token")),
+        ("/v1/auth/token/lookup-self", Some("obs.mine"))
+    );
+    assert!(
+        ran.out.contains("Success!")
+            && ran
+                .out
+                .contains("token_policies       [\"default\",\"app\"]"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(shell.token_file().as_deref(), Some("obs.mine"));
+    let mode = std::fs::metadata(shell.home.path().join(".vault-token"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_token_comes_from_standard_input_or_as_a_key() {
+    for (line, stdin) in [
+        ("login -", "obs.mine\n"),
+        ("login token=obs.mine", ""),
+        ("login token=-", "obs.mine"),
+    ] {
+        let server = Server::start([lookup()]);
+        let shell = Shell::of(&server).unset("VAULT_TOKEN").stdin(stdin);
+        shell.run(line).ok();
+        assert_eq!(shell.token_file().as_deref(), Some("obs.mine"), "{line}");
+    }
+    let shell = Shell::empty();
+    shell.run("login").failed(2, "Write - as the argument");
+}
+
+#[test]
+fn a_wrong_token_is_never_kept() {
+    let server = Server::start([status(403, j!({"errors": ["permission denied"]}))]);
+    let shell = Shell::of(&server).unset("VAULT_TOKEN");
+    std::fs::write(shell.home.path().join(".vault-token"), "obs.old").unwrap();
+    let ran = shell
+        .run("login obs.wrong")
+        .failed(2, "expired or was revoked");
+    assert!(!ran.err.contains("obs.wrong"), "{}", ran.err);
+    assert_eq!(shell.token_file().as_deref(), Some("obs.old"));
+}
+
+#[test]
+fn flags_decide_what_is_kept_and_what_is_shown() {
+    let server = Server::start((0..5).map(|_| lookup()));
+    let shell = Shell::of(&server).unset("VAULT_TOKEN");
+    assert_eq!(shell.run("login -token-only obs.mine").ok().out, "obs.mine");
+    assert_eq!(shell.token_file(), None);
+    let ran = shell.run("login -no-store obs.mine").ok();
+    assert!(
+        ran.err.contains("VAULT_TOKEN") && ran.out.contains("obs.mine"),
+        "{ran:?}"
+    );
+    assert_eq!(shell.token_file(), None);
+    assert_eq!(
+        shell.run("login -field=token_accessor obs.mine").ok().out,
+        "acc"
+    );
+    assert_eq!(shell.run("login -no-print obs.mine").ok().out, "");
+    assert_eq!(shell.token_file().as_deref(), Some("obs.mine"));
+    let out = shell.run("login -format=json obs.mine").ok().out;
+    let body: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (
+            &body["auth"]["client_token"],
+            &body["auth"]["lease_duration"]
+        ),
+        (&j!("obs.mine"), &j!(3600))
+    );
+    shell
+        .run("login -no-print -no-store obs.mine")
+        .failed(1, "-no-print");
+}
+
+#[test]
+fn a_variable_that_would_win_over_the_kept_token_is_pointed_out() {
+    let server = Server::start([lookup()]);
+    let ran = Shell::of(&server).run("login obs.mine").ok();
+    assert!(ran.err.contains("VAULT_TOKEN is set"), "{}", ran.err);
+}
+
+#[test]
+fn a_token_that_cannot_be_kept_is_an_error() {
+    let server = Server::start([lookup()]);
+    let shell = Shell::of(&server).set("HOME", "/no/such/home");
+    let ran = shell.run("login obs.mine").failed(1, "/no/such/home");
+    assert!(!ran.out.contains("Success"), "{ran:?}");
+}
+
+#[test]
+fn an_unknown_method_or_key_is_refused_before_anything_is_sent() {
+    let server = Server::start([]);
+    let shell = Shell::of(&server);
+    shell
+        .run("login -method=kerbros")
+        .failed(1, "token, kerberos");
+    shell
+        .run("login -method=kerberos user=x")
+        .failed(1, "username");
+    shell
+        .run("login -method=kerberos username=x service=HTTP/h")
+        .failed(2, "keytab_path");
+    shell
+        .run("login -method=kerberos keytab_path=/x service=HTTP/h")
+        .failed(2, "username");
+    shell
+        .run("login -method=kerberos service=HTTP/h remove_instance_name=maybe")
+        .failed(2, "remove_instance_name");
+    shell.run("login -method=kerberos").failed(2, "service=");
+    shell
+        .run("login -method=kerberos krb5conf_path=/no/such/file")
+        .failed(1, "/no/such/file");
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn a_keytab_that_is_missing_is_named() {
+    let shell = Shell::empty().set("VAULT_ADDR", "http://localhost:1");
+    shell
+        .run("login -method=kerberos username=app keytab_path=/no/such.keytab realm=X")
+        .failed(1, "/no/such.keytab");
+    shell.run("login -method=kerberos username=app keytab_path=/no/such.keytab remove_instance_name=true").failed(1, "/no/such.keytab");
+}
