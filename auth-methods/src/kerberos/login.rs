@@ -20,7 +20,7 @@ use super::Kerberos;
 use super::live::{Service, Users};
 use super::renew::Proof;
 use super::replay;
-use super::user::{Refusal, User};
+use super::user::{Refusal, Rules, User};
 
 /// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
 pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<Response> {
@@ -54,7 +54,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
             replay_error(request),
         ));
     }
-    let user = User::of(&accepted.client, service, users).map_err(|refusal| {
+    let user = User::of(&accepted.client, Rules::of(service, users)).map_err(|refusal| {
         let error = sentence(request, Error::bad_request, "this user may not log in here");
         refused(request, Some(&client), &refusal, error)
     })?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use super::Kerberos;
-use super::user::User;
+use super::user::{Rules, User};
 
 /// What a login leaves with its token, to be looked at again here.
 #[derive(Deserialize, Serialize)]
@@ -44,7 +44,7 @@ pub(super) async fn renew(
         warn!(client = proof.principal, cause, "a renewal was refused");
         Error::bad_request(format!("{answer}; log in again"))
     };
-    let user = User::of(&principal, service, users)
+    let user = User::of(&principal, Rules::of(service, users))
         .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
     let membership = users.directory.lookup(&user.directory_name).await.map_err(|error| {
         if error.is_refusal() {

@@ -1,6 +1,8 @@
 //! Whom an accepted ticket stands for: the one place where a principal becomes a user name, for
 //! logins and for renewals (threats: `realm-confusion`, `instance-strip`).
 
+use std::collections::BTreeSet;
+
 use obol_kerberos::Principal;
 
 use super::live::{Service, Users};
@@ -22,24 +24,40 @@ pub(super) struct Refusal {
     pub(super) mend: &'static str,
 }
 
+/// What the configuration says of who may log in.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'c> {
+    /// The one realm whose users may log in.
+    upndomain: Option<&'c str>,
+    /// The realms of the keytab's keys: those whose users may log in without an `upndomain`.
+    realms: &'c BTreeSet<String>,
+    remove_instance_name: bool,
+}
+
+impl<'c> Rules<'c> {
+    pub(super) fn of(service: &'c Service, users: &'c Users) -> Self {
+        Self {
+            upndomain: users.upndomain.as_deref(),
+            realms: &service.realms,
+            remove_instance_name: service.remove_instance_name,
+        }
+    }
+}
+
 impl User {
     /// Vault takes a user of any realm that the KDC vouches for when `upndomain` is empty; a trusted
     /// realm's `grace` would then have the groups of this realm's. Here the realms of the keytab's keys
     /// count, unless `upndomain` names the realm; it is compared exactly, as Vault documents.
-    pub(super) fn of(
-        principal: &Principal,
-        service: &Service,
-        users: &Users,
-    ) -> Result<Self, Refusal> {
+    pub(super) fn of(principal: &Principal, rules: Rules<'_>) -> Result<Self, Refusal> {
         let realm = principal.realm();
-        match &users.upndomain {
+        match rules.upndomain {
             Some(domain) if domain != realm => {
                 return Err(Refusal {
                     cause: format!("{principal} is of realm {realm}, and upndomain is {domain}"),
                     mend: "set upndomain in config/ldap to the realm of the users, in its spelling",
                 });
             }
-            None if !service.realms.contains(realm) => {
+            None if !rules.realms.contains(realm) => {
                 return Err(Refusal {
                     cause: format!("{principal} is of a realm that the keytab has no keys of"),
                     mend: "if the users of that realm are those of the directory, set upndomain in config/ldap to it",
@@ -60,7 +78,7 @@ impl User {
         }
         let name = principal.components().join("/");
         Ok(Self {
-            directory_name: if service.remove_instance_name {
+            directory_name: if rules.remove_instance_name {
                 principal.primary().to_owned()
             } else {
                 name.clone()
@@ -68,5 +86,81 @@ impl User {
             name,
             realm: realm.to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn user(
+        principal: &str,
+        upndomain: Option<&str>,
+        remove_instance_name: bool,
+    ) -> Result<User, Refusal> {
+        let rules = Rules {
+            upndomain,
+            realms: &["EXAMPLE.COM".to_owned()].into(),
+            remove_instance_name,
+        };
+        User::of(&Principal::parse(principal).unwrap(), rules)
+    }
+
+    #[test]
+    fn realm_confusion_only_the_realms_of_the_keytab_or_of_upndomain_count() {
+        for (principal, upndomain, accepted) in [
+            ("grace@EXAMPLE.COM", None, true),
+            ("grace@OTHER.REALM", None, false),
+            ("grace@example.com", None, false),
+            ("grace@SUB.EXAMPLE.COM", None, false),
+            ("grace@EXAMPLE.COM", Some("EXAMPLE.COM"), true),
+            ("grace@EXAMPLE.COM", Some("example.com"), false),
+            ("grace@OTHER.REALM", Some("OTHER.REALM"), true),
+            ("grace@EXAMPLE.COM", Some("OTHER.REALM"), false),
+        ] {
+            assert_eq!(
+                user(principal, upndomain, false).is_ok(),
+                accepted,
+                "{principal} {upndomain:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn instance_strip_names_keep_their_instance_unless_told_otherwise() {
+        let kept = user("grace/admin@EXAMPLE.COM", None, false).unwrap();
+        assert_eq!(
+            (kept.name.as_str(), kept.directory_name.as_str()),
+            ("grace/admin", "grace/admin")
+        );
+        let stripped = user("grace/admin@EXAMPLE.COM", None, true).unwrap();
+        assert_eq!(
+            (stripped.name.as_str(), stripped.directory_name.as_str()),
+            ("grace/admin", "grace")
+        );
+    }
+
+    #[test]
+    fn a_name_that_could_be_read_as_another_is_refused() {
+        for principal in [
+            r"grace\/admin@EXAMPLE.COM",
+            r"grace\@EXAMPLE.COM@EXAMPLE.COM",
+            r"grace/a\/b@EXAMPLE.COM",
+        ] {
+            assert!(
+                user(principal, None, false)
+                    .unwrap_err()
+                    .cause
+                    .contains("within a component")
+            );
+        }
+        // A backslash is nobody's separator: the directory is asked for the name as it is.
+        assert_eq!(
+            user(r"back\\slash@EXAMPLE.COM", None, false)
+                .unwrap()
+                .directory_name,
+            r"back\slash"
+        );
     }
 }
