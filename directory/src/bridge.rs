@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::message::{Fault, MAX_MESSAGE, whole_messages};
 
@@ -20,12 +20,12 @@ use crate::message::{Fault, MAX_MESSAGE, whole_messages};
 const MAX_ANSWER: usize = MAX_MESSAGE;
 /// What is said of a server that sends more.
 pub(crate) const TOO_MUCH: Fault = "too much in answer to one request";
-/// Longest wait for a server to take the TLS close.
+/// Longest wait for a server to take the last bytes, and for the TLS close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running bridge; dropping it cuts the connection.
 pub(crate) struct Bridge {
-    task: AbortHandle,
+    task: JoinHandle<()>,
     end: Arc<OnceLock<End>>,
 }
 
@@ -48,8 +48,14 @@ impl Bridge {
         near.set_nonblocking(true)?;
         let near = UnixStream::from_std(near)?;
         let end = Arc::new(OnceLock::new());
-        let task = tokio::spawn(carry(server, near, Arc::clone(&end))).abort_handle();
+        let task = tokio::spawn(carry(server, near, Arc::clone(&end)));
         Ok((Self { task, end }, far))
+    }
+
+    /// Waits until what the library has sent is with the server and the connection is closed. The
+    /// library must have closed its side.
+    pub(crate) async fn finish(mut self) {
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, &mut self.task).await;
     }
 
     /// Why the connection ended, once it has.

@@ -10,17 +10,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use openssl::x509::X509;
-use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::dn;
 use crate::filter::{FilterTemplate, Placeholders, is_attribute};
+use crate::server_url::{Security, ServerUrl};
 
 /// Group filter that fits the common schemas (`posixGroup`, `groupOfNames`, `groupOfUniqueNames`).
 pub(crate) const DEFAULT_GROUP_FILTER: &str =
     "(|(memberUid={{.Username}})(member={{.UserDN}})(uniqueMember={{.UserDN}}))";
 /// User filter that compares [`DirectoryConfig::userattr`] with the name.
 pub(crate) const DEFAULT_USER_FILTER: &str = "({{.UserAttr}}={{.Username}})";
+
+/// No wait is longer, so that no sum of times overflows.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The configuration of one directory. `bindpass` is secret and left out of `Debug`.
 #[derive(Clone)]
@@ -277,24 +280,6 @@ pub(crate) struct TlsSettings {
     pub(crate) roots: Vec<X509>,
 }
 
-/// One server: where to dial and what to speak first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerUrl {
-    /// `ldaps://host:636`, for people; carries no credentials.
-    pub(crate) text: String,
-    /// Host name or address without brackets, for the resolver and the certificate check.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) security: Security,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Security {
-    Plain,
-    StartTls,
-    Ldaps,
-}
-
 impl Settings {
     pub(crate) fn parse(config: &DirectoryConfig) -> Result<Self, ConfigError> {
         let servers = ServerUrl::parse_list(&config.url, config.starttls)?;
@@ -315,12 +300,6 @@ impl Settings {
         };
         if config.binddn.contains('\0') {
             return Err(ConfigError::new("binddn", "holds a NUL"));
-        }
-        if config.binddn.is_empty() && !config.bindpass.is_empty() {
-            return Err(ConfigError::new(
-                "bindpass",
-                "is set without a binddn, so it would never be used",
-            ));
         }
         let upn_domain = parse_upn_domain(&config.upndomain)?;
         let user_base = parse_base("userdn", &config.userdn)?;
@@ -374,7 +353,7 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if plain && !self.service.password.is_empty() {
+        if plain && !self.service.name.is_empty() {
             warnings.push(
                 "bindpass crosses the network in the clear: use ldaps:// or starttls".to_owned(),
             );
@@ -392,6 +371,9 @@ impl Settings {
                 self.tls.min
             ));
         }
+        if self.service.name.is_empty() && !self.service.password.is_empty() {
+            warnings.push("bindpass without binddn is not used: searches are anonymous".to_owned());
+        }
         if !self.service.name.is_empty() && self.service.password.is_empty() {
             warnings.push(
                 "binddn without bindpass is an unauthenticated bind (RFC 4513 section 5.1.2), which most servers refuse"
@@ -407,10 +389,12 @@ impl Settings {
 
 impl Limits {
     fn parse(config: &DirectoryConfig) -> Result<Self, ConfigError> {
-        let positive = |field, value: Duration| match value.is_zero() {
-            true => Err(ConfigError::new(field, "must be longer than zero")),
-            false => Ok(value),
+        let span = |field, value: Duration, least: Duration| match value {
+            value if value < least => Err(ConfigError::new(field, "must be longer than zero")),
+            value if value > LONGEST => Err(ConfigError::new(field, "is longer than a day")),
+            value => Ok(value),
         };
+        let some = Duration::from_millis(1);
         if !(1..=1024).contains(&config.max_connections) {
             return Err(ConfigError::new(
                 "max_connections",
@@ -418,90 +402,12 @@ impl Limits {
             ));
         }
         Ok(Self {
-            request_timeout: positive("request_timeout", config.request_timeout)?,
-            connection_timeout: positive("connection_timeout", config.connection_timeout)?,
+            request_timeout: span("request_timeout", config.request_timeout, some)?,
+            connection_timeout: span("connection_timeout", config.connection_timeout, some)?,
             max_connections: config.max_connections,
-            idle_timeout: config.idle_timeout,
-            max_wait: config.max_wait,
-            retry_after: config.retry_after,
-        })
-    }
-}
-
-impl ServerUrl {
-    fn parse_list(urls: &str, starttls: bool) -> Result<Vec<Self>, ConfigError> {
-        let servers = urls
-            .split(',')
-            .map(str::trim)
-            .enumerate()
-            .map(|(index, url)| {
-                Self::parse(url, starttls).map_err(|reason| {
-                    ConfigError::new("url", format!("number {}: {reason}", index + 1))
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for (index, server) in servers.iter().enumerate() {
-            if servers[..index].contains(server) {
-                return Err(ConfigError::new(
-                    "url",
-                    format!("{} is listed twice", server.text),
-                ));
-            }
-        }
-        Ok(servers)
-    }
-
-    /// The reason never repeats user information, where someone may have put a password.
-    fn parse(text: &str, starttls: bool) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("is empty".into());
-        }
-        let url = Url::parse(text).map_err(|cause| {
-            if text.contains("://") {
-                format!("is not a URL: {cause}")
-            } else {
-                "is not a URL: write ldap://host or ldaps://host".to_owned()
-            }
-        })?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("holds credentials: they belong into binddn and bindpass".into());
-        }
-        let (security, default_port) = match url.scheme() {
-            "ldap" if starttls => (Security::StartTls, 389),
-            "ldap" => (Security::Plain, 389),
-            "ldaps" => (Security::Ldaps, 636),
-            other => return Err(format!("scheme {other:?} is neither ldap nor ldaps")),
-        };
-        let scheme = url.scheme();
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err("says more than scheme, host and port".into());
-        }
-        // The url crate leaves hosts of schemes that the web does not know as they are written.
-        let host = match url.host() {
-            None | Some(Host::Domain("")) => return Err("names no host".into()),
-            Some(Host::Domain(name)) => match Host::parse(name) {
-                Ok(Host::Domain(name)) => name,
-                Ok(Host::Ipv4(address)) => address.to_string(),
-                Ok(Host::Ipv6(address)) => address.to_string(),
-                Err(cause) => return Err(format!("names no usable host: {cause}")),
-            },
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-        };
-        let port = match url.port() {
-            Some(0) => return Err("port 0 cannot be dialled".into()),
-            Some(port) => port,
-            None => default_port,
-        };
-        let text = match host.contains(':') {
-            true => format!("{scheme}://[{host}]:{port}"),
-            false => format!("{scheme}://{host}:{port}"),
-        };
-        Ok(Self {
-            text,
-            host,
-            port,
-            security,
+            idle_timeout: span("idle_timeout", config.idle_timeout, Duration::ZERO)?,
+            max_wait: span("max_wait", config.max_wait, Duration::ZERO)?,
+            retry_after: span("retry_after", config.retry_after, Duration::ZERO)?,
         })
     }
 }
@@ -592,82 +498,6 @@ mod tests {
         Settings::parse(&config).map(drop).unwrap_err()
     }
 
-    fn servers(url: &str, starttls: bool) -> Vec<(String, String, u16, Security)> {
-        let config = DirectoryConfig {
-            url: url.into(),
-            starttls,
-            ..DirectoryConfig::default()
-        };
-        Settings::parse(&config)
-            .unwrap()
-            .servers
-            .into_iter()
-            .map(|server| (server.text, server.host, server.port, server.security))
-            .collect()
-    }
-
-    #[test]
-    fn urls_are_read_in_order_with_their_default_ports() {
-        let list =
-            "ldap://ldap.myorg.com, LDAPS://Ldap2.myorg.com:1636/,ldaps://[::1],ldap://10.0.0.1";
-        let name = |text: &str| text.to_owned();
-        assert_eq!(
-            servers(list, true),
-            [
-                (
-                    name("ldap://ldap.myorg.com:389"),
-                    name("ldap.myorg.com"),
-                    389,
-                    Security::StartTls
-                ),
-                (
-                    name("ldaps://ldap2.myorg.com:1636"),
-                    name("ldap2.myorg.com"),
-                    1636,
-                    Security::Ldaps
-                ),
-                (name("ldaps://[::1]:636"), name("::1"), 636, Security::Ldaps),
-                (
-                    name("ldap://10.0.0.1:389"),
-                    name("10.0.0.1"),
-                    389,
-                    Security::StartTls
-                ),
-            ]
-        );
-        assert_eq!(servers("ldap://localhost", false)[0].3, Security::Plain);
-    }
-
-    #[test]
-    fn urls_that_cannot_work_are_refused_by_number() {
-        for (url, reason) in [
-            ("", "number 1: is empty"),
-            ("ldap://a,,ldap://b", "number 2: is empty"),
-            (
-                "ldap.myorg.com",
-                "number 1: is not a URL: write ldap://host",
-            ),
-            ("ldap://a,http://b", "number 2: scheme \"http\" is neither"),
-            (
-                "ldapi:///run/slapd",
-                "number 1: scheme \"ldapi\" is neither",
-            ),
-            ("ldap://", "number 1: names no host"),
-            ("ldap://:389", "number 1: "),
-            ("ldap://a:0", "number 1: port 0"),
-            ("ldap://a:99999", "number 1: is not a URL"),
-            ("ldap://a/dc=example", "number 1: says more"),
-            ("ldap://a?x", "number 1: says more"),
-            ("ldap://a b", "number 1: "),
-            ("ldap://[::1", "number 1: is not a URL"),
-            ("ldap://a,ldap://a:389", "ldap://a:389 is listed twice"),
-        ] {
-            let error = refused(|config| config.url = url.into());
-            assert_eq!(error.field, "url");
-            assert!(error.reason.starts_with(reason), "{url}: {error}");
-        }
-    }
-
     /// threats.md `error-leaks-input`.
     #[test]
     fn error_leaks_input_a_password_in_a_url_is_refused_and_not_repeated() {
@@ -737,7 +567,6 @@ mod tests {
 
     #[test]
     fn other_fields_that_cannot_work_are_refused_by_name() {
-        let secret = || Zeroizing::new("secret".to_owned());
         for error in [
             (refused(|c| c.userdn = "ou=Users,".into()), "userdn"),
             (refused(|c| c.groupdn = "Groups".into()), "groupdn"),
@@ -754,7 +583,6 @@ mod tests {
                 "userfilter",
             ),
             (refused(|c| c.groupfilter = "(cn=".into()), "groupfilter"),
-            (refused(|c| c.bindpass = secret()), "bindpass"),
             (refused(|c| c.binddn = "cn=a\0b".into()), "binddn"),
             (
                 refused(|c| c.request_timeout = Duration::ZERO),
@@ -764,6 +592,11 @@ mod tests {
                 refused(|c| c.connection_timeout = Duration::ZERO),
                 "connection_timeout",
             ),
+            (
+                refused(|c| c.request_timeout = Duration::MAX),
+                "request_timeout",
+            ),
+            (refused(|c| c.retry_after = Duration::MAX), "retry_after"),
             (refused(|c| c.max_connections = 0), "max_connections"),
         ] {
             assert_eq!(error.0.field, error.1);
@@ -836,6 +669,12 @@ mod tests {
         ] {
             assert!(warnings.contains(word), "{word}: {warnings}");
         }
+        let unused = DirectoryConfig {
+            binddn: String::new(),
+            ..config
+        };
+        let warnings = Settings::parse(&unused).unwrap().warnings.join("\n");
+        assert!(warnings.contains("bindpass without binddn"), "{warnings}");
         let careful = DirectoryConfig {
             url: "ldaps://b".into(),
             userdn: "ou=Users,dc=example".into(),

@@ -10,8 +10,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bridge::Bridge;
-use crate::config::{ConfigError, Security, ServerUrl, ServiceAccount, Settings};
+use crate::config::{ConfigError, ServiceAccount, Settings};
 use crate::error::{DirectoryError, ResultCode, TlsFault};
+use crate::server_url::{Security, ServerUrl};
 use crate::session::Session;
 use crate::tls::TlsClient;
 
@@ -33,8 +34,8 @@ impl Dialer {
         })
     }
 
-    pub(crate) fn servers(&self) -> usize {
-        self.servers.len()
+    pub(crate) fn servers(&self) -> &[ServerUrl] {
+        &self.servers
     }
 
     /// A session bound as the service account, ready for searches.

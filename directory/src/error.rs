@@ -260,11 +260,10 @@ impl DirectoryError {
     /// The directory cannot answer now and may later: an outage, not a verdict on the user.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Dial { .. }
-            | Self::Timeout { .. }
-            | Self::Lost { .. }
-            | Self::Busy { .. }
-            | Self::NoServer { .. } => true,
+            Self::Dial { .. } | Self::Timeout { .. } | Self::Lost { .. } | Self::Busy { .. } => {
+                true
+            }
+            Self::NoServer { attempts } => attempts.iter().any(Self::is_unavailable),
             Self::Bind { code, .. }
             | Self::Credentials { code, .. }
             | Self::Search { code, .. } => code.is_passing(),

@@ -15,6 +15,7 @@ mod filter;
 mod lookup;
 mod message;
 mod pool;
+mod server_url;
 mod session;
 mod tls;
 

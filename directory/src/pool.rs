@@ -44,7 +44,7 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(dialer: Dialer, limits: Limits) -> Arc<Self> {
-        let servers = dialer.servers();
+        let servers = dialer.servers().len();
         Arc::new(Self {
             dialer,
             limits,
@@ -138,8 +138,9 @@ impl Pool {
                     },
                 ) => return Err(error),
                 Err(error) => {
-                    warn!(error = %error, "a directory server is not usable");
-                    self.mark_down(server);
+                    if self.mark_down(server) {
+                        warn!(error = %error, "a directory server is not usable");
+                    }
                     attempts.push(error);
                 }
             }
@@ -161,15 +162,18 @@ impl Pool {
     fn mark_up(&self, server: usize) {
         let mut state = self.state();
         if state.down_until[server].take().is_some() {
-            info!(server, "a directory server answers again");
+            let url = &self.dialer.servers()[server].text;
+            info!(url, "a directory server answers again");
         }
         state.drop_beyond_best();
     }
 
-    fn mark_down(&self, server: usize) {
+    /// Returns whether that is news.
+    fn mark_down(&self, server: usize) -> bool {
         let mut state = self.state();
-        state.down_until[server] = Some(Instant::now() + self.limits.retry_after);
+        let until = Instant::now() + self.limits.retry_after;
         state.idle.retain(|idle| idle.session.server() != server);
+        state.down_until[server].replace(until).is_none()
     }
 
     /// Asks a server again whose time is up, if another one answers meanwhile (or else the next

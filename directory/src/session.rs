@@ -31,7 +31,7 @@ pub(crate) struct Session {
     url: String,
     ldap: Ldap,
     bridge: Bridge,
-    driver: AbortHandle,
+    driver: Driver,
     under_way: bool,
 }
 
@@ -63,14 +63,13 @@ impl Session {
         let driver = tokio::spawn(async move {
             // Its error is the bridge's, which says more.
             let _ = driver.drive().await;
-        })
-        .abort_handle();
+        });
         Self {
             server,
             url: url.to_owned(),
             ldap,
             bridge,
-            driver,
+            driver: Driver(driver.abort_handle()),
             under_way: false,
         }
     }
@@ -207,6 +206,9 @@ impl Session {
     pub(crate) async fn close(mut self) {
         if self.is_reusable() {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ldap.unbind()).await;
+            let Self { driver, bridge, .. } = self;
+            drop(driver);
+            bridge.finish().await;
         }
     }
 
@@ -272,9 +274,12 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+/// The library's task, which ends with its session.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.0.abort();
     }
 }
 

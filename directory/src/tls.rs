@@ -16,8 +16,9 @@ use openssl::x509::{X509NameRef, X509Ref, X509VerifyResult};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::config::{ConfigError, ServerUrl, TlsSettings, TlsVersion};
+use crate::config::{ConfigError, TlsSettings, TlsVersion};
 use crate::error::{DirectoryError, TlsFault};
+use crate::server_url::ServerUrl;
 
 /// Makes TLS connections as the configuration asks.
 pub(crate) struct TlsClient {
