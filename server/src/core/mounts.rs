@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::path::RequestPath;
 
-const TABLE: &str = "core/mounts";
+const TABLE: &str = "mounts";
 
 /// A mount's tuning, as `sys/mounts/:path/tune` takes and shows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -133,7 +133,8 @@ type Router = HashMap<String, Arc<Mounted>>;
 
 /// All mounts of an unsealed server.
 pub struct Mounts {
-    root: View,
+    /// Where the table is.
+    storage: View,
     kinds: Arc<[Kind]>,
     router: ArcSwap<Router>,
     /// Serialises changes of the router with those of the table.
@@ -145,9 +146,9 @@ pub struct Mounts {
 impl Mounts {
     /// Opens every mount of the table.
     pub async fn open(barrier: &Arc<Barrier>, kinds: Arc<[Kind]>, fixed: Vec<Arc<Mounted>>) -> Result<Self> {
-        let root = View::new(barrier.clone(), "")?;
+        let storage = View::new(barrier.clone(), "core/")?;
         let mounts =
-            Self { root, kinds, router: ArcSwap::default(), changing: tokio::sync::Mutex::default(), fixed };
+            Self { storage, kinds, router: ArcSwap::default(), changing: tokio::sync::Mutex::default(), fixed };
         let table = mounts.table().await?;
         let mut router: Router = mounts.fixed.iter().map(|m| (m.entry.path.clone(), m.clone())).collect();
         for entry in table.mounts {
@@ -232,14 +233,14 @@ impl Mounts {
     pub async fn remove(&self, uuid: &str) -> Result<()> {
         let _changing = self.changing.lock().await;
         for _ in 0..16 {
-            let Some((mut table, seen)) = self.root.get_json_seen::<Table>(TABLE).await? else { return Ok(()) };
+            let Some((mut table, seen)) = self.storage.get_json_seen::<Table>(TABLE).await? else { return Ok(()) };
             let Some(at) = table.mounts.iter().position(|m| m.uuid == uuid) else { return Ok(()) };
             let entry = table.mounts.remove(at);
             let mut batch = Batch::new();
-            self.root.expect_in(&mut batch, TABLE, &seen);
-            self.root.put_json_in(&mut batch, TABLE, &table)?;
+            self.storage.expect_in(&mut batch, TABLE, &seen);
+            self.storage.put_json_in(&mut batch, TABLE, &table)?;
             batch.delete_prefix(entry.prefix());
-            match self.root.commit(batch).await {
+            match self.storage.commit(batch).await {
                 Err(obol_storage::Error::Conflict { .. }) => {}
                 done => return Ok(done?),
             }
@@ -283,7 +284,7 @@ impl Mounts {
             .find(|k| k.name == entry.kind && k.family == family)
             .ok_or_else(|| Error::bad_request(format!("unknown type {:?}: {}", entry.kind, self.known(family))))?;
         let context = MountContext {
-            storage: self.root.sub(&entry.prefix())?,
+            storage: View::new(self.storage.barrier().clone(), entry.prefix())?,
             uuid: entry.uuid.clone(),
             options: entry.options.clone(),
         };
@@ -296,11 +297,11 @@ impl Mounts {
     }
 
     async fn table(&self) -> Result<Table> {
-        Ok(self.root.get_json(TABLE).await?.unwrap_or_default())
+        Ok(self.storage.get_json(TABLE).await?.unwrap_or_default())
     }
 
     async fn change_table(&self, change: impl Fn(&mut Table) -> Result<()>) -> Result<()> {
-        self.root
+        self.storage
             .update_json(TABLE, |table: Option<Table>| {
                 let mut table = table.unwrap_or_default();
                 change(&mut table)?;
