@@ -35,7 +35,7 @@ pub(super) async fn write(cx: Cx<Kerberos>, input: WriteLdap) -> Result<Written>
         let ldap = input.applied_to(stored)?;
         // Checks the configuration without any network; the login builds its own from the record.
         let users = Users::build(&ldap)?;
-        let mut warnings = users.directory.warnings().to_vec();
+        let mut warnings = users.warnings(&ldap);
         match (was_sensitive, ldap.case_sensitive_names) {
             (true, false) => groups::fold_all(&cx.store, &mut change).await?,
             (false, true) if groups::any(&cx.store).await? => warnings.push(
@@ -224,6 +224,11 @@ impl WriteLdap {
 }
 
 impl StoredLdap {
+    /// Whether the directory is asked if a user exists; otherwise the user's DN is put together.
+    pub(super) fn searches_for_users(&self) -> bool {
+        self.discoverdn || !self.binddn.is_empty() || !self.upndomain.is_empty()
+    }
+
     /// What the directory crate takes. The errors are for the operator who wrote the configuration.
     pub(super) fn directory_config(&self) -> Result<DirectoryConfig> {
         Ok(DirectoryConfig {

@@ -184,6 +184,18 @@ impl Service {
 }
 
 impl Users {
+    /// What works but deserves a second look.
+    pub(super) fn warnings(&self, ldap: &StoredLdap) -> Vec<String> {
+        let mut warnings = self.directory.warnings().to_vec();
+        if !ldap.searches_for_users() {
+            warnings.push(
+                "binddn, discoverdn and upndomain are not set: users are not searched for, so one who is not in the directory logs in without groups"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     /// The errors are for the operator who wrote the configuration.
     pub(super) fn build(ldap: &StoredLdap) -> Result<Self> {
         let token = TokenParams::from(ldap.token.clone());

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use obol_directory::{DirectoryError, Membership};
+use obol_directory::DirectoryError;
 use obol_kerberos::{
     AcceptError, Accepted, AcceptorPool, HeaderError, PoolOptions, TokenError,
     parse_authorization_header,
@@ -14,10 +14,11 @@ use obol_storage::Batch;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::Kerberos;
-use super::live::{Service, Users};
+use super::groups::fold;
+use super::live::Service;
 use super::renew::Proof;
 use super::replay;
 use super::user::{Refusal, Rules, User};
@@ -67,7 +68,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
     let mut commit = Batch::new();
     replay::mark(cx.store.view(), &mut commit, digest, request.now_unix())?;
     let policies = snapshot.policies(users, &membership.groups);
-    info!(
+    debug!(
         request = request.id,
         mount = &*request.mount,
         client,
@@ -76,9 +77,40 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         policies = policies.join(","),
         "a ticket was accepted"
     );
-    make_login(
-        request, service, users, &accepted, user, membership, policies, commit,
-    )
+    let proof = Proof {
+        principal: client,
+        user_dn: membership.user_dn,
+    };
+    let reply = accepted.reply.as_ref();
+    Ok(Login {
+        // Folded as groups are, so that one user of the directory is one user of identity, however the
+        // client spelled the name (threats: `alias-case`).
+        alias: fold(&user.name, users.case_sensitive_names),
+        display_name: user.name.clone(),
+        metadata: [("user", user.name), ("domain", user.realm)]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
+        policies,
+        group_aliases: if service.add_group_aliases {
+            membership.groups
+        } else {
+            Vec::new()
+        },
+        token: users.token.clone(),
+        renewable: true,
+        commit,
+        on_conflict: Some(replay_error(request)),
+        internal: proof.to_map()?,
+        headers: reply
+            .map(|reply| {
+                (
+                    "WWW-Authenticate",
+                    format!("Negotiate {}", STANDARD.encode(reply)),
+                )
+            })
+            .into_iter()
+            .collect(),
+    })
 }
 
 /// The proof.
@@ -131,53 +163,6 @@ async fn accept(service: &Service, token: Vec<u8>) -> Result<Accepted, AcceptErr
         // The system gives no threads: overload, as far as this login is concerned.
         .map_err(|_| AcceptError::Busy)?;
     pool.accept(&service.acceptor, token, None).await
-}
-
-#[allow(clippy::too_many_arguments)]
-fn make_login(
-    request: &RequestInfo,
-    service: &Service,
-    users: &Users,
-    accepted: &Accepted,
-    user: User,
-    membership: Membership,
-    policies: Vec<String>,
-    commit: Batch,
-) -> Result<Login> {
-    let proof = Proof {
-        principal: accepted.client.to_string(),
-        user_dn: membership.user_dn,
-    };
-    let reply = accepted.reply.as_ref();
-    Ok(Login {
-        // Folded as groups are, so that one user of the directory is one user of identity, however the
-        // client spelled the name (threats: `alias-case`).
-        alias: super::groups::fold(&user.name, users.case_sensitive_names),
-        display_name: user.name.clone(),
-        metadata: [("user", user.name), ("domain", user.realm)]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into(),
-        policies,
-        group_aliases: if service.add_group_aliases {
-            membership.groups
-        } else {
-            Vec::new()
-        },
-        token: users.token.clone(),
-        renewable: true,
-        commit,
-        on_conflict: Some(replay_error(request)),
-        internal: proof.to_map()?,
-        headers: reply
-            .map(|reply| {
-                (
-                    "WWW-Authenticate",
-                    format!("Negotiate {}", STANDARD.encode(reply)),
-                )
-            })
-            .into_iter()
-            .collect(),
-    })
 }
 
 /// 401 with the challenge of RFC 4559.

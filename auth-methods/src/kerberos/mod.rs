@@ -1,11 +1,11 @@
 //! The Kerberos auth method: a ticket is the proof, LDAP groups decide the policies.
 //!
 //! The contract is Vault's `auth/kerberos` API. The rooms:
-//! [`config`] the keytab and whose it is; [`ldap`] the directory and the settings of tokens;
-//! [`groups`] which policies a group means; [`login`] a Negotiate token becomes a login;
-//! [`user`] whom an accepted ticket stands for; [`replay`] a ticket's proof is taken once;
-//! [`renew`] is the user still who they were; [`store`] records that change together;
-//! [`live`] what logins use, built from those records.
+//! `config` the keytab and whose it is; `ldap` the directory and the settings of tokens;
+//! `groups` which policies a group means; `login` a Negotiate token becomes a login;
+//! `user` whom an accepted ticket stands for; `replay` a ticket's proof is taken once;
+//! `renew` is the user still who they were; `store` records that change together;
+//! `live` what logins use, built from those records.
 
 mod config;
 mod groups;

@@ -69,8 +69,9 @@ fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// libkrb5 takes an authenticator whose time is up to five minutes ahead or behind (`clockskew`), so one
-/// can be valid for ten minutes after it was first seen; five more bridge a clock that is set back.
+/// libkrb5 takes an authenticator whose time is up to `clockskew` ahead or behind, five minutes unless the
+/// host's krb5.conf says otherwise, so one can be valid for ten minutes after it was first seen. Five more
+/// bridge a clock that is set back, or a `clockskew` of up to seven and a half minutes.
 const KEPT: Duration = Duration::from_secs(2 * 300 + 300);
 
 const MARKS: &str = "replay/";

@@ -9,7 +9,7 @@ use obol_testbed::ldap::BIND_PASSWORD;
 use obol_testbed::realm::{HTTP_SERVICE, SERVICE_ACCOUNT};
 use serde_json::{Value, json};
 
-use crate::mount::{Mount, config, ldap_config, with};
+use crate::mount::{Mount, config, with};
 use crate::world::{Client, world};
 
 /// The sample payload of the contract, as printed there.
@@ -309,6 +309,36 @@ async fn keytab_parse_what_is_no_usable_keytab_is_refused_with_its_cause_and_nev
 }
 
 #[tokio::test]
+async fn enctype_downgrade_des_is_refused_and_rc4_is_warned_of() {
+    let mount = Mount::fresh().await;
+    let only = |enctype: u16, key: usize| {
+        let mut keytab = obol_testbed::Keytab::parse(world().realm.keytab()).unwrap();
+        for entry in &mut keytab.entries {
+            entry.enctype = enctype;
+            entry.key.resize(key, 7);
+        }
+        with(
+            config(),
+            json!({"keytab": STANDARD.encode(keytab.to_bytes())}),
+        )
+    };
+    for (enctype, key) in [(1, 8), (3, 8), (16, 24)] {
+        let error = mount.write("config", only(enctype, key)).await.unwrap_err();
+        assert_eq!(error.status(), 400);
+        assert!(
+            error.to_string().contains("export one with AES keys"),
+            "{error}"
+        );
+    }
+    let response = mount.write("config", only(23, 16)).await.unwrap();
+    assert!(
+        response.warnings[0].contains("weak types only"),
+        "{:?}",
+        response.warnings
+    );
+}
+
+#[tokio::test]
 async fn a_keytab_for_another_account_leaves_the_old_one_at_work() {
     let mount = Mount::ready().await;
     mount
@@ -454,6 +484,10 @@ async fn what_deserves_a_second_look_is_warned_of() {
     let warnings = response.warnings.join("\n");
     assert!(warnings.contains("colour"), "{warnings}");
     assert!(warnings.contains("without starttls"), "{warnings}");
+    assert!(
+        warnings.contains("users are not searched for"),
+        "{warnings}"
+    );
 
     let mut keytab = obol_testbed::Keytab::parse(world().realm.keytab()).unwrap();
     let mut foreign = keytab.entries[0].clone();

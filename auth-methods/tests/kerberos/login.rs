@@ -132,7 +132,7 @@ async fn duplicate_credential_header_and_body_must_be_the_same() {
 }
 
 #[tokio::test]
-async fn who_brings_no_ticket_is_asked_for_one() {
+async fn error_and_auth_who_brings_no_ticket_is_asked_for_one_and_gets_nothing_else() {
     let mount = Mount::fresh().await;
     for operation in [Operation::Read, Operation::Update] {
         for authorization in [
