@@ -388,3 +388,61 @@ fn each(attempts: &[DirectoryError]) -> String {
     let all: Vec<_> = attempts.iter().map(ToString::to_string).collect();
     all.join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(code: ResultCode, text: &str) -> DirectoryError {
+        DirectoryError::Bind {
+            url: "ldaps://dc1:636".into(),
+            binddn: "cn=vault".into(),
+            code,
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn active_directorys_account_states_are_put_into_words() {
+        let text = "80090308: LdapErr: DSID-0C090446, comment: AcceptSecurityContext error, data 775, v4563";
+        let error = bind(ResultCode::INVALID_CREDENTIALS, text);
+        assert!(error.cause().ends_with("(the account is locked out)"));
+        assert_eq!(
+            error.mend(),
+            "mend the service account: the account is locked out"
+        );
+        let other = bind(ResultCode::INVALID_CREDENTIALS, "data 9999, v1");
+        assert_eq!(other.mend(), "check binddn and bindpass");
+    }
+
+    #[test]
+    fn outage_refusal_and_misconfiguration_are_told_apart() {
+        let url = || "ldap://a:389".to_owned();
+        let refused = bind(ResultCode::INVALID_CREDENTIALS, "");
+        let busy = bind(ResultCode::BUSY, "");
+        let dial = DirectoryError::Dial {
+            url: url(),
+            cause: "refused".into(),
+            timed_out: false,
+        };
+        let untrusted = DirectoryError::Tls {
+            url: url(),
+            cause: "self-signed certificate".into(),
+            kind: TlsFault::UnknownCa,
+        };
+        let none = |attempts| DirectoryError::NoServer { attempts };
+        for (error, unavailable, refusal) in [
+            (refused, false, false),
+            (busy, true, false),
+            (none(vec![untrusted.clone(), dial.clone()]), true, false),
+            (none(vec![untrusted.clone()]), false, false),
+            (untrusted, false, false),
+            (dial, true, false),
+            (DirectoryError::NullBind, false, true),
+        ] {
+            assert_eq!(error.is_unavailable(), unavailable, "{error}");
+            assert_eq!(error.is_refusal(), refusal, "{error}");
+            assert!(!error.cause().is_empty() && !error.mend().is_empty());
+        }
+    }
+}

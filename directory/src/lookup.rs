@@ -78,14 +78,14 @@ impl Directory {
         if settings.deny_null_bind && password.is_empty() {
             return Err(DirectoryError::NullBind);
         }
-        let mut service = Via::Service(None);
         let (bind_name, known_dn) = match &settings.upn_domain {
             Some(domain) if !settings.discover => {
                 self.check_name(username)?;
                 (format!("{username}@{domain}"), None)
             }
             _ => {
-                let dn = self.user_dn(username, &mut service).await?;
+                // Others may search while this user binds.
+                let dn = self.user_dn(username, &mut Via::Service(None)).await?;
                 (dn.clone(), Some(dn))
             }
         };
@@ -115,7 +115,10 @@ impl Directory {
         }
         // Without a service account the user's own rights are all there is to search with.
         let mut via = match settings.discover {
-            true => service,
+            true => {
+                user.close().await;
+                Via::Service(None)
+            }
             false => Via::User(user),
         };
         let user_dn = match known_dn {
@@ -124,7 +127,7 @@ impl Directory {
         };
         let membership = self.membership(user_dn, username, &mut via).await?;
         if let Via::User(user) = via {
-            user.session.close().await;
+            user.close().await;
         }
         Ok(membership)
     }

@@ -339,3 +339,9 @@ pub(crate) struct UserSession {
     pub(crate) session: Session,
     _permit: OwnedSemaphorePermit,
 }
+
+impl UserSession {
+    pub(crate) async fn close(self) {
+        self.session.close().await;
+    }
+}

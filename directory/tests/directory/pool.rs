@@ -141,6 +141,24 @@ async fn a_users_connection_is_closed_after_the_bind() {
     eventually("only the kept one is open", async || proxy.open() == 1).await;
 }
 
+#[tokio::test]
+async fn connections_are_closed_with_a_goodbye() {
+    let slapd = OpenLdap::start(LdapOptions::default()).unwrap();
+    let mut config = config(slapd.ldaps_url());
+    config.certificate = slapd.ca_pem();
+    config.idle_timeout = Duration::from_millis(100);
+    let directory = open(&config);
+    directory
+        .authenticate("grace", "grace-password")
+        .await
+        .unwrap();
+    eventually(
+        "the user's and the idle connection are unbound",
+        async || slapd.log().unwrap().matches(" UNBIND").count() == 2,
+    )
+    .await;
+}
+
 #[test]
 fn a_directory_may_be_made_and_dropped_outside_a_runtime() {
     let directory = open(&config(shared().url()));

@@ -4,6 +4,13 @@ use std::process::Command;
 
 use obol_directory::{Directory, DirectoryConfig, DirectoryError, TlsFault, TlsVersion};
 use obol_testbed::{Ca, LdapOptions, OpenLdap};
+use openssl::asn1::Asn1Time;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509Builder, X509NameBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -109,6 +116,19 @@ async fn a_certificate_for_another_name_is_refused() {
         let error = directory.lookup("grace").await.unwrap_err();
         assert_eq!(tls_fault(&error), TlsFault::NameMismatch, "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused() {
+    let (certificate, key) = expired_certificate();
+    let front = front_with(&certificate, &key).await;
+    let directory = open(&DirectoryConfig {
+        certificate,
+        ..config(format!("ldaps://localhost:{}", front.port))
+    });
+    let error = directory.lookup("grace").await.unwrap_err();
+    assert_eq!(tls_fault(&error), TlsFault::CertificateTime, "{error}");
+    assert!(error.mend().starts_with("renew"));
 }
 
 #[tokio::test]
@@ -236,6 +256,8 @@ async fn every_range_of_versions_is_what_the_client_hello_offers() {
 #[tokio::test]
 async fn a_real_slapd_of_one_version_is_met_by_the_ranges_around_it() {
     let servers = [
+        (TlsVersion::Tls10, obol_testbed::TlsVersion::Tls10),
+        (TlsVersion::Tls11, obol_testbed::TlsVersion::Tls11),
         (TlsVersion::Tls12, obol_testbed::TlsVersion::Tls12),
         (TlsVersion::Tls13, obol_testbed::TlsVersion::Tls13),
     ];
@@ -247,7 +269,7 @@ async fn a_real_slapd_of_one_version_is_met_by_the_ranges_around_it() {
         })
         .unwrap();
         for url in [slapd.url(), slapd.ldaps_url()] {
-            for only in [TlsVersion::Tls11, TlsVersion::Tls12, TlsVersion::Tls13] {
+            for only in TlsVersion::ALL {
                 let directory = open(&DirectoryConfig {
                     starttls: true,
                     tls_min_version: only,
@@ -296,6 +318,37 @@ async fn with_the_machines_cas() {
         return;
     };
     works(&open(&config(url))).await;
+}
+
+/// For localhost, by itself, until a day after the epoch.
+fn expired_certificate() -> (String, String) {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_text("CN", "localhost").unwrap();
+    let name = name.build();
+    let mut builder = X509Builder::new().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder
+        .set_not_before(&Asn1Time::from_unix(0).unwrap())
+        .unwrap();
+    builder
+        .set_not_after(&Asn1Time::from_unix(86_400).unwrap())
+        .unwrap();
+    let alternative = SubjectAlternativeName::new()
+        .dns("localhost")
+        .build(&builder.x509v3_context(None, None))
+        .unwrap();
+    builder.append_extension(alternative).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    let pem = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        pem(builder.build().to_pem().unwrap()),
+        pem(key.private_key_to_pem_pkcs8().unwrap()),
+    )
 }
 
 struct ClientHello {
