@@ -49,6 +49,14 @@ impl Address {
         if authority.host().is_empty() {
             return Err(wrong("has no host"));
         }
+        let port = authority.port_u16().map(|port| format!(":{port}"));
+        if authority.as_str() != format!("{}{}", authority.host(), port.unwrap_or_default()) {
+            return Err(wrong("has a port that is no number"));
+        }
+        let port = authority.port_u16().map(|port| format!(":{port}"));
+        if authority.as_str() != format!("{}{}", authority.host(), port.unwrap_or_default()) {
+            return Err(wrong("has a port that is no number"));
+        }
         if uri.query().is_some() {
             return Err(wrong("must not have a query"));
         }

@@ -37,11 +37,7 @@ fn cause(error: &ureq::Error, address: &Address, settings: &Settings) -> (String
         ureq::Error::Io(error) => io_cause(error, address),
         ureq::Error::Protocol(_) if !address.is_https() => (
             "what answered is not HTTP".to_owned(),
-            Some(format!(
-                "Does the server speak TLS? Then set VAULT_ADDR to https://{}:{}.",
-                address.host_in_url(),
-                address.port()
-            )),
+            Some(other_scheme(address)),
         ),
         ureq::Error::LargeResponseHeader(..) => ("its headers are too large".to_owned(), None),
         ureq::Error::BodyExceedsLimit(_) => ("its answer is too large".to_owned(), None),
@@ -60,22 +56,16 @@ fn io_cause(error: &io::Error, address: &Address) -> (String, Option<String>) {
     {
         return tls_cause(tls, address);
     }
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => (
+        ConnectionRefused => (
             "the connection was refused".to_owned(),
-            Some(
-                "Is the server running, and at this address? `obol server -dev` starts one to try things out; \
-                 VAULT_ADDR or -address names another."
-                    .to_owned(),
-            ),
+            Some(NOBODY_THERE.to_owned()),
         ),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted => {
-            let other = if address.is_https() { "http" } else { "https" };
-            (
-                "the connection was closed without an answer".to_owned(),
-                Some(format!("Does the server speak {other} rather than what VAULT_ADDR says?")),
-            )
-        }
+        ConnectionAborted | ConnectionReset | UnexpectedEof => (
+            "the connection was closed without an answer".to_owned(),
+            Some(other_scheme(address)),
+        ),
         // getaddrinfo's failures have no kind of their own.
         _ if error.to_string().contains("failed to lookup address") => unknown_host(address),
         _ => (error.to_string(), None),
@@ -90,36 +80,57 @@ fn unknown_host(address: &Address) -> (String, Option<String>) {
 }
 
 fn tls_cause(error: &rustls::Error, address: &Address) -> (String, Option<String>) {
-    use rustls::{CertificateError, Error};
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
     let (cause, mend) = match error {
-        Error::InvalidMessage(_) => (
+        InvalidMessage(_) => (
             "what answered does not speak TLS".to_owned(),
-            format!("Does the server speak plain HTTP? Then set VAULT_ADDR to http://{}:{}.", address.host_in_url(), address.port()),
+            other_scheme(address),
         ),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
+        // Another authority of the same name, such as an older one, shows as a bad signature.
+        InvalidCertificate(UnknownIssuer | BadSignature) => (
             "its certificate was issued by an authority that is not trusted here".to_owned(),
             "Name the authority's certificate with -ca-cert or VAULT_CACERT.".to_owned(),
         ),
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => (
+        InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => (
             format!("its certificate is not for {}", address.host()),
-            "Use a name from the certificate in VAULT_ADDR, or say with -tls-server-name which one to expect.".to_owned(),
+            "Use a name from the certificate in VAULT_ADDR, or say with -tls-server-name which \
+             one to expect."
+                .to_owned(),
         ),
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            ("its certificate has expired".to_owned(), "Renew it, and check this machine's clock.".to_owned())
-        }
-        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            ("its certificate is not valid yet".to_owned(), "Check this machine's clock.".to_owned())
-        }
-        Error::AlertReceived(alert) => (
+        InvalidCertificate(Expired | ExpiredContext { .. }) => (
+            "its certificate has expired".to_owned(),
+            "Renew it, and check this machine's clock.".to_owned(),
+        ),
+        InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => (
+            "its certificate is not valid yet".to_owned(),
+            "Check this machine's clock.".to_owned(),
+        ),
+        AlertReceived(alert) => (
             format!("it ended the TLS handshake ({alert:?})"),
-            "Does it ask for a client certificate? -client-cert and -client-key give one.".to_owned(),
+            "Does it ask for a client certificate? -client-cert and -client-key give one."
+                .to_owned(),
         ),
         other => return (format!("TLS: {other}"), None),
     };
     (cause, Some(mend))
 }
+
+/// http for https, or the reverse: the commonest mistake of all.
+fn other_scheme(address: &Address) -> String {
+    let (what, scheme) = match address.is_https() {
+        true => ("plain HTTP", "http"),
+        false => ("TLS", "https"),
+    };
+    let (host, port) = (address.host_in_url(), address.port());
+    format!("Does the server speak {what}? Then set VAULT_ADDR to {scheme}://{host}:{port}.")
+}
+
+const NOBODY_THERE: &str = "Is the server running, and at this address? `obol server -dev` starts \
+                            one to try things out; VAULT_ADDR or -address names another.";
 
 /// Success, but not from an API.
 pub(super) fn not_json(address: &Address, status: u16, headers: &HeaderMap) -> Failure {
@@ -169,4 +180,25 @@ pub(super) fn first_line(bytes: &[u8]) -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_host_is_told_in_words() {
+        let address = Address::parse("https://vautl.example.com:8200").unwrap();
+        let lookup = "failed to lookup address information: Name or service not known";
+        for error in [
+            ureq::Error::HostNotFound,
+            ureq::Error::Io(io::Error::other(lookup)),
+        ] {
+            let settings = Settings::resolve(&Default::default(), &Default::default()).unwrap();
+            let text = failure(&error, &address, &settings).to_string();
+            assert!(text.contains("vautl.example.com is not known"), "{text}");
+            assert!(text.contains("DNS"), "{text}");
+        }
+    }
 }

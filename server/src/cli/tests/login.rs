@@ -51,7 +51,7 @@ fn a_token_comes_from_standard_input_or_as_a_key() {
         assert_eq!(shell.token_file().as_deref(), Some("obs.mine"), "{line}");
     }
     let shell = Shell::empty();
-    shell.run("login").failed(2, "Write - as the argument");
+    shell.run("login").failed(1, "Write - as the argument");
 }
 
 #[test]
@@ -125,14 +125,14 @@ fn an_unknown_method_or_key_is_refused_before_anything_is_sent() {
         .failed(1, "username");
     shell
         .run("login -method=kerberos username=x service=HTTP/h")
-        .failed(2, "keytab_path");
+        .failed(1, "keytab_path");
     shell
         .run("login -method=kerberos keytab_path=/x service=HTTP/h")
-        .failed(2, "username");
+        .failed(1, "username");
     shell
         .run("login -method=kerberos service=HTTP/h remove_instance_name=maybe")
-        .failed(2, "remove_instance_name");
-    shell.run("login -method=kerberos").failed(2, "service=");
+        .failed(1, "remove_instance_name");
+    shell.run("login -method=kerberos").failed(1, "service=");
     shell
         .run("login -method=kerberos krb5conf_path=/no/such/file")
         .failed(1, "/no/such/file");

@@ -345,10 +345,8 @@ fn revoking_the_kept_token_forgets_it() {
     assert!(!file.exists());
     // Another token than the one that was revoked stays.
     std::fs::write(&file, "obs.other").unwrap();
-    shell
-        .set("VAULT_TOKEN", "obs.mine")
-        .run("token revoke -self")
-        .ok();
+    let shell = shell.set("VAULT_TOKEN", "obs.mine");
+    shell.run("token revoke -self").ok();
     assert!(file.exists());
 }
 
