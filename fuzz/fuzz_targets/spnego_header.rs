@@ -1,5 +1,5 @@
-//! Any bytes as the value of an Authorization header, and as the token inside one: no panic, and a token
-//! that reads as a Kerberos request has one digest, with and without its SPNEGO frame.
+//! Any bytes as the value of an Authorization header, and as the token inside one: no panic, and a
+//! token that reads as a Kerberos request has one digest, with and without its SPNEGO frame.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

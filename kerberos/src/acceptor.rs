@@ -28,7 +28,8 @@ pub struct AcceptorOptions {
     pub allowed_enctypes: Option<Vec<Enctype>>,
 }
 
-/// Accepts tickets with the keys of one keytab. Cheap to clone; the keytab goes with the last clone.
+/// Accepts tickets with the keys of one keytab. Cheap to clone; the keytab goes with the last
+/// clone.
 #[derive(Clone)]
 pub struct Acceptor(Arc<Inner>);
 
@@ -43,8 +44,8 @@ struct Inner {
 
 impl Acceptor {
     /// Puts the keytab where libkrb5 can read it, and asks libkrb5 once for a credential from it.
-    /// Give the keys of the service account alone ([`Keytab::for_service_account`]): every key in the
-    /// keytab opens tickets.
+    /// Give the keys of the service account alone ([`Keytab::for_service_account`]): every key in
+    /// the keytab opens tickets.
     pub fn new(keytab: &Keytab, options: AcceptorOptions) -> Result<Self, AcceptorError> {
         let memfd =
             sealed_memfd(&keytab.to_bytes()).map_err(|error| AcceptorError::Memfd(error.into()))?;
@@ -64,8 +65,8 @@ impl Acceptor {
     /// hundred microseconds, and never touches the network; an async caller goes through
     /// [`crate::AcceptorPool`].
     ///
-    /// With `bindings`, a client that sent other bindings is refused; one that sent none is accepted with
-    /// `channel_bound` false, and the caller decides.
+    /// With `bindings`, a client that sent other bindings is refused; one that sent none is
+    /// accepted with `channel_bound` false, and the caller decides.
     pub fn accept(
         &self,
         token: &[u8],
@@ -126,8 +127,8 @@ impl Acceptor {
         &self.0.fingerprint
     }
 
-    /// The strict reading in `spnego.rs` makes the stated types the ones that libkrb5 will use: it tries
-    /// keys of the ticket's stated type only.
+    /// The strict reading in `spnego.rs` makes the stated types the ones that libkrb5 will use: it
+    /// tries keys of the ticket's stated type only.
     fn check_enctypes(&self, request: &ApRequest<'_>) -> Result<(), AcceptError> {
         let refused = |enctype: &Enctype| match &self.0.options.allowed_enctypes {
             Some(allowed) => !allowed.contains(enctype),
@@ -161,17 +162,18 @@ impl fmt::Debug for Acceptor {
 /// An accepted request. Built in one place, above, from a complete context.
 #[derive(Clone, Debug)]
 pub struct Accepted {
-    /// The authenticated client. Its realm may be another than the service's where realms trust each
-    /// other: compare it before the name means anything.
+    /// The authenticated client. Its realm may be another than the service's where realms trust
+    /// each other: compare it before the name means anything.
     pub client: Principal,
-    /// The name whose key opened the ticket: the service itself, or the account in Active Directory.
+    /// The name whose key opened the ticket: the service itself, or the account in Active
+    /// Directory.
     pub target: Option<Principal>,
     /// The acceptor's token for `WWW-Authenticate: Negotiate`, framed as the request was.
     pub reply: Option<Vec<u8>>,
     /// The replay key: [`ApRequest::authenticator_digest`].
     pub authenticator_digest: [u8; 32],
-    /// The service that the ticket names. Whoever carries a ticket can change this label; for decisions
-    /// there is `target`.
+    /// The service that the ticket names. Whoever carries a ticket can change this label; for
+    /// decisions there is `target`.
     pub ticket_service: Principal,
     /// The type of the key that opened the ticket.
     pub ticket_enctype: Enctype,
@@ -230,8 +232,8 @@ impl fmt::Debug for ContextFlags {
 pub struct ChannelBindings(Arc<[u8]>);
 
 impl ChannelBindings {
-    /// `tls-server-end-point` of RFC 5929: `certificate` is the server's certificate in DER, and the hash
-    /// is SHA-256 unless the certificate's own signature uses SHA-384 or SHA-512.
+    /// `tls-server-end-point` of RFC 5929: `certificate` is the server's certificate in DER, and
+    /// the hash is SHA-256 unless the certificate's own signature uses SHA-384 or SHA-512.
     pub fn tls_server_end_point(certificate: &[u8], hash: CertificateHash) -> Self {
         let algorithm = match hash {
             CertificateHash::Sha256 => &digest::SHA256,
@@ -249,7 +251,8 @@ impl ChannelBindings {
     }
 }
 
-/// The hash of a certificate's signature, as RFC 5929 section 4.1 maps it (MD5 and SHA-1 become SHA-256).
+/// The hash of a certificate's signature, as RFC 5929 section 4.1 maps it (MD5 and SHA-1 become
+/// SHA-256).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateHash {
     Sha256,
@@ -287,13 +290,14 @@ fn name(
 }
 
 thread_local! {
-    /// One credential per acceptor and thread. A credential names the memfd and holds no key, so one that
-    /// outlives its acceptor until the next use is harmless; the weak pointer keeps its address unique.
+    /// One credential per acceptor and thread. A credential names the memfd and holds no key, so
+    /// one that outlives its acceptor until the next use is harmless; the weak pointer keeps its
+    /// address unique.
     static CREDENTIALS: RefCell<Vec<(Weak<Inner>, gss::Credential)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `use_it` with this thread's credential for the acceptor, acquiring it at first use and dropping
-/// those of acceptors that are gone.
+/// Runs `use_it` with this thread's credential for the acceptor, acquiring it at first use and
+/// dropping those of acceptors that are gone.
 fn with_credential<T>(
     inner: &Arc<Inner>,
     use_it: impl FnOnce(&gss::Credential) -> T,

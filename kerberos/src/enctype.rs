@@ -43,8 +43,9 @@ impl Enctype {
         }
     }
 
-    /// Whether tickets under this type are accepted at all. DES is broken and gone from libkrb5 since
-    /// 1.18, 3DES is retired by RFC 8429 and off by default since 1.21; an unknown type has no code.
+    /// Whether tickets under this type are accepted at all. DES is broken and gone from libkrb5
+    /// since 1.18, 3DES is retired by RFC 8429 and off by default since 1.21; an unknown type has
+    /// no code.
     pub fn is_usable(self) -> bool {
         !matches!(
             self,

@@ -1,5 +1,6 @@
-//! Why a ticket was not accepted, said to the operator: the cause, and what to do about it. The words
-//! for the client are made elsewhere and give nothing away. Nothing here holds a key or a token.
+//! Why a ticket was not accepted, said to the operator: the cause, and what to do about it. The
+//! words for the client are made elsewhere and give nothing away. Nothing here holds a key or a
+//! token.
 
 use std::fmt;
 
@@ -46,8 +47,8 @@ pub enum Mismatch {
     Kvno { held: Vec<u32> },
     /// The keytab has the ticket's version, but not under its encryption type.
     Enctype { held: Vec<Enctype> },
-    /// Version and type are there, and the key is another one; or krb5.conf does not permit the type,
-    /// which libkrb5 reports in the same words.
+    /// Version and type are there, and the key is another one; or krb5.conf does not permit the
+    /// type, which libkrb5 reports in the same words.
     Key { held: Vec<Principal> },
 }
 
@@ -93,7 +94,8 @@ pub enum AcceptError {
         enctype: Enctype,
         /// The refused type is the session key's, not the ticket's.
         session_key: bool,
-        /// What the configuration allows; empty where it does not say, and the type is a retired one.
+        /// What the configuration allows; empty where it does not say, and the type is a retired
+        /// one.
         allowed: Vec<Enctype>,
     },
     /// No key of the keytab opens the ticket.
@@ -101,7 +103,8 @@ pub enum AcceptError {
         ticket: TicketFacts,
         mismatch: Mismatch,
     },
-    /// The clocks of client and server differ by more than libkrb5 allows (`clockskew`, five minutes).
+    /// The clocks of client and server differ by more than libkrb5 allows (`clockskew`, five
+    /// minutes).
     ClockSkew {
         ticket: TicketFacts,
     },

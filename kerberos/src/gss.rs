@@ -1,13 +1,14 @@
 //! The whole of the C library, behind types that cannot be misused: credentials from a credential
-//! store, one accepting step, and what it learned. All `unsafe` code of the project is in this file.
+//! store, one accepting step, and what it learned. All `unsafe` code of the project is in this
+//! file.
 //!
 //! Only the Kerberos mechanism is called, never the library's SPNEGO: its minor codes come through
 //! unchanged (the mechanism glue renumbers codes that reach it through a second mechanism), and
 //! `spnego.rs` has already read the outer frame.
 //!
-//! `libgssapi` serves the initiator. Its server context hides the handles of context and names, which
-//! the credential store, the returned flags and the attributes of names need; so the accepting side
-//! is written on `libgssapi-sys`.
+//! `libgssapi` serves the initiator. Its server context hides the handles of context and names,
+//! which the credential store, the returned flags and the attributes of names need; so the
+//! accepting side is written on `libgssapi-sys`.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::{fmt, ptr, slice};
@@ -74,8 +75,8 @@ impl Credential {
 impl Drop for Credential {
     fn drop(&mut self) {
         let mut minor = 0;
-        // SAFETY: the handle came from gss_acquire_cred_from, is owned by this value alone, and is not
-        // used again.
+        // SAFETY: the handle came from gss_acquire_cred_from, is owned by this value alone, and is
+        // not used again.
         unsafe { sys::gss_release_cred(&mut minor, &mut self.0) };
     }
 }
@@ -87,7 +88,8 @@ pub(crate) fn initiator(
 ) -> Result<libgssapi::credential::Cred, Status> {
     let name = principal.map(Name::import_principal).transpose()?;
     let handle = acquire(name.as_ref(), sys::GSS_C_INITIATE, store)?;
-    // SAFETY: `handle` is fresh from gss_acquire_cred_from and its only owner is the Cred made here.
+    // SAFETY: `handle` is fresh from gss_acquire_cred_from and its only owner is the Cred made
+    // here.
     Ok(unsafe { libgssapi::credential::Cred::from_c(handle) })
 }
 
@@ -116,7 +118,8 @@ fn acquire(
     let mut minor = 0;
     // SAFETY: every pointer is to a local that outlives the call, or null where RFC 2744 and
     // gssapi_ext.h allow it (name, actual mechanisms, lifetime). The strings are nul-terminated and
-    // borrowed for longer than the call; the library copies what it keeps and writes to none of them.
+    // borrowed for longer than the call; the library copies what it keeps and writes to none of
+    // them.
     let major = unsafe {
         sys::gss_acquire_cred_from(
             &mut minor,
@@ -145,8 +148,8 @@ impl Name {
         let mut kind = oid(KRB5_PRINCIPAL_NAME);
         let mut handle: gss_name_t = ptr::null_mut();
         let mut minor = 0;
-        // SAFETY: `text` and `kind` point to memory that outlives the call and is only read; the library
-        // copies the name into the handle that it makes.
+        // SAFETY: `text` and `kind` point to memory that outlives the call and is only read; the
+        // library copies the name into the handle that it makes.
         let major = unsafe { sys::gss_import_name(&mut minor, &mut text, &mut kind, &mut handle) };
         if is_error(major) {
             return Err(Status::of(major, minor));
@@ -159,13 +162,14 @@ impl Name {
         let mut text = Buffer::empty();
         let mut kind: sys::gss_OID = ptr::null_mut();
         let mut minor = 0;
-        // SAFETY: the name is live; `text` is an empty buffer that the library fills and Buffer frees;
-        // `kind` receives a pointer to static storage (RFC 2744 section 5.10).
+        // SAFETY: the name is live; `text` is an empty buffer that the library fills and Buffer
+        // frees; `kind` receives a pointer to static storage (RFC 2744 section 5.10).
         let major = unsafe { sys::gss_display_name(&mut minor, self.0, &mut text.0, &mut kind) };
         if is_error(major) {
             return Err(Status::of(major, minor));
         }
-        // SAFETY: a non-null `kind` points to a static object identifier with `length` bytes at `elements`.
+        // SAFETY: a non-null `kind` points to a static object identifier with `length` bytes at
+        // `elements`.
         let anonymous = !kind.is_null() && unsafe { oid_bytes(&*kind) } == NT_ANONYMOUS;
         Ok(DisplayedName {
             text: String::from_utf8(text.bytes().to_vec()).ok(),
@@ -177,7 +181,8 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         let mut minor = 0;
-        // SAFETY: the handle is owned by this value alone and not used again; the library accepts null.
+        // SAFETY: the handle is owned by this value alone and not used again; the library accepts
+        // null.
         unsafe { sys::gss_release_name(&mut minor, &mut self.0) };
     }
 }
@@ -203,8 +208,8 @@ pub(crate) struct Established {
     pub(crate) continue_needed: bool,
 }
 
-/// One call of gss_accept_sec_context on a fresh context. A delegated credential is not asked for, so
-/// a forwarded ticket is never kept.
+/// One call of gss_accept_sec_context on a fresh context. A delegated credential is not asked for,
+/// so a forwarded ticket is never kept.
 pub(crate) fn accept(
     credential: &Credential,
     token: &[u8],
@@ -222,9 +227,10 @@ pub(crate) fn accept(
     let mut client = Name(ptr::null_mut());
     let mut reply = Buffer::empty();
     let (mut minor, mut flags, mut lifetime) = (0, 0, 0);
-    // SAFETY: all pointers are to locals that outlive the call. The inputs (token, bindings) are only
-    // read. The outputs start null or empty and are owned, on success and on failure alike, by guards
-    // that free them. Null is allowed for mechanism and delegated credential (RFC 2744 section 5.1).
+    // SAFETY: all pointers are to locals that outlive the call. The inputs (token, bindings) are
+    // only read. The outputs start null or empty and are owned, on success and on failure alike, by
+    // guards that free them. Null is allowed for mechanism and delegated credential (RFC 2744
+    // section 5.1).
     let major = unsafe {
         sys::gss_accept_sec_context(
             &mut minor,
@@ -267,8 +273,8 @@ impl Context {
     fn target(&self) -> Result<Option<Name>, Status> {
         let mut target = Name(ptr::null_mut());
         let mut minor = 0;
-        // SAFETY: the context is live and complete; `target` receives a name that its guard frees; all
-        // other results are declined with null (RFC 2744 section 5.21).
+        // SAFETY: the context is live and complete; `target` receives a name that its guard frees;
+        // all other results are declined with null (RFC 2744 section 5.21).
         let major = unsafe {
             sys::gss_inquire_context(
                 &mut minor,
@@ -315,8 +321,8 @@ impl Buffer {
         if self.0.value.is_null() || self.0.length == 0 {
             return &[];
         }
-        // SAFETY: the library filled the buffer with `length` initialised bytes at `value`; they live
-        // until the buffer is released, which the borrow of `self` prevents.
+        // SAFETY: the library filled the buffer with `length` initialised bytes at `value`; they
+        // live until the buffer is released, which the borrow of `self` prevents.
         unsafe { slice::from_raw_parts(self.0.value.cast(), self.0.length) }
     }
 }
@@ -356,7 +362,8 @@ unsafe fn oid_bytes(oid: &sys::gss_OID_desc) -> &[u8] {
 }
 
 fn is_error(major: OM_uint32) -> bool {
-    // Calling errors and routine errors; the low half holds supplementary bits (RFC 2744 section 3.9.1).
+    // Calling errors and routine errors; the low half holds supplementary bits (RFC 2744 section
+    // 3.9.1).
     major & 0xffff_0000 != 0
 }
 
@@ -368,8 +375,8 @@ fn display_status(code: OM_uint32, kind: u32) -> String {
         let mut text = Buffer::empty();
         let mut minor = 0;
         let mut mech = krb5_oid();
-        // SAFETY: all pointers are to locals that outlive the call; the buffer is filled by the library
-        // and freed by its guard; `more` is the library's own cursor, first zero.
+        // SAFETY: all pointers are to locals that outlive the call; the buffer is filled by the
+        // library and freed by its guard; `more` is the library's own cursor, first zero.
         let major = unsafe {
             sys::gss_display_status(
                 &mut minor,

@@ -1,7 +1,7 @@
-//! The initiating side, for the command line, for services and for tests: a ticket cache, a keytab or a
-//! password becomes a Negotiate token, and the server's answer is verified (mutual authentication).
-//! No environment variable is read or set here beyond what libkrb5 itself reads at its start
-//! (KRB5_CONFIG, KRB5CCNAME): another krb5.conf needs a process that is started with it.
+//! The initiating side, for the command line, for services and for tests: a ticket cache, a keytab
+//! or a password becomes a Negotiate token, and the server's answer is verified (mutual
+//! authentication). No environment variable is read or set here beyond what libkrb5 itself reads at
+//! its start (KRB5_CONFIG, KRB5CCNAME): another krb5.conf needs a process that is started with it.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -30,7 +30,8 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// Uses a ticket cache: the named file, or the one that libkrb5 finds (KRB5CCNAME, krb5.conf, the default).
+    /// Uses a ticket cache: the named file, or the one that libkrb5 finds (KRB5CCNAME, krb5.conf,
+    /// the default).
     pub fn from_ccache(path: Option<&Path>) -> Result<Self, InitiateError> {
         let (store, client) = match path {
             None => (Vec::new(), "the default ticket cache".to_owned()),
@@ -42,8 +43,9 @@ impl Initiator {
         Self::acquire(None, &store, client)
     }
 
-    /// Logs in with a key of a keytab file. `principal` may leave the realm to the keytab. Tickets are
-    /// kept in memory, shared by initiators with the same keytab and principal, and renewed from the keytab.
+    /// Logs in with a key of a keytab file. `principal` may leave the realm to the keytab. Tickets
+    /// are kept in memory, shared by initiators with the same keytab and principal, and renewed
+    /// from the keytab.
     pub fn from_keytab(path: &Path, principal: &str) -> Result<Self, InitiateError> {
         let unreadable = |error: std::io::Error| InitiateError::KeytabFile {
             path: path.to_owned(),
@@ -65,8 +67,8 @@ impl Initiator {
                 error,
             })?;
         let principal = keytab.entries()[0].principal().to_string();
-        // libkrb5 keeps a MEMORY cache until the process ends, so a name that is not reused would leak one
-        // for each initiator; a keytab that was exported anew gets another.
+        // libkrb5 keeps a MEMORY cache until the process ends, so a name that is not reused would
+        // leak one for each initiator; a keytab that was exported anew gets another.
         let identity = format!("{}\n{principal}\n{}", path.display(), keytab.fingerprint());
         let identity = digest::digest(&digest::SHA256, identity.as_bytes());
         let identity = hex(&identity.as_ref()[..16]);
@@ -108,8 +110,8 @@ impl Initiator {
     }
 
     /// Makes the token for a service: `HTTP@host` (the host is made canonical as krb5.conf says) or
-    /// `HTTP/host`, `HTTP/host@REALM` (taken literally). Asks for mutual authentication: the server's answer goes to
-    /// [`Negotiation::finish`].
+    /// `HTTP/host`, `HTTP/host@REALM` (taken literally). Asks for mutual authentication: the
+    /// server's answer goes to [`Negotiation::finish`].
     pub fn negotiate(
         &self,
         spn: &str,
@@ -150,7 +152,8 @@ impl Initiator {
             .collect();
         let credential = gss::initiator(principal, &store)
             .map_err(|status| InitiateError::from_status(status, &client, None))?;
-        // The library resolves a credential lazily; its errors belong here, not into the first negotiation.
+        // The library resolves a credential lazily; its errors belong here, not into the first
+        // negotiation.
         match credential.lifetime() {
             Ok(lifetime) if lifetime.is_zero() => Err(InitiateError::TicketExpired { client }),
             Ok(_) => Ok(Self { credential, client }),
@@ -179,8 +182,8 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// Verifies the token of the server's `WWW-Authenticate: Negotiate` header: only the service itself can
-    /// have made it. An answer without one is for the caller to refuse.
+    /// Verifies the token of the server's `WWW-Authenticate: Negotiate` header: only the service
+    /// itself can have made it. An answer without one is for the caller to refuse.
     pub fn finish(mut self, reply: &[u8]) -> Result<(), InitiateError> {
         let ap_rep = spnego::read_reply(reply)
             .map_err(InitiateError::Reply)?

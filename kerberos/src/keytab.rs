@@ -2,11 +2,12 @@
 //! kept libraries either parse through libkrb5 (which wants a file and says only "format error"),
 //! or carry a licence that does not fit; and the message to the operator needs place and cause.
 //!
-//! Layout (MIT Kerberos documentation, "Keytab file format"), all numbers big-endian: the bytes 05 02,
-//! then records. A record is an i32 length and that many bytes; a negative length is a hole of that
-//! size, zero ends the file. A record holds: u16 count of components, realm, components (each a u16
-//! length and bytes), u32 name type, u32 timestamp, u8 key version, u16 encryption type, u16 length
-//! and key, and where four or more bytes are left, a u32 key version that replaces the u8 unless zero.
+//! Layout (MIT Kerberos documentation, "Keytab file format"), all numbers big-endian: the bytes 05
+//! 02, then records. A record is an i32 length and that many bytes; a negative length is a hole of
+//! that size, zero ends the file. A record holds: u16 count of components, realm, components (each
+//! a u16 length and bytes), u32 name type, u32 timestamp, u8 key version, u16 encryption type, u16
+//! length and key, and where four or more bytes are left, a u32 key version that replaces the u8
+//! unless zero.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -88,9 +89,10 @@ impl Keytab {
 
     /// The keys of one account: `vault_svc`, `HTTP/localhost`, each with or without `@REALM`.
     ///
-    /// With `remove_instance_name` the entries' names lose their instance before they are compared, as
-    /// the contract of `auth/kerberos/config` has it: `foo/localhost@EXAMPLE.COM` then answers to `foo`.
-    /// The names inside the result stay as they were, because tickets carry the full name.
+    /// With `remove_instance_name` the entries' names lose their instance before they are compared,
+    /// as the contract of `auth/kerberos/config` has it: `foo/localhost@EXAMPLE.COM` then answers
+    /// to `foo`. The names inside the result stay as they were, because tickets carry the full
+    /// name.
     ///
     /// Refused when nothing matches, and when only encryption types remain that cannot be used.
     /// RC4 is kept; [`KeySummary::weak`] flags it.
@@ -136,8 +138,9 @@ impl Keytab {
         self.entries.iter().map(KeytabEntry::summary).collect()
     }
 
-    /// Sixteen hexadecimal digits over names, versions, types and times, for logs. Deliberately not over
-    /// the keys: a digest of a key made from a password would let a reader of the log test passwords.
+    /// Sixteen hexadecimal digits over names, versions, types and times, for logs. Deliberately not
+    /// over the keys: a digest of a key made from a password would let a reader of the log test
+    /// passwords.
     pub fn fingerprint(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         for entry in &self.entries {

@@ -1,6 +1,6 @@
-//! The acceptor for async callers: a fixed number of threads, each with credentials of its own, behind
-//! a bounded queue. A full queue answers at once, a deadline bounds the wait, and a token that kills
-//! its worker costs one error.
+//! The acceptor for async callers: a fixed number of threads, each with credentials of its own,
+//! behind a bounded queue. A full queue answers at once, a deadline bounds the wait, and a token
+//! that kills its worker costs one error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -64,8 +64,8 @@ impl AcceptorPool {
         })
     }
 
-    /// [`Acceptor::accept`] on a worker thread. A caller that stops waiting takes its token out of the
-    /// queue.
+    /// [`Acceptor::accept`] on a worker thread. A caller that stops waiting takes its token out of
+    /// the queue.
     pub async fn accept(
         &self,
         acceptor: &Acceptor,

@@ -1,5 +1,6 @@
-//! Kerberos names: parsing with the escapes of RFC 1964 section 2.1.1, and printing them back.
-//! A `Principal` always has a realm; a `ServiceAccount` is what an operator writes and may leave it out.
+//! Kerberos names: parsing with the escapes of RFC 1964 section 2.1.1, and printing them back. A
+//! `Principal` always has a realm; a `ServiceAccount` is what an operator writes and may leave it
+//! out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,8 +54,8 @@ impl Principal {
         &self.realm
     }
 
-    /// The same name with its first component alone. `grace/admin` and `grace` become one name by this,
-    /// so it is for operators to ask for (`remove_instance_name`), never a default.
+    /// The same name with its first component alone. `grace/admin` and `grace` become one name by
+    /// this, so it is for operators to ask for (`remove_instance_name`), never a default.
     pub fn without_instance(&self) -> Self {
         Self {
             components: vec![self.components[0].clone()],
@@ -167,7 +168,8 @@ fn split(text: &str) -> Result<(Vec<String>, Option<String>), PrincipalError> {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
-            // libkrb5 also knows \n, \t, \b and \0 for control characters; no name here may hold one.
+            // libkrb5 also knows \n, \t, \b and \0 for control characters; no name here may hold
+            // one.
             '\\' => match chars.next().ok_or(PrincipalError::OpenEscape)? {
                 'n' | 't' | 'b' | '0' => return Err(PrincipalError::ControlCharacter),
                 escaped => part.push(escaped),

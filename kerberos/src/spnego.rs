@@ -1,13 +1,15 @@
-//! What a client sends after `Negotiate` (RFC 4559), read without GSSAPI: SPNEGO (RFC 4178), the GSS
-//! frame (RFC 2743 section 3.1) and the Kerberos AP-REQ (RFC 4120 section 5.5.1). The acceptor takes
-//! the mechanism token that is found here and hands on nothing else, so there is one reading of the
-//! outer frames, and the bytes that GSSAPI sees are the bytes that the replay digest was made of.
+//! What a client sends after `Negotiate` (RFC 4559), read without GSSAPI: SPNEGO (RFC 4178), the
+//! GSS frame (RFC 2743 section 3.1) and the Kerberos AP-REQ (RFC 4120 section 5.5.1). The acceptor
+//! takes the mechanism token that is found here and hands on nothing else, so there is one reading
+//! of the outer frames, and the bytes that GSSAPI sees are the bytes that the replay digest was
+//! made of.
 //!
 //! Strict DER through the `der` crate: field by field, no unknown field, nothing after the end. A
-//! reader of BER that knows the same fields can only read the same values, so nobody can re-encode a
-//! captured token such that libkrb5 accepts it while this file sees another authenticator. (Compared:
-//! `picky-krb` brings a stack of ciphers and serde, `rasn-kerberos` a compiler-sized runtime; both are
-//! lenient about BER. `der` has no dependencies, and RustCrypto reads X.509 with it.)
+//! reader of BER that knows the same fields can only read the same values, so nobody can re-encode
+//! a captured token such that libkrb5 accepts it while this file sees another authenticator.
+//! (Compared: `picky-krb` brings a stack of ciphers and serde, `rasn-kerberos` a compiler-sized
+//! runtime; both are lenient about BER. `der` has no dependencies, and RustCrypto reads X.509 with
+//! it.)
 
 use std::fmt;
 
@@ -22,8 +24,8 @@ use thiserror::Error;
 use crate::enctype::Enctype;
 use crate::principal::{Principal, PrincipalError};
 
-/// Takes the token out of the value of an `Authorization` header. The scheme is compared without case
-/// (RFC 9110 section 11.1); the token is standard base64, with or without padding.
+/// Takes the token out of the value of an `Authorization` header. The scheme is compared without
+/// case (RFC 9110 section 11.1); the token is standard base64, with or without padding.
 pub fn parse_authorization_header(value: &str) -> Result<Vec<u8>, HeaderError> {
     let value = value.trim();
     let (scheme, token) = value.split_once([' ', '\t']).unwrap_or((value, ""));
@@ -47,7 +49,8 @@ pub fn parse_authorization_header(value: &str) -> Result<Vec<u8>, HeaderError> {
 /// What a Negotiate token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NegotiateToken<'a> {
-    /// A first SPNEGO token: the mechanisms in the client's order, and the token for the first of them.
+    /// A first SPNEGO token: the mechanisms in the client's order, and the token for the first of
+    /// them.
     Spnego {
         mechs: Vec<Mechanism>,
         mech_token: Option<&'a [u8]>,
@@ -87,8 +90,8 @@ impl<'a> NegotiateToken<'a> {
         {
             return Ok(Self::Ntlm { in_spnego: true });
         }
-        // The checksum of the list is due after the context is complete; in a first token it means a
-        // peer that speaks something else (RFC 4178 section 5).
+        // The checksum of the list is due after the context is complete; in a first token it means
+        // a peer that speaks something else (RFC 4178 section 5).
         if init.mech_list_mic.is_some() {
             return Err(TokenError::malformed(
                 "NegTokenInit",
@@ -98,7 +101,8 @@ impl<'a> NegotiateToken<'a> {
         Ok(Self::Spnego { mechs, mech_token })
     }
 
-    /// The GSS-framed Kerberos token, if the client's first choice is Kerberos and it sent one along.
+    /// The GSS-framed Kerberos token, if the client's first choice is Kerberos and it sent one
+    /// along.
     pub fn kerberos(&self) -> Result<&'a [u8], TokenError> {
         match self {
             Self::Kerberos(token) => Ok(token),
@@ -179,9 +183,10 @@ impl<'a> ApRequest<'a> {
         })
     }
 
-    /// SHA-256 over the encrypted authenticator alone. It is fresh for every request (random confounder,
-    /// time, sequence number) and its integrity is protected by the session key, so that nobody without
-    /// the key can change a bit of it, while everything around it can be framed anew.
+    /// SHA-256 over the encrypted authenticator alone. It is fresh for every request (random
+    /// confounder, time, sequence number) and its integrity is protected by the session key, so
+    /// that nobody without the key can change a bit of it, while everything around it can be framed
+    /// anew.
     pub fn authenticator_digest(&self) -> [u8; 32] {
         digest::digest(&digest::SHA256, self.authenticator)
             .as_ref()
@@ -196,8 +201,8 @@ pub fn authenticator_digest(token: &[u8]) -> Result<[u8; 32], TokenError> {
     Ok(ApRequest::parse(token.kerberos()?)?.authenticator_digest())
 }
 
-/// Frames the acceptor's answer as the client framed its request: a finished NegTokenResp around it for
-/// SPNEGO, naming the mechanism that the client listed first.
+/// Frames the acceptor's answer as the client framed its request: a finished NegTokenResp around it
+/// for SPNEGO, naming the mechanism that the client listed first.
 ///
 /// No mechListMIC: RFC 4178 section 5 lets both sides leave it out when the first choice was taken.
 pub(crate) fn frame_reply(
@@ -243,7 +248,8 @@ pub(crate) fn frame_init(ap_req: &[u8]) -> Result<Vec<u8>, TokenError> {
     framed().map_err(der_error("NegTokenInit"))
 }
 
-/// Reads the acceptor's answer to [`frame_init`]: the Kerberos token inside, if the negotiation is complete.
+/// Reads the acceptor's answer to [`frame_init`]: the Kerberos token inside, if the negotiation is
+/// complete.
 pub(crate) fn read_reply(token: &[u8]) -> Result<Option<&[u8]>, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLarge);
@@ -276,7 +282,8 @@ pub(crate) fn read_reply(token: &[u8]) -> Result<Option<&[u8]>, TokenError> {
 pub enum Mechanism {
     /// 1.2.840.113554.1.2.2
     Kerberos,
-    /// 1.2.840.48018.1.2.2: Kerberos under the number that Windows 2000 got wrong and Windows still lists.
+    /// 1.2.840.48018.1.2.2: Kerberos under the number that Windows 2000 got wrong and Windows still
+    /// lists.
     MsKerberos,
     /// 1.3.6.1.4.1.311.2.2.10
     Ntlm,
@@ -374,8 +381,8 @@ impl TokenError {
     }
 }
 
-/// The largest token read, in bytes after base64: tickets of users in many groups reach 64 KiB (MS-KILE's
-/// largest MaxTokenSize is 65,535).
+/// The largest token read, in bytes after base64: tickets of users in many groups reach 64 KiB
+/// (MS-KILE's largest MaxTokenSize is 65,535).
 pub const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// RFC 4178 section 4.2.1.
@@ -462,8 +469,8 @@ struct EncryptedData<'a> {
 }
 
 impl EncryptedData<'_> {
-    /// Unsigned in RFC 4120, but read-only domain controllers set the high bit and some encoders then
-    /// write a negative number.
+    /// Unsigned in RFC 4120, but read-only domain controllers set the high bit and some encoders
+    /// then write a negative number.
     fn kvno(&self) -> Result<Option<u32>, TokenError> {
         self.kvno
             .map(|kvno| {
@@ -477,7 +484,8 @@ impl EncryptedData<'_> {
     }
 }
 
-/// Takes the GSS frame off: [APPLICATION 0] around an object identifier and bytes of that mechanism's own.
+/// Takes the GSS frame off: [APPLICATION 0] around an object identifier and bytes of that
+/// mechanism's own.
 fn unframe(token: &[u8]) -> Result<(ObjectIdentifier, &[u8]), TokenError> {
     if token.first() != Some(&0x60) {
         return Err(TokenError::NotGss);
@@ -577,6 +585,7 @@ const NEGOEX: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2
 const NTLM_SIGNATURE: &[u8] = b"NTLMSSP\0";
 /// The context tag [1] of a NegTokenResp, which travels without a GSS frame.
 const NEG_TOKEN_RESP_TAG: u8 = 0xa1;
-/// The first byte of KerberosFlags: bit 0 is reserved, bit 1 use-session-key, bit 2 mutual-required.
+/// The first byte of KerberosFlags: bit 0 is reserved, bit 1 use-session-key, bit 2
+/// mutual-required.
 const AP_OPTION_USE_SESSION_KEY: u8 = 0x40;
 const AP_OPTION_MUTUAL_REQUIRED: u8 = 0x20;

@@ -167,7 +167,8 @@ own_process! {
         assert!(!acceptor.accept(&token(Some(&ours)), None).unwrap().channel_bound);
     }
 
-    /// `replay`: refused by whoever keeps the digests; here they must be the same for the same request.
+    /// `replay`: refused by whoever keeps the digests; here they must be the same for the same
+    /// request.
     fn a_replay_has_the_same_digest_in_every_frame_and_a_new_request_another() {
         let realm = realm();
         let acceptor = acceptor(&realm);
@@ -238,7 +239,8 @@ own_process! {
     }
 
     fn tickets_are_accepted_where_core_dumps_are_off() {
-        // Then /proc belongs to root, whoever runs the process; the way to the memfd must stay open.
+        // Then /proc belongs to root, whoever runs the process; the way to the memfd must stay
+        // open.
         let realm = realm();
         let token = Client::grace(&realm).token();
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).unwrap();
@@ -281,7 +283,8 @@ fn mit_client(realm: &MitRealm, mech: libgssapi::oid::Oid<'static>, flags: CtxFl
     mit_client_with(&realm.kinit("grace", PASSWORD).unwrap(), mech, flags)
 }
 
-/// A client that goes through the library's own SPNEGO, on the default ticket cache of this process.
+/// A client that goes through the library's own SPNEGO, on the default ticket cache of this
+/// process.
 fn mit_client_with(
     ccache: &CCache,
     mech: libgssapi::oid::Oid<'static>,

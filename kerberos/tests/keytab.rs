@@ -229,7 +229,8 @@ fn no_key_shows_in_debug_or_fingerprint() {
         );
     }
 
-    // Another key of the same name, version and time has the same fingerprint: it says nothing of the key.
+    // Another key of the same name, version and time has the same fingerprint: it says nothing of
+    // the key.
     let mut other_key = sample();
     let last = other_key.len() - 5;
     other_key[last] ^= 1;

@@ -142,7 +142,8 @@ own_process! {
         assert!(matches!(error, AcceptError::TicketExpired { .. }), "{error:?}");
     }
 
-    /// Anonymous PKINIT (RFC 8062): the KDC gives a ticket to whoever asks, under a name that is nobody's.
+    /// Anonymous PKINIT (RFC 8062): the KDC gives a ticket to whoever asks, under a name that is
+    /// nobody's.
     fn an_anonymous_client_is_refused() {
         let realm = realm();
         let certificate = serve_anonymous(&realm);

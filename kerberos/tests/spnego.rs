@@ -1,5 +1,5 @@
-//! Negotiate tokens read without a key: the sample of the contract, NTLM, other mechanisms, garbage,
-//! and mutations of all of them (threats `keytab-parse`, `ntlm-downgrade`).
+//! Negotiate tokens read without a key: the sample of the contract, NTLM, other mechanisms,
+//! garbage, and mutations of all of them (threats `keytab-parse`, `ntlm-downgrade`).
 #![allow(clippy::unwrap_used)]
 
 use base64::Engine as _;

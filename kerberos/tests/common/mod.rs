@@ -1,6 +1,6 @@
-//! Tests that call libkrb5 inside the process. libkrb5 reads KRB5_CONFIG from the environment, which
-//! must not change once threads run; so each test starts itself again as a process of its own, with the
-//! path of a krb5.conf that the realm inside then fills.
+//! Tests that call libkrb5 inside the process. libkrb5 reads KRB5_CONFIG from the environment,
+//! which must not change once threads run; so each test starts itself again as a process of its
+//! own, with the path of a krb5.conf that the realm inside then fills.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use std::path::{Path, PathBuf};
