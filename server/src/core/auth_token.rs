@@ -74,6 +74,7 @@ struct CreateInput {
     policies: Option<CommaList>,
     /// Metadata, texts by name; shown in lookups and in the audit log.
     #[serde(default, alias = "metadata")]
+    #[schemars(extend("x-aliases" = ["metadata"]))]
     meta: BTreeMap<String, String>,
     /// Without a parent; needs sudo.
     #[serde(default)]
@@ -85,6 +86,7 @@ struct CreateInput {
     renewable: Option<Flag>,
     /// The TTL; the older name `lease` is accepted too.
     #[serde(default, alias = "lease")]
+    #[schemars(extend("x-aliases" = ["lease"]))]
     ttl: Ttl,
     /// `service` or `batch`.
     #[serde(rename = "type", default)]
@@ -215,7 +217,8 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
     };
     let policies = policies_of_child(&input, caller, sudo)?;
     let grants_root = policies.grants_root();
-    let immortal = grants_root && input.ttl.0.is_zero() && parent.entry.expires.is_none();
+    let asks_for_an_end = [input.ttl, input.period, input.explicit_max_ttl].iter().any(|ttl| !ttl.0.is_zero());
+    let immortal = grants_root && !asks_for_an_end && parent.entry.expires.is_none();
     let orphan = orphan || input.no_parent.0;
     let new = NewToken {
         parent: (!orphan).then(|| parent.id.clone()),

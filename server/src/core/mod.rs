@@ -170,6 +170,9 @@ impl Live {
 /// A mount that the server itself provides. Not stored: its data lies where the core keeps its own.
 fn own_mount(path: &str, kind: &str, family: Family) -> MountEntry {
     let mut entry = MountEntry::new(family, path, kind);
+    // The same on every start: clients keep accessors.
+    entry.accessor = format!("{}{kind}_builtin", if family == Family::Auth { "auth_" } else { "" });
+    entry.uuid = format!("builtin-{kind}");
     entry.description = match kind {
         "system" => "system endpoints used for control, policy and debugging".into(),
         _ => "token based credentials".into(),

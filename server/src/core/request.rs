@@ -41,6 +41,15 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
+/// Where a request goes.
+struct Matched<'a> {
+    mounted: &'a Arc<Mounted>,
+    /// The path below the mount.
+    below: &'a str,
+    route: &'a Route,
+    params: Vec<(&'static str, &'a str)>,
+}
+
 /// What a request has become by the time its handler has answered.
 struct Answer {
     response: Response,
@@ -77,11 +86,11 @@ impl Core {
         };
         let matched = found.as_ref().and_then(|(mounted, below)| {
             let (route, params) = mounted.routes.find(below)?;
-            Some((mounted, *below, route, params))
+            Some(Matched { mounted, below, route, params })
         });
-        let access = matched.as_ref().map_or(RouteAccess::Token, |(_, _, route, _)| route.doc.access);
+        let access = matched.as_ref().map_or(RouteAccess::Token, |matched| matched.route.doc.access);
         if access == RouteAccess::WhileSealed
-            && let Some((mounted, below, route, params)) = &matched
+            && let Some(Matched { mounted, below, route, params }) = &matched
         {
             if incoming.help {
                 return Ok(help(route, &mounted.entry.path));
@@ -131,7 +140,7 @@ impl Core {
         self: &Arc<Self>,
         live: &Arc<Live>,
         path: &RequestPath,
-        matched: Option<(&Arc<Mounted>, &str, &Route, Vec<(&'static str, &str)>)>,
+        matched: Option<Matched<'_>>,
         mut incoming: Incoming,
         used: Option<&Use>,
         refused: Option<Error>,
@@ -142,7 +151,7 @@ impl Core {
         let mut operation = incoming.operation;
         let mut request = None;
         if refused.is_none()
-            && let Some((mounted, below, route, params)) = &matched
+            && let Some(Matched { mounted, below, route, params }) = &matched
         {
             let mut info = Arc::new(info(&incoming, mounted, below, caller.clone(), now));
             if operation == Operation::Update
@@ -158,7 +167,7 @@ impl Core {
 
         // 4. Audit the request. When no device can record it, it is refused.
         let audited = live.audit.is_enabled();
-        let mounted = matched.as_ref().map(|(mounted, ..)| *mounted);
+        let mounted = matched.as_ref().map(|matched| matched.mounted);
         let data = std::mem::take(&mut incoming.data);
         let data_for_audit = if audited { data.clone() } else { Map::new() };
         let subject = Subject {
@@ -184,11 +193,11 @@ impl Core {
         let help_wanted = incoming.help;
         let answered: Result<Answer> = async {
             // 5. Authorise: deny wins, then the constraints on parameters.
-            let access = matched.as_ref().map_or(RouteAccess::Token, |(_, _, route, _)| route.doc.access);
+            let access = matched.as_ref().map_or(RouteAccess::Token, |matched| matched.route.doc.access);
             if let Some(token) = token {
                 authorise(live, token, operation, path, &data, incoming.wrap_ttl, access).await?;
             }
-            let Some((mounted, _, route, params)) = &matched else {
+            let Some(Matched { mounted, route, params, .. }) = &matched else {
                 return Err(Error::not_found_because(format!("no handler for route {:?}", path.as_str())));
             };
             if help_wanted {

@@ -13,6 +13,8 @@ mod parameters;
 mod pattern;
 mod policy;
 
+use std::borrow::Cow;
+
 pub use acl::{Access, Acl, Decision, Reason};
 pub use builtin::{DEFAULT, DEFAULT_TEXT, ROOT};
 pub use capability::{Capabilities, Capability};
@@ -28,6 +30,18 @@ pub fn format(text: &str) -> Result<String, PolicyError> {
         return Err(PolicyError::too_large());
     }
     crate::hcl::format(text)
+}
+
+/// A text without case, letter by letter: the beginning of a folded text is the folded beginning, which
+/// `str::to_lowercase` does not promise (a final sigma is folded by its neighbours).
+fn fold(text: &str) -> Cow<'_, str> {
+    if text
+        .bytes()
+        .all(|b| b.is_ascii() && !b.is_ascii_uppercase())
+    {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().flat_map(char::to_lowercase).collect())
 }
 
 #[cfg(test)]

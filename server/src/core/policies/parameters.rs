@@ -12,6 +12,7 @@ use obol_mount::Operation;
 use serde_json::{Map, Value};
 
 use super::acl::Reason;
+use super::fold;
 
 /// The name that stands for every parameter.
 const ANY: &str = "*";
@@ -112,16 +113,6 @@ fn unite(into: &mut BTreeMap<String, Vec<Value>>, from: &BTreeMap<String, Vec<Va
     }
 }
 
-/// Parameter names are compared without case, as Vault does.
-pub(super) fn fold(name: &str) -> Cow<'_, str> {
-    let folded = |c: char| c.is_ascii() && !c.is_ascii_uppercase();
-    if name.chars().all(folded) {
-        Cow::Borrowed(name)
-    } else {
-        Cow::Owned(name.to_lowercase())
-    }
-}
-
 /// Whether `value` is one of the allowed ones: as a whole, or each of its items.
 fn permits(allowed: &[Value], value: &Value) -> bool {
     if allowed.iter().any(|entry| equals(entry, value)) {
@@ -181,7 +172,7 @@ fn finds(denied: &Value, value: &Value) -> bool {
         }),
         _ => match (scalar(denied), scalar(value)) {
             (Some(denied), Some(text)) => {
-                let (denied, text) = (denied.to_lowercase(), text.to_lowercase());
+                let (denied, text) = (fold(&denied), fold(&text));
                 glob(&denied, &text)
                     || glob(&denied, text.trim())
                     || text.split(',').any(|item| glob(&denied, item.trim()))

@@ -3,6 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
+use super::fold;
 use crate::core::path::MAX_PATH;
 
 /// More segments than this are refused; it bounds the depth of the trie.
@@ -112,6 +113,14 @@ impl Pattern {
 
     pub fn is_glob(&self) -> bool {
         self.text.ends_with('*')
+    }
+
+    /// The pattern without case, for matching paths without case; its priority stays this one's.
+    pub(super) fn folded(&self) -> Self {
+        Self {
+            text: fold(&self.text).into(),
+            ..self.clone()
+        }
     }
 
     pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {

@@ -10,8 +10,9 @@ use serde_json::{Map, Value as Json};
 
 use super::builtin::ROOT;
 use super::capability::{Capabilities, Capability};
+use super::fold;
 use super::name::PolicyName;
-use super::parameters::{Parameters, fold};
+use super::parameters::Parameters;
 use super::pattern::Pattern;
 pub use crate::hcl::Error as PolicyError;
 use crate::hcl::{self, Name, Node, Object, Stanza, Value, quoted, suggest};
@@ -567,7 +568,10 @@ mod tests {
 
     #[test]
     fn glob_in_template_a_policy_with_a_template_is_refused_as_long_as_there_is_no_identity() {
-        assert!(error("path \"a/{{identity.entity.name}}/*\" { capabilities = [] }").contains("need identity"));
+        assert!(
+            error("path \"a/{{identity.entity.name}}/*\" { capabilities = [] }")
+                .contains("need identity")
+        );
         let with = |value: &str| {
             let text = format!(
                 "path \"a\" {{ capabilities = []\n allowed_parameters = {{ f = [\"{value}\"] }} }}"

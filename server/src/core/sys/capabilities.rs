@@ -17,6 +17,7 @@ use crate::core::unix_now;
 pub(super) struct SelfInput {
     /// The paths, without `/v1/`.
     #[serde(alias = "path")]
+    #[schemars(extend("x-aliases" = ["path"]))]
     paths: CommaList,
 }
 
@@ -27,6 +28,7 @@ pub(super) struct TokenInput {
     token: Option<Secret>,
     /// The paths, without `/v1/`.
     #[serde(alias = "path")]
+    #[schemars(extend("x-aliases" = ["path"]))]
     paths: CommaList,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct AccessorInput {
     accessor: String,
     /// The paths, without `/v1/`.
     #[serde(alias = "path")]
+    #[schemars(extend("x-aliases" = ["path"]))]
     paths: CommaList,
 }
 

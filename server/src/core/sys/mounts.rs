@@ -189,6 +189,9 @@ async fn enable(cx: &Cx<System>, family: Family, input: EnableInput) -> Result<N
     }
     let path = parse_mount_path(&input.path)?;
     full_path(family, &path)?;
+    if input.kind == "cubbyhole" {
+        return Err(Error::bad_request("the cubbyhole is there already, once: at cubbyhole/"));
+    }
     let mut entry = MountEntry::new(family, &path, &input.kind);
     entry.description = input.description;
     entry.local = input.local.0;

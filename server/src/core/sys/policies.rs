@@ -37,6 +37,7 @@ pub(super) struct WriteInput {
     name: String,
     /// The policy: HCL or JSON, in the clear or in base64.
     #[serde(alias = "rules")]
+    #[schemars(extend("x-aliases" = ["rules"]))]
     policy: Option<String>,
 }
 

@@ -105,10 +105,6 @@ impl TokenEntry {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    pub fn is_spent(&self) -> bool {
-        self.uses_left == Some(0)
-    }
-
     /// Seconds left; 0 for a token that never ends.
     pub fn ttl(&self, now: u64) -> u64 {
         self.expires.map_or(0, |expires| expires.saturating_sub(now))
