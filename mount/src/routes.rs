@@ -348,6 +348,7 @@ impl Route {
             None => Ok(true),
             Some(check) => {
                 let mut data = data.clone();
+                self.forget_nulls(request.operation, &mut data);
                 insert_params(&mut data, self.merged(params));
                 check(request, data).await
             }
@@ -364,6 +365,7 @@ impl Route {
         let operation = request.operation;
         let call = self.calls.get(&operation).ok_or_else(Error::unsupported_operation)?;
         let params = self.merged(params);
+        self.forget_nulls(operation, &mut data);
         let warnings = self.warnings(operation, params, &data);
         insert_params(&mut data, params);
         let mut response = call(request, data).await?;
@@ -378,6 +380,20 @@ impl Route {
         if self.verbatim { &[] } else { params }
     }
 
+    /// A field that is null is one that was not given, as for Vault: some clients (hvac) send every field they know.
+    /// In a merge patch null means removal, and a body of the client's own fields is left as it is.
+    fn forget_nulls(&self, operation: Operation, data: &mut Map<String, Value>) {
+        let has_null = data.values().any(Value::is_null);
+        if has_null && operation != Operation::Patch && !self.verbatim && self.known(operation).is_some() {
+            data.retain(|_, value| !value.is_null());
+        }
+    }
+
+    /// The fields that the operation knows; `None` when it takes any.
+    fn known(&self, operation: Operation) -> Option<&BTreeSet<String>> {
+        self.known.get(&operation)?.get_or_init(|| self.known_fields(operation)).as_ref()
+    }
+
     fn warnings(&self, operation: Operation, params: &[(&'static str, &str)], data: &Map<String, Value>) -> Vec<String> {
         if data.is_empty() {
             return Vec::new();
@@ -387,8 +403,7 @@ impl Route {
         if !replaced.is_empty() {
             warnings.push(format!("Values from the path replaced these parameters of the request: {}", replaced.join(", ")));
         }
-        let known = self.known.get(&operation).map(|cell| cell.get_or_init(|| self.known_fields(operation)));
-        if let Some(Some(known)) = known {
+        if let Some(known) = self.known(operation) {
             let unknown: Vec<&str> =
                 data.keys().map(String::as_str).filter(|key| !known.contains(*key) && !replaced.contains(key)).collect();
             if !unknown.is_empty() {
@@ -406,8 +421,14 @@ impl Route {
         if takes_any || schema.get("type").and_then(Value::as_str) != Some("object") {
             return None;
         }
-        let properties = schema.get("properties").and_then(Value::as_object);
-        Some(properties.map(|p| p.keys().cloned().collect()).unwrap_or_default())
+        let mut known = BTreeSet::new();
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            known.insert(name.clone());
+            // A schema does not know serde's aliases: a field that has some names them there too.
+            let aliases = property.get("x-aliases").and_then(Value::as_array).into_iter().flatten();
+            known.extend(aliases.filter_map(Value::as_str).map(str::to_owned));
+        }
+        Some(known)
     }
 }
 
@@ -514,7 +535,8 @@ mod tests {
     #[derive(serde::Deserialize, JsonSchema)]
     struct WriteItem {
         name: String,
-        #[serde(default)]
+        #[serde(default, alias = "lease")]
+        #[schemars(extend("x-aliases" = ["lease"]))]
         ttl: Ttl,
         #[serde(default)]
         tags: CommaList,
@@ -584,6 +606,22 @@ mod tests {
         assert!(response.warnings[1].contains("colour"));
         let Reply::Data(data) = response.reply else { panic!() };
         assert_eq!(data["name"], "lamp");
+    }
+
+    #[tokio::test]
+    async fn a_field_that_is_null_was_not_given() {
+        let response = call(Operation::Update, "items/lamp", json!({"ttl": null, "tags": null, "colour": null})).await.unwrap();
+        assert!(response.warnings.is_empty(), "{:?}", response.warnings);
+        let Reply::Data(data) = response.reply else { panic!() };
+        assert_eq!(Value::Object(data), json!({"name": "lamp", "ttl": 0, "tags": 0}));
+    }
+
+    #[tokio::test]
+    async fn another_name_of_a_field_is_known() {
+        let response = call(Operation::Update, "items/lamp", json!({"lease": 60})).await.unwrap();
+        assert!(response.warnings.is_empty(), "{:?}", response.warnings);
+        let Reply::Data(data) = response.reply else { panic!() };
+        assert_eq!(data["ttl"], 60);
     }
 
     #[tokio::test]
