@@ -14,6 +14,10 @@ mod writes;
 
 use std::process::ExitCode;
 
+/// The allocator that the server uses, so that the limit has it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 obol-benches: measures the server built beside it (target/release/obol)
 

@@ -20,15 +20,8 @@ impl Hasher {
 
     /// `hmac-sha256:` and 64 hexadecimal digits.
     pub fn hash(&self, text: &str) -> String {
-        use std::fmt::Write;
         let tag = hmac::sign(&self.0, text.as_bytes());
-        let mut out = String::with_capacity(76);
-        out.push_str("hmac-sha256:");
-        for byte in tag.as_ref() {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "{byte:02x}");
-        }
-        out
+        format!("hmac-sha256:{}", crate::core::hex(tag.as_ref()).as_str())
     }
 
     /// Every string inside, hashed; numbers, booleans and the keys of objects as they are. `shown` keys of the

@@ -18,13 +18,7 @@ pub struct TokenId(Arc<str>);
 
 impl TokenId {
     pub(super) fn from_tag(tag: &[u8]) -> Self {
-        use fmt::Write;
-        let mut hex = String::with_capacity(tag.len() * 2);
-        for byte in tag {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        Self(hex.into())
+        Self(crate::core::hex(tag).as_str().into())
     }
 
     /// An id that was read from an index of our own.
@@ -38,6 +32,12 @@ impl TokenId {
 
     pub fn shared(&self) -> Arc<str> {
         self.0.clone()
+    }
+}
+
+impl From<Arc<str>> for TokenId {
+    fn from(id: Arc<str>) -> Self {
+        Self(id)
     }
 }
 

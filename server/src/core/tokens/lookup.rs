@@ -37,6 +37,11 @@ impl Tokens {
         self.get(&self.id_of(token), now).await
     }
 
+    /// The living token of a caller, by the id that the core gave it; none for batch tokens, which have no id.
+    pub async fn known(&self, id: &Arc<str>, now: u64) -> Result<Option<Arc<Cached>>> {
+        if id.is_empty() { Ok(None) } else { self.get(&TokenId::from(id.clone()), now).await }
+    }
+
     /// The living token behind its stored id.
     pub async fn get(&self, id: &TokenId, now: u64) -> Result<Option<Arc<Cached>>> {
         let found = match self.cache.get_value_or_guard_async(id).await {
