@@ -6,7 +6,7 @@
 
 mod committer;
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::str::Utf8Error;
@@ -261,11 +261,21 @@ fn prepare_directory(path: &Path) -> Result<(), EngineError> {
         path: path.display().to_string(),
         cause: cause.to_string(),
     };
+    // What is created here must be on the disk before a commit below it can be called durable.
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(failed)?;
+    for created in missing {
+        let parent = match created.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let parent = File::open(parent).map_err(failed)?;
+        parent.sync_all().map_err(failed)?;
+    }
     let mode = path.metadata().map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         let path = path.display();
@@ -283,6 +293,7 @@ fn is_locked(error: &Error) -> bool {
 fn database_options(options: &RocksDbOptions) -> Options {
     let mut cache = LruCacheOptions::default();
     cache.set_capacity(options.block_cache);
+    // Few shards: each has its own share of the capacity, and this is a small cache.
     cache.set_num_shard_bits(2);
 
     let mut table = BlockBasedOptions::default();
@@ -315,7 +326,9 @@ fn database_options(options: &RocksDbOptions) -> Options {
     database.set_bottommost_compression_type(DBCompressionType::Lz4);
     database.set_bytes_per_sync(1 << 20);
     database.set_max_total_wal_size(64 << 20);
-    // A write-ahead log that was synced and is gone or shorter is an error, not a shorter history.
+    // A power failure may tear the end of the log, behind the last sync; opening then stops there,
+    // which is RocksDB's default (point-in-time recovery). A whole log that was synced and is gone
+    // or shorter is an error.
     database.set_track_and_verify_wals_in_manifest(true);
     // The expiry index is eaten from the front: files that are mostly deletions get compacted.
     database.add_compact_on_deletion_collector_factory(1024, 512, 0.5);

@@ -285,6 +285,7 @@ const FEW: usize = 512;
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use ::rocksdb::statistics::Ticker;
     use proptest::prelude::*;
 
     type Model = BTreeMap<String, Bytes>;
@@ -362,6 +363,34 @@ mod tests {
         assert!(fresh.blocking_recv().unwrap().is_ok());
         let left = super::super::scan(&db, ReadOptions::default(), "", None, usize::MAX).unwrap();
         assert_eq!(left, [("p/1".to_owned(), Bytes::from("v"))]);
+    }
+
+    #[test]
+    fn every_group_is_synced_once_before_it_is_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = ::rocksdb::Options::default();
+        options.create_if_missing(true);
+        options.enable_statistics();
+        let db = DB::open(&options, directory.path()).unwrap();
+        let syncs = || options.get_ticker_count(Ticker::WalFileSynced);
+        let before = syncs();
+        for number in 1..=3 {
+            let mut group = Group::new(&db);
+            let answers: Vec<_> = (0..10)
+                .map(|key| {
+                    let (answer, answered) = oneshot::channel();
+                    let ops = vec![Op::Put(format!("{number}/{key}"), Bytes::from("v"))];
+                    let expect = Vec::new();
+                    group.add(Commit { expect, ops }, answer);
+                    answered
+                })
+                .collect();
+            group.write(&mut None);
+            assert_eq!(syncs() - before, number);
+            for answered in answers {
+                assert!(answered.blocking_recv().unwrap().is_ok());
+            }
+        }
     }
 
     /// A commit whose expectations are, mostly, what is there.

@@ -200,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn any_threshold_of_shares_makes_the_key(
@@ -245,7 +245,7 @@ mod tests {
         // With a key of zeros and threshold 2 a share is the coefficient times its index; with
         // threshold 3, three shares give both coefficients by solving for them.
         let (mut only, mut low, mut high) = ([0; 256], [0; 256], [0; 256]);
-        for _ in 0..2048 {
+        for _ in 0..1024 {
             for value in &split(&Key::default(), 2, 2).unwrap()[0].expose()[..KEY_LEN] {
                 only[usize::from(*value)] += 1; // index 1
             }
