@@ -151,7 +151,7 @@ impl Drop for Daemon {
 }
 
 /// The same command, run so that the kernel kills it when the thread that starts it ends.
-pub(crate) fn guarded(command: &Command) -> Result<Command> {
+pub fn guarded(command: &Command) -> Result<Command> {
     let mut guarded = Command::new(programs::SETPRIV.find()?);
     guarded
         .args(["--pdeathsig", "KILL", "--"])
@@ -172,7 +172,7 @@ pub(crate) fn guarded(command: &Command) -> Result<Command> {
 /// Starts a guarded command from a thread that lives as long as the process. The death signal
 /// comes when the parent *thread* ends, and a test's thread ends long before a realm that
 /// several tests share.
-pub(crate) fn spawn_for_life(command: Command) -> io::Result<Child> {
+pub fn spawn_for_life(command: Command) -> io::Result<Child> {
     let (reply, answer) = mpsc::channel();
     nursery().send((command, reply)).map_err(io::Error::other)?;
     answer.recv().map_err(io::Error::other)?

@@ -32,6 +32,7 @@ mod scratch;
 pub mod tls;
 
 pub use clock::ShiftedClock;
+pub use daemon::{guarded, spawn_for_life};
 pub use error::{Error, Result};
 pub use keytab::Keytab;
 pub use ldap::people;
