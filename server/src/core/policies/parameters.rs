@@ -180,7 +180,13 @@ fn finds(denied: &Value, value: &Value) -> bool {
             _ => false,
         },
     };
-    here || match value {
+    // A boolean that the policy writes as a text: the mounts take `1` and `t` for it all the same.
+    let in_words = match denied.as_str() {
+        Some(text) if text.eq_ignore_ascii_case("true") => boolean(value) == Some(true),
+        Some(text) if text.eq_ignore_ascii_case("false") => boolean(value) == Some(false),
+        _ => false,
+    };
+    here || in_words || match value {
         Value::Array(items) => items.iter().any(|item| finds(denied, item)),
         Value::Object(members) => members.values().any(|member| finds(denied, member)),
         _ => false,
@@ -367,6 +373,19 @@ mod tests {
             json!({"bool": "0"}),
         ] {
             assert!(!update(&acl, bad.clone()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_denied_boolean_is_found_in_every_spelling_that_mounts_accept() {
+        for denied in ["true", "\"true\"", "\"TRUE\""] {
+            let acl = acl(&format!("denied_parameters = {{ \"x\" = [{denied}] }}"));
+            for bad in [json!(true), json!("true"), json!("True"), json!(1), json!("1"), json!("t"), json!([1])] {
+                assert!(!update(&acl, json!({"x": bad})), "{denied} {bad}");
+            }
+            for good in [json!(false), json!("0"), json!(0), json!("f"), json!("other")] {
+                assert!(update(&acl, json!({"x": good})), "{denied} {good}");
+            }
         }
     }
 
