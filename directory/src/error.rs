@@ -204,9 +204,10 @@ impl DirectoryError {
                 }
                 None => "check what the server allows binddn to do".into(),
             },
-            Self::Credentials { .. } => {
-                "the user's name or password is wrong, or the account may not log in".into()
-            }
+            Self::Credentials { text, .. } => match ad_account_state(text) {
+                Some(state) => format!("a matter for the user's administrator: {state}"),
+                None => "the user's name or password is wrong, or the account may not log in".into(),
+            },
             Self::NullBind => "send a password; deny_null_bind refuses empty ones".into(),
             Self::Search { code, .. } => match *code {
                 ResultCode::NO_SUCH_OBJECT => {

@@ -220,7 +220,7 @@ impl Session {
         request: impl Future<Output = Result<T, LdapError>>,
     ) -> Result<T, DirectoryError> {
         self.under_way = true;
-        // The library panics on some malformed answers; that must cost a connection, not a task.
+        // Should the library panic on an answer all the same, that costs a connection, not a task.
         let request = AssertUnwindSafe(request).catch_unwind();
         let outcome = match tokio::time::timeout(limit, request).await {
             Err(_) => {
