@@ -15,9 +15,17 @@ pub(crate) async fn run() -> Result<(), Failure> {
     }
     // Started again on data that is there: the usual case.
     let server = Server::start(dir.path()).await?;
-    table.row(&["first answer after the start".into(), format!("{:.0} ms", server.first_answer.as_secs_f64() * 1e3), "≤ 300 ms".into()]);
+    table.row(&[
+        "first answer after the start".into(),
+        format!("{:.0} ms", server.first_answer.as_secs_f64() * 1e3),
+        "≤ 300 ms".into(),
+    ]);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    table.row(&["resident, sealed".into(), format!("{:.1} MiB", server.resident()?), "≤ 40 MB".into()]);
+    table.row(&[
+        "resident, sealed".into(),
+        format!("{:.1} MiB", server.resident()?),
+        "≤ 40 MB".into(),
+    ]);
     table.print();
     Ok(())
 }

@@ -8,11 +8,15 @@ use crate::Failure;
 
 /// Serves on a free port, whose number it prints, until it is killed.
 pub(crate) fn serve() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("{}", listener.local_addr()?.port());
-        let router = Router::new().fallback(any(|| async { axum::Json(json!({ "data": { "value": "empty" } })) }));
+        let router = Router::new().fallback(any(|| async {
+            axum::Json(json!({ "data": { "value": "empty" } }))
+        }));
         axum::serve(listener, router).await?;
         Ok(())
     })

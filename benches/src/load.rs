@@ -27,7 +27,10 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(16 << 10) })
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(16 << 10),
+        })
     }
 
     /// Sends a request and reads the answer: its status and body.
@@ -49,7 +52,8 @@ impl Connection {
                 let status: u16 = text.get(9..12).ok_or("no status line")?.parse()?;
                 let length = text.split("\r\n").find_map(|line| {
                     let (name, value) = line.split_once(':')?;
-                    name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+                    name.eq_ignore_ascii_case("content-length")
+                        .then(|| value.trim().parse::<usize>().ok())?
                 });
                 let end = head + 4 + length.unwrap_or(0);
                 while self.buffer.len() < end {
@@ -66,8 +70,16 @@ impl Connection {
 /// An HTTP/1.1 request as bytes.
 pub(crate) fn request(method: &str, path: &str, token: &str, body: Option<&str>) -> Vec<u8> {
     let body = body.unwrap_or_default();
-    let token = if token.is_empty() { String::new() } else { format!("X-Vault-Token: {token}\r\n") };
-    format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{token}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    let token = if token.is_empty() {
+        String::new()
+    } else {
+        format!("X-Vault-Token: {token}\r\n")
+    };
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{token}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// `clients` connections for `seconds`; `make` gives the n-th request of a client. An answer that is no success ends

@@ -40,7 +40,10 @@ pub(crate) struct Plan {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let mut plan = Plan { seconds: 5, tokens: 1_000_000 };
+    let mut plan = Plan {
+        seconds: 5,
+        tokens: 1_000_000,
+    };
     let mut wanted: Vec<String> = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -59,7 +62,11 @@ fn main() -> ExitCode {
             _ => return usage(),
         }
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return report(Err(error.into())),
     };

@@ -29,7 +29,11 @@ impl Drop for Server {
 /// The program beside this one.
 fn beside(name: &str) -> Result<PathBuf, Failure> {
     let path = std::env::current_exe()?.with_file_name(name);
-    if path.exists() { Ok(path) } else { Err(format!("there is no {}: run `make bench`", path.display()).into()) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("there is no {}: run `make bench`", path.display()).into())
+    }
 }
 
 impl Server {
@@ -45,9 +49,18 @@ impl Server {
             ),
         )?;
         let started = Instant::now();
-        let child = Command::new(beside("obol")?).arg("server").arg("-config").arg(&config).stdin(Stdio::null()).spawn()?;
+        let child = Command::new(beside("obol")?)
+            .arg("server")
+            .arg("-config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .spawn()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut server = Self { child, address, first_answer: Duration::ZERO };
+        let mut server = Self {
+            child,
+            address,
+            first_answer: Duration::ZERO,
+        };
         let health = request("GET", "/v1/sys/seal-status", "", None);
         loop {
             if let Ok(mut connection) = Connection::open(address).await
@@ -64,34 +77,68 @@ impl Server {
         Ok(server)
     }
 
-    pub(crate) async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Result<Value, Failure> {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
         let body = body.map(|body| body.to_string());
         let mut connection = Connection::open(self.address).await?;
-        let (status, answer) = connection.call(&request(method, path, token, body.as_deref())).await?;
+        let (status, answer) = connection
+            .call(&request(method, path, token, body.as_deref()))
+            .await?;
         if !(200..300).contains(&status) {
-            return Err(format!("{method} {path}: {status} {}", String::from_utf8_lossy(&answer)).into());
+            return Err(format!(
+                "{method} {path}: {status} {}",
+                String::from_utf8_lossy(&answer)
+            )
+            .into());
         }
-        Ok(if answer.is_empty() { Value::Null } else { serde_json::from_slice(&answer)? })
+        Ok(if answer.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&answer)?
+        })
     }
 
     /// Initializes and unseals; returns the root token and the unseal key.
     pub(crate) async fn set_up(&self) -> Result<(String, String), Failure> {
-        let init = self.call("PUT", "/v1/sys/init", "", Some(json!({ "secret_shares": 1, "secret_threshold": 1 }))).await?;
+        let init = self
+            .call(
+                "PUT",
+                "/v1/sys/init",
+                "",
+                Some(json!({ "secret_shares": 1, "secret_threshold": 1 })),
+            )
+            .await?;
         let key = init["keys"][0].as_str().ok_or("no key")?.to_owned();
         let token = init["root_token"].as_str().ok_or("no token")?.to_owned();
         self.unseal(&key).await?;
-        self.call("POST", "/v1/sys/mounts/secret", &token, Some(json!({ "type": "kv", "options": { "version": "2" } }))).await?;
+        self.call(
+            "POST",
+            "/v1/sys/mounts/secret",
+            &token,
+            Some(json!({ "type": "kv", "options": { "version": "2" } })),
+        )
+        .await?;
         Ok((token, key))
     }
 
     pub(crate) async fn unseal(&self, key: &str) -> Result<(), Failure> {
-        self.call("PUT", "/v1/sys/unseal", "", Some(json!({ "key": key }))).await.map(drop)
+        self.call("PUT", "/v1/sys/unseal", "", Some(json!({ "key": key })))
+            .await
+            .map(drop)
     }
 
     /// Resident memory in MiB.
     pub(crate) fn resident(&self) -> Result<f64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .ok_or("no VmRSS")?;
         let kib: f64 = line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse()?;
         Ok(kib / 1024.0)
     }
@@ -99,7 +146,10 @@ impl Server {
 
 /// The server with the empty handler.
 pub(crate) fn start_limit() -> Result<(Child, SocketAddr), Failure> {
-    let mut child = Command::new(std::env::current_exe()?).arg("limit-server").stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("limit-server")
+        .stdout(Stdio::piped())
+        .spawn()?;
     let out = child.stdout.take().ok_or("no output")?;
     let mut line = String::new();
     BufReader::new(out).read_line(&mut line)?;

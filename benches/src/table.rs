@@ -11,7 +11,9 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(title: &str, columns: &[&str]) -> Self {
         println!("\n### {title}\n");
-        Self { rows: vec![columns.iter().map(ToString::to_string).collect()] }
+        Self {
+            rows: vec![columns.iter().map(ToString::to_string).collect()],
+        }
     }
 
     pub(crate) fn row(&mut self, cells: &[String]) {
@@ -19,7 +21,14 @@ impl Table {
     }
 
     /// A line of throughput: rate, latencies, memory, and the ratio to the limit.
-    pub(crate) fn measured(&mut self, name: &str, measured: &Measured, resident: Option<f64>, limit: f64, aim: &str) {
+    pub(crate) fn measured(
+        &mut self,
+        name: &str,
+        measured: &Measured,
+        resident: Option<f64>,
+        limit: f64,
+        aim: &str,
+    ) {
         self.row(&[
             name.to_owned(),
             format!("{:.0}", measured.per_second),
@@ -33,10 +42,20 @@ impl Table {
 
     pub(crate) fn print(self) {
         let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for (n, row) in self.rows.iter().enumerate() {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             println!("| {} |", cells.join(" | "));
             if n == 0 {
                 let lines: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
@@ -46,7 +65,15 @@ impl Table {
     }
 }
 
-pub(crate) const THROUGHPUT: [&str; 7] = ["what", "ops/s", "p50", "p99", "resident", "of the limit", "aim"];
+pub(crate) const THROUGHPUT: [&str; 7] = [
+    "what",
+    "ops/s",
+    "p50",
+    "p99",
+    "resident",
+    "of the limit",
+    "aim",
+];
 
 fn micros(duration: Duration) -> String {
     format!("{:.0} µs", duration.as_secs_f64() * 1e6)

@@ -24,7 +24,16 @@ struct Unsealed {
 pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let few = with_tokens(10).await?;
     let many = with_tokens(plan.tokens).await?;
-    let mut table = Table::new("Unsealing with live tokens", &["live tokens", "unseal (median of 5)", "resident after", "ratio", "aim"]);
+    let mut table = Table::new(
+        "Unsealing with live tokens",
+        &[
+            "live tokens",
+            "unseal (median of 5)",
+            "resident after",
+            "ratio",
+            "aim",
+        ],
+    );
     let row = |tokens: u64, unsealed: &Unsealed, ratio: String, aim: &str| {
         [
             tokens.to_string(),
@@ -37,7 +46,12 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     table.row(&row(10, &few, "1".into(), "the limit"));
     let ratio = many.time.as_secs_f64() / few.time.as_secs_f64();
     let more = many.resident - few.resident;
-    table.row(&row(plan.tokens, &many, format!("{ratio:.2}×, {more:+.1} MiB"), "≤ 1.2×, ≤ +20 MB"));
+    table.row(&row(
+        plan.tokens,
+        &many,
+        format!("{ratio:.2}×, {more:+.1} MiB"),
+        "≤ 1.2×, ≤ +20 MB",
+    ));
     table.print();
     Ok(())
 }
@@ -57,7 +71,10 @@ async fn with_tokens(tokens: u64) -> Result<Unsealed, Failure> {
         resident = resident.max(server.resident()?);
     }
     times.sort();
-    Ok(Unsealed { time: times[ROUNDS / 2], resident })
+    Ok(Unsealed {
+        time: times[ROUNDS / 2],
+        resident,
+    })
 }
 
 /// Makes a storage with live tokens, through the server's own core, and returns the unseal key.
@@ -84,7 +101,10 @@ async fn fill(dir: &Path, tokens: u64) -> Result<String, Failure> {
                         ..NewToken::default()
                     };
                     let limits = core.limits(None);
-                    live.tokens.issue(token, limits, Batch::new(), unix_now()).await.map_err(|e| format!("{e:?}"))?;
+                    live.tokens
+                        .issue(token, limits, Batch::new(), unix_now())
+                        .await
+                        .map_err(|e| format!("{e:?}"))?;
                 }
                 Ok::<_, String>(())
             })

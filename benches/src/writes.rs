@@ -17,7 +17,13 @@ const VALUE: usize = 600;
 pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let mut table = Table::new("Durable writes, 64 clients", &THROUGHPUT);
     let limit = tokio::task::spawn_blocking(move || synced_puts(plan.seconds)).await??;
-    table.measured("RocksDB synced puts, 600 bytes, 64 threads", &limit, None, limit.per_second, "the limit");
+    table.measured(
+        "RocksDB synced puts, 600 bytes, 64 threads",
+        &limit,
+        None,
+        limit.per_second,
+        "the limit",
+    );
 
     let dir = tempfile::tempdir()?;
     let server = Server::start(dir.path()).await?;
@@ -25,13 +31,39 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let body = json!({ "data": { "value": "x".repeat(VALUE - 150) } }).to_string();
     {
         let (root, body) = (root.clone(), body.clone());
-        let write = move |client, n| request("POST", &format!("/v1/secret/data/c{client}/n{n}"), &root, Some(&body));
+        let write = move |client, n| {
+            request(
+                "POST",
+                &format!("/v1/secret/data/c{client}/n{n}"),
+                &root,
+                Some(&body),
+            )
+        };
         let measured = load::run(server.address, CLIENTS, plan.seconds, write).await?;
-        table.measured("kv v2 write, new secrets", &measured, Some(server.resident()?), limit.per_second, "≥ 50 %");
+        table.measured(
+            "kv v2 write, new secrets",
+            &measured,
+            Some(server.resident()?),
+            limit.per_second,
+            "≥ 50 %",
+        );
     }
-    let write = move |client, _| request("POST", &format!("/v1/secret/data/c{client}/same"), &root, Some(&body));
+    let write = move |client, _| {
+        request(
+            "POST",
+            &format!("/v1/secret/data/c{client}/same"),
+            &root,
+            Some(&body),
+        )
+    };
     let measured = load::run(server.address, CLIENTS, plan.seconds, write).await?;
-    table.measured("kv v2 write, new versions", &measured, Some(server.resident()?), limit.per_second, "≥ 50 %");
+    table.measured(
+        "kv v2 write, new versions",
+        &measured,
+        Some(server.resident()?),
+        limit.per_second,
+        "≥ 50 %",
+    );
     table.print();
     Ok(())
 }

@@ -42,7 +42,9 @@ pub trait Backend: Send + Sync + 'static {
     /// those of `token_policies`, and `default` unless it was left out (see [`crate::same_policies`]).
     async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
         let _ = (internal, policies);
-        Err(Error::bad_request("tokens of this auth method cannot be renewed"))
+        Err(Error::bad_request(
+            "tokens of this auth method cannot be renewed",
+        ))
     }
 
     /// Adds to `batch` what this mount keeps for one token and must lose with it.
@@ -83,6 +85,9 @@ pub struct Kind {
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kind").field("name", &self.name).field("family", &self.family).finish_non_exhaustive()
+        f.debug_struct("Kind")
+            .field("name", &self.name)
+            .field("family", &self.family)
+            .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,9 @@ use crate::{Error, Result};
 /// Reads a block; an address alone is a block of one. `None`: neither.
 pub fn parse(text: &str) -> Option<IpNet> {
     let text = text.trim();
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// Checks the blocks that `field` of a configuration names. The error says which one is wrong, not how it reads.
@@ -58,9 +60,14 @@ mod tests {
     #[test]
     fn what_is_no_block_is_refused_by_its_place() {
         for wrong in ["10.0.0.0/33", "example.com", "10.0.0", "10.0.0.0/8/8", ""] {
-            let error = parse_list("token_bound_cidrs", &["10.0.0.1".into(), wrong.into()]).unwrap_err().to_string();
+            let error = parse_list("token_bound_cidrs", &["10.0.0.1".into(), wrong.into()])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("token_bound_cidrs: number 2"), "{error}");
-            assert!(wrong.is_empty() || !error.contains(wrong) || wrong == "10.0.0", "{error}");
+            assert!(
+                wrong.is_empty() || !error.contains(wrong) || wrong == "10.0.0",
+                "{error}"
+            );
         }
     }
 }

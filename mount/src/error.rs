@@ -16,7 +16,12 @@ pub struct Error {
 
 impl Error {
     fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, messages: vec![message.into()], cause: None, headers: Vec::new() }
+        Self {
+            status,
+            messages: vec![message.into()],
+            cause: None,
+            headers: Vec::new(),
+        }
     }
 
     /// 400: the request is wrong, and the message says how.
@@ -46,7 +51,12 @@ impl Error {
 
     /// 404 with an empty list of errors, as Vault answers for what does not exist.
     pub fn not_found() -> Self {
-        Self { status: 404, messages: Vec::new(), cause: None, headers: Vec::new() }
+        Self {
+            status: 404,
+            messages: Vec::new(),
+            cause: None,
+            headers: Vec::new(),
+        }
     }
 
     /// 404 with a reason.
@@ -138,9 +148,12 @@ impl From<obol_storage::Error> for Error {
         match error {
             Storage::Sealed => Self::unavailable("Obol is sealed"),
             Storage::Conflict { .. } => {
-                Self::unavailable("the data changed while this request was at work; try again").with_cause(error)
+                Self::unavailable("the data changed while this request was at work; try again")
+                    .with_cause(error)
             }
-            Storage::BadPath { .. } => Self::bad_request("the path holds a segment or a character that is not allowed"),
+            Storage::BadPath { .. } => {
+                Self::bad_request("the path holds a segment or a character that is not allowed")
+            }
             Storage::Engine(_) => Self::unavailable("storage is unavailable").with_cause(error),
             _ => Self::internal(error),
         }

@@ -34,7 +34,9 @@ impl<'de> Deserialize<'de> for Ttl {
                 duration::seconds(v).map(Ttl).map_err(E::custom)
             }
             fn visit_i64<E: de::Error>(self, v: i64) -> Result<Ttl, E> {
-                u64::try_from(v).map_err(|_| E::custom(duration::ParseError::Negative)).and_then(|v| self.visit_u64(v))
+                u64::try_from(v)
+                    .map_err(|_| E::custom(duration::ParseError::Negative))
+                    .and_then(|v| self.visit_u64(v))
             }
             fn visit_f64<E: de::Error>(self, v: f64) -> Result<Ttl, E> {
                 if v >= 0.0 && v.fract() == 0.0 && v < 1e12 {
@@ -85,7 +87,13 @@ impl<'de> Deserialize<'de> for CommaList {
                 f.write_str("a list of texts, or one text with commas")
             }
             fn visit_str<E: de::Error>(self, v: &str) -> Result<CommaList, E> {
-                Ok(CommaList(v.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()))
+                Ok(CommaList(
+                    v.split(',')
+                        .map(str::trim)
+                        .filter(|s| !s.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                ))
             }
             fn visit_unit<E: de::Error>(self) -> Result<CommaList, E> {
                 Ok(CommaList::default())
@@ -182,7 +190,9 @@ impl<'de> Deserialize<'de> for Count {
                 Ok(Count(v))
             }
             fn visit_i64<E: de::Error>(self, v: i64) -> Result<Count, E> {
-                u64::try_from(v).map(Count).map_err(|_| E::custom("expected a whole number that is not negative"))
+                u64::try_from(v)
+                    .map(Count)
+                    .map_err(|_| E::custom("expected a whole number that is not negative"))
             }
             fn visit_f64<E: de::Error>(self, v: f64) -> Result<Count, E> {
                 if v >= 0.0 && v.fract() == 0.0 && v < 9e15 {
@@ -191,7 +201,10 @@ impl<'de> Deserialize<'de> for Count {
                 Err(E::custom("expected a whole number that is not negative"))
             }
             fn visit_str<E: de::Error>(self, v: &str) -> Result<Count, E> {
-                v.trim().parse().map(Count).map_err(|_| E::custom("expected a whole number that is not negative"))
+                v.trim()
+                    .parse()
+                    .map(Count)
+                    .map_err(|_| E::custom("expected a whole number that is not negative"))
             }
         }
         d.deserialize_any(CountVisitor)
@@ -230,7 +243,10 @@ impl<'de> Deserialize<'de> for CountList {
                 v.split(',')
                     .map(str::trim)
                     .filter(|s| !s.is_empty())
-                    .map(|s| s.parse().map_err(|_| E::custom("expected a list of whole numbers")))
+                    .map(|s| {
+                        s.parse()
+                            .map_err(|_| E::custom("expected a list of whole numbers"))
+                    })
                     .collect::<Result<_, _>>()
                     .map(CountList)
             }
@@ -327,10 +343,14 @@ impl TokenFields {
         // Batch tokens are not stored: nothing can count their uses or renew them.
         if matches!(changed.kind, TokenKind::Batch | TokenKind::DefaultBatch) {
             if changed.num_uses > 0 {
-                return Err(Error::bad_request("token_type: batch tokens cannot have token_num_uses"));
+                return Err(Error::bad_request(
+                    "token_type: batch tokens cannot have token_num_uses",
+                ));
             }
             if !changed.period.is_zero() {
-                return Err(Error::bad_request("token_type: batch tokens cannot have a token_period"));
+                return Err(Error::bad_request(
+                    "token_type: batch tokens cannot have a token_period",
+                ));
             }
         }
         *params = changed;
@@ -398,7 +418,10 @@ mod tests {
     fn vaults_flexible_forms_are_accepted() {
         assert_eq!(read::<Ttl>(json!("1h")).unwrap().as_secs(), 3600);
         assert_eq!(read::<Ttl>(json!(3600)).unwrap().as_secs(), 3600);
-        assert_eq!(read::<CommaList>(json!("a, b,,c")).unwrap().0, ["a", "b", "c"]);
+        assert_eq!(
+            read::<CommaList>(json!("a, b,,c")).unwrap().0,
+            ["a", "b", "c"]
+        );
         assert_eq!(read::<CommaList>(json!(["a", "b"])).unwrap().0, ["a", "b"]);
         assert!(read::<Flag>(json!("true")).unwrap().0);
         assert!(!read::<Flag>(json!(false)).unwrap().0);
@@ -414,13 +437,20 @@ mod tests {
     #[test]
     fn what_was_not_sent_stays_as_it_is() {
         let mut params = TokenParams::default();
-        fields(json!({"token_ttl": "1h", "token_policies": "Web,dev"})).apply(&mut params).unwrap();
-        fields(json!({"token_max_ttl": 7200})).apply(&mut params).unwrap();
+        fields(json!({"token_ttl": "1h", "token_policies": "Web,dev"}))
+            .apply(&mut params)
+            .unwrap();
+        fields(json!({"token_max_ttl": 7200}))
+            .apply(&mut params)
+            .unwrap();
         let stored = serde_json::to_value(StoredTokenFields::from(&params)).unwrap();
         assert_eq!(stored["token_ttl"], 3600);
         assert_eq!(stored["token_max_ttl"], 7200);
         assert_eq!(stored["token_policies"], json!(["web", "dev"]));
-        assert_eq!(TokenParams::from(serde_json::from_value::<StoredTokenFields>(stored).unwrap()), params);
+        assert_eq!(
+            TokenParams::from(serde_json::from_value::<StoredTokenFields>(stored).unwrap()),
+            params
+        );
     }
 
     #[test]
@@ -434,7 +464,14 @@ mod tests {
             json!({"token_ttl": 5, "token_type": "default-batch", "token_period": "1h"}),
         ] {
             let mut params = TokenParams::default();
-            assert_eq!(fields(wrong.clone()).apply(&mut params).unwrap_err().status(), 400, "{wrong}");
+            assert_eq!(
+                fields(wrong.clone())
+                    .apply(&mut params)
+                    .unwrap_err()
+                    .status(),
+                400,
+                "{wrong}"
+            );
             assert_eq!(params, TokenParams::default(), "{wrong}");
         }
     }

@@ -26,5 +26,7 @@ pub use pattern::{BadPattern, Pattern};
 pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
 pub use reply::{Data, Keys, Login, NoContent, Output, Reply, Response, TokenParams, Written};
 pub use request::{Cx, Operation, RequestInfo};
-pub use routes::{Access, Handler, Methods, Route, RouteDoc, RouteTable, Routes, delete, get, list, patch, post};
+pub use routes::{
+    Access, Handler, Methods, Route, RouteDoc, RouteTable, Routes, delete, get, list, patch, post,
+};
 pub use secret::Secret;

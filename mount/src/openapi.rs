@@ -27,7 +27,11 @@ pub struct Document {
 
 impl Document {
     pub fn new(title: &'static str, version: impl Into<String>, mounts: Vec<MountDoc>) -> Self {
-        Self { title, version: version.into(), mounts }
+        Self {
+            title,
+            version: version.into(),
+            mounts,
+        }
     }
 
     /// The document, with every path below `/v1`.
@@ -46,7 +50,10 @@ impl Document {
             routes.sort_by_key(|route| route.pattern.text());
             for route in routes {
                 let path = format!("/{}{}", mount.path, route.pattern.openapi_path());
-                paths.insert(path.trim_end_matches('/').to_owned(), path_item(mount, route, &mut generator));
+                paths.insert(
+                    path.trim_end_matches('/').to_owned(),
+                    path_item(mount, route, &mut generator),
+                );
             }
         }
         let mut schemas = generator.take_definitions(true);
@@ -89,7 +96,10 @@ fn path_item(mount: &MountDoc, route: &RouteDoc, generator: &mut SchemaGenerator
     let one = |operation: Operation| route.operations.get(&operation);
     // LIST is a verb that OpenAPI cannot name; `GET ?list=true` is the same operation.
     match (one(Operation::Read), one(Operation::List)) {
-        (Some(read), None) => drop(item.insert("get".into(), operation(mount, route, "read", read, false, generator))),
+        (Some(read), None) => drop(item.insert(
+            "get".into(),
+            operation(mount, route, "read", read, false, generator),
+        )),
         (None, Some(list)) => {
             let mut described = operation(mount, route, "list", list, false, generator);
             add_list_parameter(&mut described, true);
@@ -112,10 +122,16 @@ fn path_item(mount: &MountDoc, route: &RouteDoc, generator: &mut SchemaGenerator
         item.insert("post".into(), described);
     }
     if let Some(patch) = one(Operation::Patch) {
-        item.insert("patch".into(), operation(mount, route, "patch", patch, true, generator));
+        item.insert(
+            "patch".into(),
+            operation(mount, route, "patch", patch, true, generator),
+        );
     }
     if let Some(delete) = one(Operation::Delete) {
-        item.insert("delete".into(), operation(mount, route, "delete", delete, false, generator));
+        item.insert(
+            "delete".into(),
+            operation(mount, route, "delete", delete, false, generator),
+        );
     }
     Value::Object(item)
 }
@@ -129,7 +145,10 @@ fn operation(
     generator: &mut SchemaGenerator,
 ) -> Value {
     let mut described = Map::new();
-    described.insert("operationId".into(), operation_id(&mount.path, route.pattern.text(), verb).into());
+    described.insert(
+        "operationId".into(),
+        operation_id(&mount.path, route.pattern.text(), verb).into(),
+    );
     described.insert("summary".into(), route.about.into());
     described.insert("tags".into(), json!([mount.kind]));
     match route.access {
@@ -151,8 +170,15 @@ fn operation(
         if open {
             body.insert("additionalProperties".into(), true.into());
         }
-        let media = if verb == "patch" { "application/merge-patch+json" } else { "application/json" };
-        described.insert("requestBody".into(), json!({ "content": { media: { "schema": body } } }));
+        let media = if verb == "patch" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        described.insert(
+            "requestBody".into(),
+            json!({ "content": { media: { "schema": body } } }),
+        );
     } else if !properties.is_empty() {
         let query: Vec<Value> = properties
             .into_iter()
@@ -173,14 +199,30 @@ fn operation(
 
 /// The input's own fields, without those that the path gives: properties, required names, and whether others are taken too.
 fn input_fields(doc: &OperationDoc, route: &RouteDoc) -> (Map<String, Value>, Vec<String>, bool) {
-    let mut inline = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
+    let mut inline = SchemaSettings::draft2020_12()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator();
     let schema = (doc.input)(&mut inline);
     let in_path: BTreeSet<&str> = route.pattern.params().collect();
-    let mut properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     properties.retain(|name, _| !in_path.contains(name.as_str()));
-    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-    let required = required.filter_map(Value::as_str).filter(|n| !in_path.contains(n)).map(str::to_owned).collect();
-    let open = schema.get("additionalProperties").is_some_and(|v| v != &Value::Bool(false));
+    let required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let required = required
+        .filter_map(Value::as_str)
+        .filter(|n| !in_path.contains(n))
+        .map(str::to_owned)
+        .collect();
+    let open = schema
+        .get("additionalProperties")
+        .is_some_and(|v| v != &Value::Bool(false));
     (properties, required, open)
 }
 
@@ -188,13 +230,25 @@ fn responses(doc: &OperationDoc, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
     let success = match (doc.status, (doc.output)(generator)) {
         (204, _) => json!({ "description": "Done; no body" }),
-        (_, _) if doc.auth => content("A token was issued; it is in `auth`", json!({ "$ref": "#/components/schemas/Envelope" })),
+        (_, _) if doc.auth => content(
+            "A token was issued; it is in `auth`",
+            json!({ "$ref": "#/components/schemas/Envelope" }),
+        ),
         (_, Some(schema)) if doc.bare => content("Success", schema.to_value()),
         (_, Some(schema)) => content("Success", enveloped(&schema)),
-        (_, None) => content("Success", json!({ "$ref": "#/components/schemas/Envelope" })),
+        (_, None) => content(
+            "Success",
+            json!({ "$ref": "#/components/schemas/Envelope" }),
+        ),
     };
     responses.insert(doc.status.to_string(), success);
-    responses.insert("default".into(), content("Refused or failed", json!({ "$ref": "#/components/schemas/Error" })));
+    responses.insert(
+        "default".into(),
+        content(
+            "Refused or failed",
+            json!({ "$ref": "#/components/schemas/Error" }),
+        ),
+    );
     Value::Object(responses)
 }
 
@@ -239,7 +293,10 @@ fn add_list_parameter(described: &mut Value, required: bool) {
         "description": "`true` lists what is below the path, as the LIST verb does",
         "schema": { "type": "string", "enum": ["true"] },
     });
-    match described.get_mut("parameters").and_then(Value::as_array_mut) {
+    match described
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut)
+    {
         Some(parameters) => parameters.insert(0, parameter),
         None => described["parameters"] = json!([parameter]),
     }
@@ -256,15 +313,25 @@ fn merge_listing(read: &mut Value, listed: Value) {
     if let Some(more) = listed.get("parameters").and_then(Value::as_array)
         && let Some(parameters) = read.get_mut("parameters").and_then(Value::as_array_mut)
     {
-        let names: BTreeSet<String> = parameters.iter().filter_map(|p| p["name"].as_str().map(str::to_owned)).collect();
-        parameters.extend(more.iter().filter(|p| p["name"].as_str().is_some_and(|n| !names.contains(n))).cloned());
+        let names: BTreeSet<String> = parameters
+            .iter()
+            .filter_map(|p| p["name"].as_str().map(str::to_owned))
+            .collect();
+        parameters.extend(
+            more.iter()
+                .filter(|p| p["name"].as_str().is_some_and(|n| !names.contains(n)))
+                .cloned(),
+        );
     }
 }
 
 fn operation_id(mount: &str, pattern: &str, verb: &str) -> String {
     let mut id = String::from(verb);
     for word in mount.split('/').chain(pattern.split('/')) {
-        let word: String = word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_').collect();
+        let word: String = word
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_')
+            .collect();
         if !word.is_empty() {
             id.push('-');
             id.push_str(&word);
@@ -276,23 +343,36 @@ fn operation_id(mount: &str, pattern: &str, verb: &str) -> String {
 impl RouteDoc {
     /// The text of `?help=1` and `path-help`: what the path is for, and its fields.
     pub fn help(&self, mount: &str) -> String {
-        let mut out = format!("Path:   {mount}{}\n\n    {}\n", self.pattern.text(), self.about);
+        let mut out = format!(
+            "Path:   {mount}{}\n\n    {}\n",
+            self.pattern.text(),
+            self.about
+        );
         let verbs: Vec<&str> = self.operations.keys().map(|op| op.as_str()).collect();
         out.push_str(&format!("\nOperations:   {}\n", verbs.join(", ")));
         match self.access {
             Access::Token | Access::AnyToken => {}
             Access::Sudo => out.push_str("Needs the sudo capability.\n"),
-            Access::Login | Access::Public | Access::WhileSealed => out.push_str("Needs no token.\n"),
+            Access::Login | Access::Public | Access::WhileSealed => {
+                out.push_str("Needs no token.\n")
+            }
         }
         let mut seen = BTreeSet::new();
         let mut fields = String::new();
         for doc in self.operations.values() {
-            let mut inline = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
+            let mut inline = SchemaSettings::draft2020_12()
+                .with(|s| s.inline_subschemas = true)
+                .into_generator();
             let schema = (doc.input)(&mut inline);
-            let Some(properties) = schema.get("properties").and_then(Value::as_object) else { continue };
+            let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+                continue;
+            };
             for (name, field) in properties {
                 if seen.insert(name.clone()) {
-                    let about = field.get("description").and_then(Value::as_str).unwrap_or("");
+                    let about = field
+                        .get("description")
+                        .and_then(Value::as_str)
+                        .unwrap_or("");
                     fields.push_str(&format!("    {name} ({})\n", type_of(field)));
                     for line in about.lines() {
                         fields.push_str(&format!("        {line}\n"));
@@ -311,9 +391,12 @@ impl RouteDoc {
 fn type_of(schema: &Value) -> String {
     match schema.get("type") {
         Some(Value::String(one)) => one.clone(),
-        Some(Value::Array(several)) => {
-            several.iter().filter_map(Value::as_str).filter(|t| *t != "null").collect::<Vec<_>>().join(" or ")
-        }
+        Some(Value::Array(several)) => several
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|t| *t != "null")
+            .collect::<Vec<_>>()
+            .join(" or "),
         _ => "any".into(),
     }
 }

@@ -45,13 +45,19 @@ impl Pattern {
         for segment in text.split('/').filter(|_| !text.is_empty()) {
             let param = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
             match (param, &mut rest) {
-                (None, _) if segment.is_empty() || segment.contains(['{', '}', '*']) => return Err(bad()),
+                (None, _) if segment.is_empty() || segment.contains(['{', '}', '*']) => {
+                    return Err(bad());
+                }
                 (None, None) => head.push(Segment::Literal(segment)),
                 (None, Some(rest)) => rest.tail.push(segment),
                 (Some(_), Some(_)) => return Err(bad()),
                 (Some(name), None) if name.ends_with('*') => {
                     let may_be_empty = name.ends_with("**");
-                    rest = Some(Rest { name: name.trim_end_matches('*'), may_be_empty, tail: Vec::new() });
+                    rest = Some(Rest {
+                        name: name.trim_end_matches('*'),
+                        may_be_empty,
+                        tail: Vec::new(),
+                    });
                 }
                 (Some(name), None) => head.push(Segment::Param(name)),
             }
@@ -124,7 +130,11 @@ impl Pattern {
 
     /// Orders patterns so that the first match is the most specific one.
     pub fn specificity(&self) -> (usize, usize, bool) {
-        let literals = self.head.iter().filter(|s| matches!(s, Segment::Literal(_))).count();
+        let literals = self
+            .head
+            .iter()
+            .filter(|s| matches!(s, Segment::Literal(_)))
+            .count();
         let tail = self.rest.as_ref().map_or(0, |r| r.tail.len());
         (literals + tail, self.head.len(), self.rest.is_none())
     }
@@ -158,7 +168,10 @@ mod tests {
 
     #[test]
     fn a_parameter_takes_one_segment() {
-        assert_eq!(m("groups/{name}", "groups/admins"), Some(vec![("name", "admins")]));
+        assert_eq!(
+            m("groups/{name}", "groups/admins"),
+            Some(vec![("name", "admins")])
+        );
         assert_eq!(m("groups/{name}", "groups/a/b"), None);
         assert_eq!(m("groups/{name}", "groups"), None);
     }
@@ -168,7 +181,10 @@ mod tests {
         assert_eq!(m("data/{path*}", "data/a/b"), Some(vec![("path", "a/b")]));
         assert_eq!(m("data/{path*}", "data"), None);
         assert_eq!(m("metadata/{path**}", "metadata"), Some(vec![("path", "")]));
-        assert_eq!(m("mounts/{path*}/tune", "mounts/a/b/tune"), Some(vec![("path", "a/b")]));
+        assert_eq!(
+            m("mounts/{path*}/tune", "mounts/a/b/tune"),
+            Some(vec![("path", "a/b")])
+        );
         assert_eq!(m("mounts/{path*}/tune", "mounts/tune"), None);
         assert_eq!(m("mounts/{path*}/tune", "mounts/aatune"), None);
         assert_eq!(m("{path**}", ""), Some(vec![("path", "")]));

@@ -81,8 +81,9 @@ pub fn assignable_policies(field: &str, names: &[String]) -> Result<Vec<String>>
     let mut seen = BTreeSet::new();
     let mut checked = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
-        let name = PolicyName::assignable(name)
-            .map_err(|why| Error::bad_request(format!("{field}: policy number {}: {why}", index + 1)))?;
+        let name = PolicyName::assignable(name).map_err(|why| {
+            Error::bad_request(format!("{field}: policy number {}: {why}", index + 1))
+        })?;
         if seen.insert(name.clone()) {
             checked.push(name.as_str().to_owned());
         }
@@ -92,7 +93,13 @@ pub fn assignable_policies(field: &str, names: &[String]) -> Result<Vec<String>>
 
 /// Whether two lists of checked names grant the same, `default` aside: a token has it or not by its own choice.
 pub fn same_policies(one: &[String], other: &[String]) -> bool {
-    let set = |names: &[String]| -> BTreeSet<String> { names.iter().filter(|n| *n != PolicyName::DEFAULT).cloned().collect() };
+    let set = |names: &[String]| -> BTreeSet<String> {
+        names
+            .iter()
+            .filter(|n| *n != PolicyName::DEFAULT)
+            .cloned()
+            .collect()
+    };
     set(one) == set(other)
 }
 
@@ -133,7 +140,10 @@ impl Borrow<str> for PolicyName {
 /// Control characters, and those of Unicode that print as nothing: a name must be what it looks like.
 fn is_invisible(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        )
         || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}')
         || matches!(c, '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
@@ -157,28 +167,50 @@ mod tests {
             assert!(PolicyName::parse(spelling).unwrap().is_root());
             assert_eq!(PolicyName::assignable(spelling), Err(PolicyNameError::Root));
         }
-        for smuggled in [" ROOT", "root ", "root\u{a0}", "root\0", "\0root", "root\n", "ro\u{200b}ot", "root/", "root,x", "root\\", "", ".."] {
+        for smuggled in [
+            " ROOT",
+            "root ",
+            "root\u{a0}",
+            "root\0",
+            "\0root",
+            "root\n",
+            "ro\u{200b}ot",
+            "root/",
+            "root,x",
+            "root\\",
+            "",
+            "..",
+        ] {
             assert!(PolicyName::parse(smuggled).is_err(), "{smuggled:?}");
-            assert!(assignable_policies("policies", &texts(&["dev", smuggled])).is_err(), "{smuggled:?}");
+            assert!(
+                assignable_policies("policies", &texts(&["dev", smuggled])).is_err(),
+                "{smuggled:?}"
+            );
         }
     }
 
     #[test]
     fn a_list_is_folded_without_repetitions_and_keeps_its_order() {
-        let list = assignable_policies("policies", &texts(&["Web", "dev", "web", "default"])).unwrap();
+        let list =
+            assignable_policies("policies", &texts(&["Web", "dev", "web", "default"])).unwrap();
         assert_eq!(list, ["web", "dev", "default"]);
     }
 
     #[test]
     fn error_leaks_input_a_refusal_names_the_place_and_not_the_text() {
-        let error = assignable_policies("policies", &texts(&["dev", "hunter2/"])).unwrap_err().to_string();
+        let error = assignable_policies("policies", &texts(&["dev", "hunter2/"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("policies: policy number 2"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
     fn lists_are_the_same_whatever_their_order_and_default() {
-        assert!(same_policies(&texts(&["a", "b", "default"]), &texts(&["b", "a"])));
+        assert!(same_policies(
+            &texts(&["a", "b", "default"]),
+            &texts(&["b", "a"])
+        ));
         assert!(!same_policies(&texts(&["a"]), &texts(&["a", "b"])));
         assert!(same_policies(&[], &texts(&["default"])));
     }

@@ -23,7 +23,12 @@ pub struct Response {
 
 impl Response {
     pub fn new(reply: Reply) -> Self {
-        Self { reply, status: None, warnings: Vec::new(), headers: Vec::new() }
+        Self {
+            reply,
+            status: None,
+            warnings: Vec::new(),
+            headers: Vec::new(),
+        }
     }
 
     pub fn with_status(mut self, status: u16) -> Self {
@@ -132,7 +137,10 @@ pub struct Written {
 
 impl Output for Written {
     fn into_response(self) -> Result<Response> {
-        Ok(Response { warnings: self.warnings, ..Response::new(Reply::Empty) })
+        Ok(Response {
+            warnings: self.warnings,
+            ..Response::new(Reply::Empty)
+        })
     }
 
     const STATUS: u16 = 204;
@@ -146,7 +154,9 @@ impl<T: Serialize + JsonSchema + Send + 'static> Output for Data<T> {
     fn into_response(self) -> Result<Response> {
         match serde_json::to_value(self.0) {
             Ok(Value::Object(map)) => Ok(Response::new(Reply::Data(map))),
-            Ok(_) => Err(Error::internal("a handler answered with data that is no object")),
+            Ok(_) => Err(Error::internal(
+                "a handler answered with data that is no object",
+            )),
             Err(error) => Err(Error::internal(error)),
         }
     }

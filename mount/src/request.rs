@@ -57,7 +57,9 @@ pub struct RequestInfo {
 impl RequestInfo {
     /// Seconds since 1970, the unit of every stored time.
     pub fn now_unix(&self) -> u64 {
-        self.now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+        self.now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs())
     }
 
     /// The calling token itself.
@@ -79,7 +81,10 @@ pub struct Cx<B> {
 
 impl<B> Clone for Cx<B> {
     fn clone(&self) -> Self {
-        Self { backend: self.backend.clone(), request: self.request.clone() }
+        Self {
+            backend: self.backend.clone(),
+            request: self.request.clone(),
+        }
     }
 }
 

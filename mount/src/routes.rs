@@ -39,7 +39,11 @@ type ErasedExists<B> = Arc<dyn Fn(Cx<B>, Map<String, Value>) -> ErasedFuture<boo
 /// An async function `(Cx<B>) -> Result<O>` or `(Cx<B>, I) -> Result<O>`.
 pub trait Handler<B, I, O>: Send + Sync + 'static {
     type Input: DeserializeOwned + JsonSchema + 'static;
-    fn call(&self, cx: Cx<B>, input: Self::Input) -> impl Future<Output = Result<O>> + Send + 'static;
+    fn call(
+        &self,
+        cx: Cx<B>,
+        input: Self::Input,
+    ) -> impl Future<Output = Result<O>> + Send + 'static;
 }
 
 /// The input of a handler that takes none.
@@ -86,7 +90,10 @@ struct Endpoint<B> {
 
 impl<B> Clone for Endpoint<B> {
     fn clone(&self) -> Self {
-        Self { call: self.call.clone(), doc: self.doc.clone() }
+        Self {
+            call: self.call.clone(),
+            doc: self.doc.clone(),
+        }
     }
 }
 
@@ -114,7 +121,10 @@ impl<B: Send + Sync + 'static> Endpoint<B> {
             status: O::STATUS,
             auth: O::AUTH,
         };
-        Self { call: Arc::new(call), doc }
+        Self {
+            call: Arc::new(call),
+            doc,
+        }
     }
 }
 
@@ -127,7 +137,11 @@ pub struct Methods<B> {
 
 impl<B: Send + Sync + 'static> Methods<B> {
     fn empty() -> Self {
-        Self { endpoints: BTreeMap::new(), exists: None, verbatim: false }
+        Self {
+            endpoints: BTreeMap::new(),
+            exists: None,
+            verbatim: false,
+        }
     }
 
     fn on<H, I, O>(mut self, operations: &[Operation], handler: H) -> Self
@@ -198,12 +212,16 @@ pub fn post<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler
 }
 
 /// Starts the operations of a path with PATCH.
-pub fn patch<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+pub fn patch<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(
+    handler: H,
+) -> Methods<B> {
     Methods::empty().patch(handler)
 }
 
 /// Starts the operations of a path with DELETE.
-pub fn delete<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(handler: H) -> Methods<B> {
+pub fn delete<B: Send + Sync + 'static, H: Handler<B, I, O>, I, O: Output>(
+    handler: H,
+) -> Methods<B> {
     Methods::empty().delete(handler)
 }
 
@@ -232,7 +250,9 @@ impl<B: Send + Sync + 'static> Default for Routes<B> {
 
 impl<B: Send + Sync + 'static> Routes<B> {
     pub fn new() -> Self {
-        Self { declared: Vec::new() }
+        Self {
+            declared: Vec::new(),
+        }
     }
 
     /// A path for callers with a token. `about` is a sentence for help and documents.
@@ -250,8 +270,19 @@ impl<B: Send + Sync + 'static> Routes<B> {
         self.with(Access::Login, pattern, about, methods)
     }
 
-    pub fn with(mut self, access: Access, pattern: &'static str, about: &'static str, methods: Methods<B>) -> Self {
-        self.declared.push(Declared { pattern, about, access, methods });
+    pub fn with(
+        mut self,
+        access: Access,
+        pattern: &'static str,
+        about: &'static str,
+        methods: Methods<B>,
+    ) -> Self {
+        self.declared.push(Declared {
+            pattern,
+            about,
+            access,
+            methods,
+        });
         self
     }
 
@@ -266,7 +297,10 @@ impl<B: Send + Sync + 'static> Routes<B> {
 
     /// The routes as documents need them.
     pub fn docs(self) -> Result<Vec<RouteDoc>> {
-        self.declared.into_iter().map(|d| RouteDoc::new(&d).map_err(Error::internal)).collect()
+        self.declared
+            .into_iter()
+            .map(|d| RouteDoc::new(&d).map_err(Error::internal))
+            .collect()
     }
 }
 
@@ -286,7 +320,12 @@ impl RouteDoc {
             pattern: Pattern::parse(declared.pattern)?,
             about: declared.about,
             access: declared.access,
-            operations: declared.methods.endpoints.iter().map(|(op, e)| (*op, e.doc.clone())).collect(),
+            operations: declared
+                .methods
+                .endpoints
+                .iter()
+                .map(|(op, e)| (*op, e.doc.clone()))
+                .collect(),
             can_tell_create: declared.methods.exists.is_some(),
         })
     }
@@ -296,8 +335,10 @@ impl RouteDoc {
     }
 }
 
-type BoundCall = Box<dyn Fn(Arc<RequestInfo>, Map<String, Value>) -> ErasedFuture<Response> + Send + Sync>;
-type BoundExists = Box<dyn Fn(Arc<RequestInfo>, Map<String, Value>) -> ErasedFuture<bool> + Send + Sync>;
+type BoundCall =
+    Box<dyn Fn(Arc<RequestInfo>, Map<String, Value>) -> ErasedFuture<Response> + Send + Sync>;
+type BoundExists =
+    Box<dyn Fn(Arc<RequestInfo>, Map<String, Value>) -> ErasedFuture<bool> + Send + Sync>;
 
 /// One route, bound to its backend.
 pub struct Route {
@@ -310,7 +351,10 @@ pub struct Route {
 }
 
 impl Route {
-    fn bind<B: Send + Sync + 'static>(declared: Declared<B>, backend: &Arc<B>) -> Result<Self, BadPattern> {
+    fn bind<B: Send + Sync + 'static>(
+        declared: Declared<B>,
+        backend: &Arc<B>,
+    ) -> Result<Self, BadPattern> {
         let doc = RouteDoc::new(&declared)?;
         let calls = declared
             .methods
@@ -319,18 +363,41 @@ impl Route {
             .map(|(operation, endpoint)| {
                 let backend = backend.clone();
                 let call: BoundCall = Box::new(move |request, data| {
-                    (endpoint.call)(Cx { backend: backend.clone(), request }, data)
+                    (endpoint.call)(
+                        Cx {
+                            backend: backend.clone(),
+                            request,
+                        },
+                        data,
+                    )
                 });
                 (operation, call)
             })
             .collect::<BTreeMap<_, _>>();
         let exists = declared.methods.exists.map(|check| {
             let backend = backend.clone();
-            let bound: BoundExists = Box::new(move |request, data| check(Cx { backend: backend.clone(), request }, data));
+            let bound: BoundExists = Box::new(move |request, data| {
+                check(
+                    Cx {
+                        backend: backend.clone(),
+                        request,
+                    },
+                    data,
+                )
+            });
             bound
         });
-        let known = calls.keys().map(|operation| (*operation, OnceLock::new())).collect();
-        Ok(Self { doc, calls, exists, verbatim: declared.methods.verbatim, known })
+        let known = calls
+            .keys()
+            .map(|operation| (*operation, OnceLock::new()))
+            .collect();
+        Ok(Self {
+            doc,
+            calls,
+            exists,
+            verbatim: declared.methods.verbatim,
+            known,
+        })
     }
 
     pub fn supports(&self, operation: Operation) -> bool {
@@ -343,7 +410,12 @@ impl Route {
     }
 
     /// Does the thing that this write names exist already?
-    pub async fn exists(&self, request: Arc<RequestInfo>, params: &[(&'static str, &str)], data: &Map<String, Value>) -> Result<bool> {
+    pub async fn exists(
+        &self,
+        request: Arc<RequestInfo>,
+        params: &[(&'static str, &str)],
+        data: &Map<String, Value>,
+    ) -> Result<bool> {
         match &self.exists {
             None => Ok(true),
             Some(check) => {
@@ -363,7 +435,10 @@ impl Route {
         mut data: Map<String, Value>,
     ) -> Result<Response> {
         let operation = request.operation;
-        let call = self.calls.get(&operation).ok_or_else(Error::unsupported_operation)?;
+        let call = self
+            .calls
+            .get(&operation)
+            .ok_or_else(Error::unsupported_operation)?;
         let params = self.merged(params);
         self.forget_nulls(operation, &mut data);
         let warnings = self.warnings(operation, params, &data);
@@ -376,7 +451,10 @@ impl Route {
     }
 
     /// The parameters that become fields of the input.
-    fn merged<'p, 'v>(&self, params: &'p [(&'static str, &'v str)]) -> &'p [(&'static str, &'v str)] {
+    fn merged<'p, 'v>(
+        &self,
+        params: &'p [(&'static str, &'v str)],
+    ) -> &'p [(&'static str, &'v str)] {
         if self.verbatim { &[] } else { params }
     }
 
@@ -384,30 +462,55 @@ impl Route {
     /// In a merge patch null means removal, and a body of the client's own fields is left as it is.
     fn forget_nulls(&self, operation: Operation, data: &mut Map<String, Value>) {
         let has_null = data.values().any(Value::is_null);
-        if has_null && operation != Operation::Patch && !self.verbatim && self.known(operation).is_some() {
+        if has_null
+            && operation != Operation::Patch
+            && !self.verbatim
+            && self.known(operation).is_some()
+        {
             data.retain(|_, value| !value.is_null());
         }
     }
 
     /// The fields that the operation knows; `None` when it takes any.
     fn known(&self, operation: Operation) -> Option<&BTreeSet<String>> {
-        self.known.get(&operation)?.get_or_init(|| self.known_fields(operation)).as_ref()
+        self.known
+            .get(&operation)?
+            .get_or_init(|| self.known_fields(operation))
+            .as_ref()
     }
 
-    fn warnings(&self, operation: Operation, params: &[(&'static str, &str)], data: &Map<String, Value>) -> Vec<String> {
+    fn warnings(
+        &self,
+        operation: Operation,
+        params: &[(&'static str, &str)],
+        data: &Map<String, Value>,
+    ) -> Vec<String> {
         if data.is_empty() {
             return Vec::new();
         }
         let mut warnings = Vec::new();
-        let replaced: Vec<&str> = params.iter().map(|(name, _)| *name).filter(|name| data.contains_key(*name)).collect();
+        let replaced: Vec<&str> = params
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| data.contains_key(*name))
+            .collect();
         if !replaced.is_empty() {
-            warnings.push(format!("Values from the path replaced these parameters of the request: {}", replaced.join(", ")));
+            warnings.push(format!(
+                "Values from the path replaced these parameters of the request: {}",
+                replaced.join(", ")
+            ));
         }
         if let Some(known) = self.known(operation) {
-            let unknown: Vec<&str> =
-                data.keys().map(String::as_str).filter(|key| !known.contains(*key) && !replaced.contains(key)).collect();
+            let unknown: Vec<&str> = data
+                .keys()
+                .map(String::as_str)
+                .filter(|key| !known.contains(*key) && !replaced.contains(key))
+                .collect();
             if !unknown.is_empty() {
-                warnings.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
+                warnings.push(format!(
+                    "Endpoint ignored these unrecognized parameters: [{}]",
+                    unknown.join(" ")
+                ));
             }
         }
         warnings
@@ -415,17 +518,30 @@ impl Route {
 
     fn known_fields(&self, operation: Operation) -> Option<BTreeSet<String>> {
         let doc = self.doc.operations.get(&operation)?;
-        let mut generator = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
+        let mut generator = SchemaSettings::draft2020_12()
+            .with(|s| s.inline_subschemas = true)
+            .into_generator();
         let schema = (doc.input)(&mut generator);
-        let takes_any = schema.get("additionalProperties").is_some_and(|v| v != &Value::Bool(false));
+        let takes_any = schema
+            .get("additionalProperties")
+            .is_some_and(|v| v != &Value::Bool(false));
         if takes_any || schema.get("type").and_then(Value::as_str) != Some("object") {
             return None;
         }
         let mut known = BTreeSet::new();
-        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        for (name, property) in schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             known.insert(name.clone());
             // A schema does not know serde's aliases: a field that has some names them there too.
-            let aliases = property.get("x-aliases").and_then(Value::as_array).into_iter().flatten();
+            let aliases = property
+                .get("x-aliases")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
             known.extend(aliases.filter_map(Value::as_str).map(str::to_owned));
         }
         Some(known)
@@ -440,7 +556,9 @@ pub struct RouteTable {
 
 impl std::fmt::Debug for RouteTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.routes().map(|r| r.doc.pattern.text())).finish()
+        f.debug_list()
+            .entries(self.routes().map(|r| r.doc.pattern.text()))
+            .finish()
     }
 }
 
@@ -462,7 +580,13 @@ impl RouteTable {
     pub fn find<'p>(&self, path: &'p str) -> Option<(&Route, Vec<(&'static str, &'p str)>)> {
         let first = path.split('/').next().unwrap_or_default();
         let literal = self.by_first.get(first).into_iter().flatten();
-        literal.chain(&self.open).find_map(|route| route.doc.pattern.matches(path).map(|params| (route, params)))
+        literal.chain(&self.open).find_map(|route| {
+            route
+                .doc
+                .pattern
+                .matches(path)
+                .map(|params| (route, params))
+        })
     }
 
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
@@ -502,19 +626,27 @@ fn culprit<I: DeserializeOwned>(value: &Value) -> Option<String> {
     fields.keys().find_map(|name| {
         let mut without = fields.clone();
         without.remove(name);
-        I::deserialize(Value::Object(without)).is_ok().then(|| name.clone())
+        I::deserialize(Value::Object(without))
+            .is_ok()
+            .then(|| name.clone())
     })
 }
 
 fn explain<I>(field: &str, error: &str) -> String {
-    tracing::debug!(input = type_name::<I>(), field, "a request's input did not parse");
+    tracing::debug!(
+        input = type_name::<I>(),
+        field,
+        "a request's input did not parse"
+    );
     if let Some(missing) = error.strip_prefix("missing field ") {
         return format!("missing required field {}", missing.replace('`', "\""));
     }
     // serde's texts quote the value before "expected"; what follows is ours or the type's.
     let expected = error.find("expected ").map(|at| &error[at..]);
     match (field, expected) {
-        ("." | "", Some(expected)) => format!("the request body is not as it should be: {expected}"),
+        ("." | "", Some(expected)) => {
+            format!("the request body is not as it should be: {expected}")
+        }
         ("." | "", None) => "the request body is not as it should be".into(),
         (field, Some(expected)) => format!("field {field:?}: {expected}"),
         (field, None) => format!("field {field:?} has a value that is not allowed there"),
@@ -550,7 +682,11 @@ mod tests {
     }
 
     async fn write(_: Cx<Shop>, input: WriteItem) -> Result<Data<Item>> {
-        Ok(Data(Item { name: input.name, ttl: input.ttl.as_secs(), tags: input.tags.0.len() }))
+        Ok(Data(Item {
+            name: input.name,
+            ttl: input.ttl.as_secs(),
+            tags: input.tags.0.len(),
+        }))
     }
 
     async fn items(_: Cx<Shop>) -> Result<Keys> {
@@ -587,47 +723,90 @@ mod tests {
     async fn call(operation: Operation, path: &str, data: Value) -> Result<Response> {
         let table = table();
         let (route, params) = table.find(path).ok_or_else(Error::not_found)?;
-        let Value::Object(data) = data else { panic!("the test sends an object") };
+        let Value::Object(data) = data else {
+            panic!("the test sends an object")
+        };
         route.call(request(operation), &params, data).await
     }
 
     #[tokio::test]
     async fn a_typed_body_reaches_the_handler_with_the_path_merged_in() {
-        let response = call(Operation::Update, "items/lamp", json!({"ttl": "1h", "tags": "a,b"})).await.unwrap();
-        let Reply::Data(data) = response.reply else { panic!() };
-        assert_eq!(Value::Object(data), json!({"name": "lamp", "ttl": 3600, "tags": 2}));
+        let response = call(
+            Operation::Update,
+            "items/lamp",
+            json!({"ttl": "1h", "tags": "a,b"}),
+        )
+        .await
+        .unwrap();
+        let Reply::Data(data) = response.reply else {
+            panic!()
+        };
+        assert_eq!(
+            Value::Object(data),
+            json!({"name": "lamp", "ttl": 3600, "tags": 2})
+        );
         assert!(response.warnings.is_empty());
     }
 
     #[tokio::test]
     async fn unknown_parameters_are_warned_of_and_the_path_wins() {
-        let response = call(Operation::Update, "items/lamp", json!({"colour": 1, "name": "other"})).await.unwrap();
+        let response = call(
+            Operation::Update,
+            "items/lamp",
+            json!({"colour": 1, "name": "other"}),
+        )
+        .await
+        .unwrap();
         assert_eq!(response.warnings.len(), 2, "{:?}", response.warnings);
         assert!(response.warnings[1].contains("colour"));
-        let Reply::Data(data) = response.reply else { panic!() };
+        let Reply::Data(data) = response.reply else {
+            panic!()
+        };
         assert_eq!(data["name"], "lamp");
     }
 
     #[tokio::test]
     async fn a_field_that_is_null_was_not_given() {
-        let response = call(Operation::Update, "items/lamp", json!({"ttl": null, "tags": null, "colour": null})).await.unwrap();
+        let response = call(
+            Operation::Update,
+            "items/lamp",
+            json!({"ttl": null, "tags": null, "colour": null}),
+        )
+        .await
+        .unwrap();
         assert!(response.warnings.is_empty(), "{:?}", response.warnings);
-        let Reply::Data(data) = response.reply else { panic!() };
-        assert_eq!(Value::Object(data), json!({"name": "lamp", "ttl": 0, "tags": 0}));
+        let Reply::Data(data) = response.reply else {
+            panic!()
+        };
+        assert_eq!(
+            Value::Object(data),
+            json!({"name": "lamp", "ttl": 0, "tags": 0})
+        );
     }
 
     #[tokio::test]
     async fn another_name_of_a_field_is_known() {
-        let response = call(Operation::Update, "items/lamp", json!({"lease": 60})).await.unwrap();
+        let response = call(Operation::Update, "items/lamp", json!({"lease": 60}))
+            .await
+            .unwrap();
         assert!(response.warnings.is_empty(), "{:?}", response.warnings);
-        let Reply::Data(data) = response.reply else { panic!() };
+        let Reply::Data(data) = response.reply else {
+            panic!()
+        };
         assert_eq!(data["ttl"], 60);
     }
 
     #[tokio::test]
     async fn error_leaks_input_a_wrong_value_is_named_by_field_and_never_repeated() {
-        for wrong in [json!({"ttl": "s3cret-value"}), json!({"ttl": {"s3cret-value": 1}}), json!({"tags": 5}), json!({"tags": ["s3cret-value", 7]})] {
-            let error = call(Operation::Update, "items/lamp", wrong).await.unwrap_err();
+        for wrong in [
+            json!({"ttl": "s3cret-value"}),
+            json!({"ttl": {"s3cret-value": 1}}),
+            json!({"tags": 5}),
+            json!({"tags": ["s3cret-value", 7]}),
+        ] {
+            let error = call(Operation::Update, "items/lamp", wrong)
+                .await
+                .unwrap_err();
             assert_eq!(error.status(), 400);
             let text = error.to_string();
             assert!(!text.contains("s3cret"), "{text}");
@@ -647,9 +826,19 @@ mod tests {
 
     #[test]
     fn a_wrong_value_in_a_flattened_struct_is_named_too() {
-        let Value::Object(wrong) = json!({"name": "lamp", "token_ttl": "s3cret", "token_num_uses": 1}) else { panic!() };
-        let error = parse_input::<WithTokenFields>(wrong).err().unwrap().to_string();
-        assert!(error.contains("\"token_ttl\"") && error.contains("expected a duration"), "{error}");
+        let Value::Object(wrong) =
+            json!({"name": "lamp", "token_ttl": "s3cret", "token_num_uses": 1})
+        else {
+            panic!()
+        };
+        let error = parse_input::<WithTokenFields>(wrong)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("\"token_ttl\"") && error.contains("expected a duration"),
+            "{error}"
+        );
         assert!(!error.contains("s3cret"), "{error}");
     }
 
@@ -658,19 +847,41 @@ mod tests {
         async fn echo(_: Cx<Shop>, input: Map<String, Value>) -> Result<Data<Map<String, Value>>> {
             Ok(Data(input))
         }
-        let table = Routes::new().at("{name*}", "Anything", post(echo).verbatim()).bind(Arc::new(Shop)).unwrap();
+        let table = Routes::new()
+            .at("{name*}", "Anything", post(echo).verbatim())
+            .bind(Arc::new(Shop))
+            .unwrap();
         let (route, params) = table.find("lamp").unwrap();
-        let Value::Object(sent) = json!({"name": "my own", "colour": 1}) else { panic!() };
-        let response = route.call(request(Operation::Update), &params, sent.clone()).await.unwrap();
+        let Value::Object(sent) = json!({"name": "my own", "colour": 1}) else {
+            panic!()
+        };
+        let response = route
+            .call(request(Operation::Update), &params, sent.clone())
+            .await
+            .unwrap();
         assert!(response.warnings.is_empty(), "{:?}", response.warnings);
-        let Reply::Data(data) = response.reply else { panic!() };
+        let Reply::Data(data) = response.reply else {
+            panic!()
+        };
         assert_eq!(data, sent);
     }
 
     #[tokio::test]
     async fn an_empty_listing_is_404_and_a_missing_verb_405() {
-        assert_eq!(call(Operation::List, "items", json!({})).await.unwrap_err().status(), 404);
-        assert_eq!(call(Operation::Patch, "items/lamp", json!({})).await.unwrap_err().status(), 405);
+        assert_eq!(
+            call(Operation::List, "items", json!({}))
+                .await
+                .unwrap_err()
+                .status(),
+            404
+        );
+        assert_eq!(
+            call(Operation::Patch, "items/lamp", json!({}))
+                .await
+                .unwrap_err()
+                .status(),
+            405
+        );
         assert!(table().find("nothing/here").is_none());
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use obol_mount::fields::{CommaList, Count, Flag, Ttl};
 use obol_mount::{
-    Backend, Caller, Cx, Error, Keys, NoContent, Output, Renewal, Reply, Response, Result, RouteTable, Routes, Secret, TokenKind,
-    cidr, get, list, post,
+    Backend, Caller, Cx, Error, Keys, NoContent, Output, Renewal, Reply, Response, Result,
+    RouteTable, Routes, Secret, TokenKind, cidr, get, list, post,
 };
 use obol_storage::Batch;
 use schemars::JsonSchema;
@@ -50,18 +50,50 @@ impl Backend for TokenBackend {
 
 pub(crate) fn routes() -> Routes<TokenBackend> {
     Routes::new()
-        .at("create", "Create a child of the calling token", post(create))
-        .sudo("create-orphan", "Create a token without a parent", post(create_orphan))
+        .at(
+            "create",
+            "Create a child of the calling token",
+            post(create),
+        )
+        .sudo(
+            "create-orphan",
+            "Create a token without a parent",
+            post(create_orphan),
+        )
         .at("lookup", "Show a token", post(lookup))
-        .at("lookup-self", "Show the calling token", get(lookup_self).post(lookup_self))
-        .at("lookup-accessor", "Show the token of an accessor", post(lookup_accessor))
+        .at(
+            "lookup-self",
+            "Show the calling token",
+            get(lookup_self).post(lookup_self),
+        )
+        .at(
+            "lookup-accessor",
+            "Show the token of an accessor",
+            post(lookup_accessor),
+        )
         .at("renew", "Renew a token", post(renew))
         .at("renew-self", "Renew the calling token", post(renew_self))
-        .at("renew-accessor", "Renew the token of an accessor", post(renew_accessor))
+        .at(
+            "renew-accessor",
+            "Renew the token of an accessor",
+            post(renew_accessor),
+        )
         .at("revoke", "Revoke a token and its children", post(revoke))
-        .at("revoke-self", "Revoke the calling token and its children", post(revoke_self))
-        .at("revoke-accessor", "Revoke the token of an accessor, and its children", post(revoke_accessor))
-        .sudo("revoke-orphan", "Revoke a token; its children live on as orphans", post(revoke_orphan))
+        .at(
+            "revoke-self",
+            "Revoke the calling token and its children",
+            post(revoke_self),
+        )
+        .at(
+            "revoke-accessor",
+            "Revoke the token of an accessor, and its children",
+            post(revoke_accessor),
+        )
+        .sudo(
+            "revoke-orphan",
+            "Revoke a token; its children live on as orphans",
+            post(revoke_orphan),
+        )
         .sudo("accessors", "The accessors of all tokens", list(accessors))
 }
 
@@ -189,19 +221,31 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
     let now = unix_now();
     let parent = living_caller(&live, caller, now).await?;
     if parent.entry.uses_left.is_some() {
-        return Err(Error::bad_request("a token with a limited number of uses cannot create tokens"));
+        return Err(Error::bad_request(
+            "a token with a limited number of uses cannot create tokens",
+        ));
     }
     let path = format!("{}{}", cx.request.mount, cx.request.path);
-    let sudo = live.policies.acl(&caller.policies).await?.capabilities(&path);
+    let sudo = live
+        .policies
+        .acl(&caller.policies)
+        .await?
+        .capabilities(&path);
     let sudo = caller.is_root || sudo.contains(&"sudo") || sudo.contains(&"root");
     if !input.entity_alias.is_empty() {
-        return Err(Error::bad_request("entity_alias needs identity, which this version does not have"));
+        return Err(Error::bad_request(
+            "entity_alias needs identity, which this version does not have",
+        ));
     }
     if input.no_parent.0 && !sudo {
-        return Err(Error::bad_request("root or sudo privileges are required to create orphan tokens"));
+        return Err(Error::bad_request(
+            "root or sudo privileges are required to create orphan tokens",
+        ));
     }
     if !input.period.0.is_zero() && !sudo {
-        return Err(Error::bad_request("root or sudo privileges are required to create periodic tokens"));
+        return Err(Error::bad_request(
+            "root or sudo privileges are required to create periodic tokens",
+        ));
     }
     if input.id.is_some() && !caller.is_root {
         return Err(Error::bad_request("only root may choose a token's id"));
@@ -213,18 +257,28 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
     let kind = match input.kind.as_str() {
         "" | "service" => TokenKind::Service,
         "batch" => TokenKind::Batch,
-        _ => return Err(Error::bad_request("field \"type\": expected \"service\" or \"batch\"")),
+        _ => {
+            return Err(Error::bad_request(
+                "field \"type\": expected \"service\" or \"batch\"",
+            ));
+        }
     };
     let policies = policies_of_child(&input, caller, sudo)?;
     let grants_root = policies.grants_root();
-    let asks_for_an_end = [input.ttl, input.period, input.explicit_max_ttl].iter().any(|ttl| !ttl.0.is_zero());
+    let asks_for_an_end = [input.ttl, input.period, input.explicit_max_ttl]
+        .iter()
+        .any(|ttl| !ttl.0.is_zero());
     let immortal = grants_root && !asks_for_an_end && parent.entry.expires.is_none();
     let orphan = orphan || input.no_parent.0;
     let new = NewToken {
         parent: (!orphan).then(|| parent.id.clone()),
         policies: policies.to_strings(),
         kind,
-        display_name: if input.display_name.is_empty() { "token".into() } else { format!("token-{}", input.display_name) },
+        display_name: if input.display_name.is_empty() {
+            "token".into()
+        } else {
+            format!("token-{}", input.display_name)
+        },
         metadata: input.meta,
         path,
         issuer: None,
@@ -240,10 +294,19 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
         id: input.id,
     };
     if grants_root && !immortal && parent.entry.expires.is_some() && input.ttl.0.is_zero() {
-        return Err(Error::bad_request("an expiring root token cannot create a root token that never ends"));
+        return Err(Error::bad_request(
+            "an expiring root token cannot create a root token that never ends",
+        ));
     }
-    let issued = live.tokens.issue(new, core.limits(None), Batch::new(), now).await.map_err(Error::from)?;
-    Ok(Auth { auth: auth_of(&issued), warnings: issued.warnings })
+    let issued = live
+        .tokens
+        .issue(new, core.limits(None), Batch::new(), now)
+        .await
+        .map_err(Error::from)?;
+    Ok(Auth {
+        auth: auth_of(&issued),
+        warnings: issued.warnings,
+    })
 }
 
 /// The child's policies: what was asked, within what the caller has, unless the caller may give more.
@@ -256,17 +319,36 @@ fn policies_of_child(input: &CreateInput, caller: &Caller, sudo: bool) -> Result
         _ => own.clone(),
     };
     if asked.grants_root() && !caller.is_root {
-        return Err(Error::bad_request("root tokens may not be created without the parent token being root"));
+        return Err(Error::bad_request(
+            "root tokens may not be created without the parent token being root",
+        ));
     }
-    if !sudo && !asked.names().iter().all(|name| own.contains(name.as_str()) || name.as_str() == super::policies::DEFAULT) {
-        return Err(Error::bad_request("child policies must be a subset of the parent's"));
+    if !sudo
+        && !asked
+            .names()
+            .iter()
+            .all(|name| own.contains(name.as_str()) || name.as_str() == super::policies::DEFAULT)
+    {
+        return Err(Error::bad_request(
+            "child policies must be a subset of the parent's",
+        ));
     }
     let default = default_policy()?;
     // A caller that has no `default` itself does not hand it on unless it may give anything.
     if input.no_default_policy.0 {
-        Ok(asked.names().iter().filter(|name| **name != default).cloned().collect())
+        Ok(asked
+            .names()
+            .iter()
+            .filter(|name| **name != default)
+            .cloned()
+            .collect())
     } else if asked.grants_root() || (!sudo && !own.contains(default.as_str())) {
-        Ok(asked.names().iter().filter(|name| own.contains(name.as_str()) || **name != default).cloned().collect())
+        Ok(asked
+            .names()
+            .iter()
+            .filter(|name| own.contains(name.as_str()) || **name != default)
+            .cloned()
+            .collect())
     } else {
         Ok(asked.with(default))
     }
@@ -275,25 +357,41 @@ fn policies_of_child(input: &CreateInput, caller: &Caller, sudo: bool) -> Result
 fn check_texts(input: &CreateInput) -> Result<()> {
     let long = |text: &str| text.len() > MAX_TEXT || text.contains(char::is_control);
     if long(&input.display_name) {
-        return Err(Error::bad_request(format!("display_name may have {MAX_TEXT} bytes and no control characters")));
+        return Err(Error::bad_request(format!(
+            "display_name may have {MAX_TEXT} bytes and no control characters"
+        )));
     }
-    if input.meta.len() > MAX_METADATA || input.meta.iter().any(|(k, v)| k.is_empty() || long(k) || long(v)) {
-        return Err(Error::bad_request(format!("metadata may have {MAX_METADATA} entries of {MAX_TEXT} bytes without control characters")));
+    if input.meta.len() > MAX_METADATA
+        || input
+            .meta
+            .iter()
+            .any(|(k, v)| k.is_empty() || long(k) || long(v))
+    {
+        return Err(Error::bad_request(format!(
+            "metadata may have {MAX_METADATA} entries of {MAX_TEXT} bytes without control characters"
+        )));
     }
     Ok(())
 }
 
 fn check_chosen_id(id: &str) -> Result<()> {
-    let own = ["obs.", "obb.", "obr."].iter().any(|prefix| id.starts_with(prefix));
+    let own = ["obs.", "obb.", "obr."]
+        .iter()
+        .any(|prefix| id.starts_with(prefix));
     let odd = id.is_empty() || id.len() > MAX_TEXT || !id.bytes().all(|b| b.is_ascii_graphic());
     if own || odd {
-        return Err(Error::bad_request("a chosen id must be printable ASCII and may not begin with obs., obb. or obr."));
+        return Err(Error::bad_request(
+            "a chosen id must be printable ASCII and may not begin with obs., obb. or obr.",
+        ));
     }
     Ok(())
 }
 
 async fn living_caller(live: &Live, caller: &Caller, now: u64) -> Result<Arc<Cached>> {
-    live.tokens.by_accessor(&caller.accessor, now).await?.ok_or_else(Error::forbidden)
+    live.tokens
+        .by_accessor(&caller.accessor, now)
+        .await?
+        .ok_or_else(Error::forbidden)
 }
 
 /// What a lookup shows.
@@ -338,14 +436,20 @@ fn shown(token: &Cached, id: Value, now: u64) -> Response {
 
 fn rfc3339(unix: u64) -> Option<String> {
     let time = time::OffsetDateTime::from_unix_timestamp(i64::try_from(unix).ok()?).ok()?;
-    time.format(&time::format_description::well_known::Rfc3339).ok()
+    time.format(&time::format_description::well_known::Rfc3339)
+        .ok()
 }
 
 async fn found(cx: &Cx<TokenBackend>, token: Option<Secret>) -> Result<(Arc<Cached>, Secret)> {
-    let token = token.filter(|t| !t.is_empty()).ok_or_else(|| Error::bad_request("missing required field \"token\""))?;
+    let token = token
+        .filter(|t| !t.is_empty())
+        .ok_or_else(|| Error::bad_request("missing required field \"token\""))?;
     let found = cx.live()?.tokens.find(token.expose(), unix_now()).await?;
     // Vault's words and status for a token that is not there, whoever asks.
-    Ok((found.ok_or_else(|| Error::forbidden_because("bad token"))?, token))
+    Ok((
+        found.ok_or_else(|| Error::forbidden_because("bad token"))?,
+        token,
+    ))
 }
 
 async fn found_by_accessor(cx: &Cx<TokenBackend>, accessor: &str) -> Result<Arc<Cached>> {
@@ -367,7 +471,11 @@ async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Response> {
         Some(found) => Some(found),
         None => tokens.find(secret, now).await?,
     };
-    Ok(shown(&*found.ok_or_else(Error::forbidden)?, secret.into(), now))
+    Ok(shown(
+        &*found.ok_or_else(Error::forbidden)?,
+        secret.into(),
+        now,
+    ))
 }
 
 async fn lookup_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Response> {
@@ -392,7 +500,12 @@ async fn renew_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Au
     renew_one(&cx, &token, None, input.increment.0).await
 }
 
-async fn renew_one(cx: &Cx<TokenBackend>, token: &Cached, secret: Option<Secret>, increment: Duration) -> Result<Auth> {
+async fn renew_one(
+    cx: &Cx<TokenBackend>,
+    token: &Cached,
+    secret: Option<Secret>,
+    increment: Duration,
+) -> Result<Auth> {
     let core = cx.core()?;
     let live = core.live()?;
     let entry = &token.entry;
@@ -403,16 +516,37 @@ async fn renew_one(cx: &Cx<TokenBackend>, token: &Cached, secret: Option<Secret>
         return Err(Error::bad_request("this token is not renewable"));
     }
     // Who issued it looks at the proof again, and its present settings apply.
-    let (Renewal { token: params, at_most }, limits) = match &entry.issuer {
-        None => (Renewal { token: entry.params(), at_most: None }, core.limits(None)),
+    let (
+        Renewal {
+            token: params,
+            at_most,
+        },
+        limits,
+    ) = match &entry.issuer {
+        None => (
+            Renewal {
+                token: entry.params(),
+                at_most: None,
+            },
+            core.limits(None),
+        ),
         Some(issuer) => {
             let mounted = live.mounts.by_uuid(issuer).ok_or_else(Error::forbidden)?;
-            let renewal = mounted.backend.renew(&entry.internal, &entry.policies).await?;
+            let renewal = mounted
+                .backend
+                .renew(&entry.internal, &entry.policies)
+                .await?;
             (renewal, core.limits(Some(&mounted.entry)))
         }
     };
-    let (entry, warnings) = live.tokens.renew(&token.id, increment, &params, at_most, limits, unix_now()).await?;
-    Ok(Auth { auth: renewed_auth(&entry, secret), warnings })
+    let (entry, warnings) = live
+        .tokens
+        .renew(&token.id, increment, &params, at_most, limits, unix_now())
+        .await?;
+    Ok(Auth {
+        auth: renewed_auth(&entry, secret),
+        warnings,
+    })
 }
 
 fn renewed_auth(entry: &TokenEntry, secret: Option<Secret>) -> Value {
@@ -433,7 +567,10 @@ fn renewed_auth(entry: &TokenEntry, secret: Option<Secret>) -> Value {
 }
 
 async fn revoke(cx: Cx<TokenBackend>, input: TokenInput) -> Result<NoContent> {
-    let token = input.token.filter(|t| !t.is_empty()).ok_or_else(|| Error::bad_request("missing required field \"token\""))?;
+    let token = input
+        .token
+        .filter(|t| !t.is_empty())
+        .ok_or_else(|| Error::bad_request("missing required field \"token\""))?;
     let live = cx.live()?;
     if let Some(found) = live.tokens.find(token.expose(), unix_now()).await? {
         revoke_one(live, &found, false).await?;
@@ -462,7 +599,9 @@ async fn revoke_orphan(cx: Cx<TokenBackend>, input: TokenInput) -> Result<NoCont
 /// Goes on when the client goes away: half a tree would be finished only at the next unseal.
 async fn revoke_one(live: Arc<Live>, token: &Cached, orphaning: bool) -> Result<()> {
     if token.entry.kind == TokenKind::Batch {
-        return Err(Error::bad_request("batch tokens cannot be revoked: they end by themselves"));
+        return Err(Error::bad_request(
+            "batch tokens cannot be revoked: they end by themselves",
+        ));
     }
     let id = token.id.clone();
     let work = tokio::spawn(async move {
@@ -476,6 +615,14 @@ async fn revoke_one(live: Arc<Live>, token: &Cached, orphaning: bool) -> Result<
 }
 
 async fn accessors(cx: Cx<TokenBackend>, input: ListInput) -> Result<Keys> {
-    let limit = input.limit.map_or(usize::MAX, |limit| usize::try_from(limit.0.max(1)).unwrap_or(usize::MAX));
-    Ok(Keys { keys: cx.live()?.tokens.accessors(input.after.as_deref(), limit).await? })
+    let limit = input.limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit.0.max(1)).unwrap_or(usize::MAX)
+    });
+    Ok(Keys {
+        keys: cx
+            .live()?
+            .tokens
+            .accessors(input.after.as_deref(), limit)
+            .await?,
+    })
 }

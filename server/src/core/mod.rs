@@ -74,9 +74,16 @@ pub struct Live {
 }
 
 impl Core {
-    pub fn new(engine: Arc<dyn Engine>, seal: obol_storage::seal::Seal, settings: Settings) -> Result<Arc<Self>> {
-        let kinds: Arc<[Kind]> =
-            obol_auth_methods::kinds().into_iter().chain(obol_secrets_engines::kinds()).collect::<Vec<_>>().into();
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        seal: obol_storage::seal::Seal,
+        settings: Settings,
+    ) -> Result<Arc<Self>> {
+        let kinds: Arc<[Kind]> = obol_auth_methods::kinds()
+            .into_iter()
+            .chain(obol_secrets_engines::kinds())
+            .collect::<Vec<_>>()
+            .into();
         let core = Arc::new(Self {
             barrier: Arc::new(Barrier::new(engine.clone())),
             engine,
@@ -87,7 +94,10 @@ impl Core {
             system: OnceLock::new(),
         });
         let backend = Arc::new(sys::System::new(Arc::downgrade(&core)));
-        let system = Arc::new(Mounted::new(own_mount("sys", "system", Family::Secrets), backend)?);
+        let system = Arc::new(Mounted::new(
+            own_mount("sys", "system", Family::Secrets),
+            backend,
+        )?);
         // The cell was made empty three statements ago.
         let _ = core.system.set(system);
         Ok(core)
@@ -95,7 +105,9 @@ impl Core {
 
     /// What an unsealed server has, or 503.
     pub fn live(&self) -> Result<Arc<Live>> {
-        self.live.load_full().ok_or_else(|| Error::unavailable("Obol is sealed"))
+        self.live
+            .load_full()
+            .ok_or_else(|| Error::unavailable("Obol is sealed"))
     }
 
     pub fn is_sealed(&self) -> bool {
@@ -110,23 +122,40 @@ impl Core {
     }
 
     fn system(&self) -> Result<&Arc<Mounted>> {
-        self.system.get().ok_or_else(|| Error::internal("the server is still starting"))
+        self.system
+            .get()
+            .ok_or_else(|| Error::internal("the server is still starting"))
     }
 
     /// The TTL limits of a mount: its own tuning within the system's.
     pub fn limits(&self, mount: Option<&MountEntry>) -> Limits {
         let own = |ttl: obol_mount::fields::Ttl| (!ttl.0.is_zero()).then_some(ttl.0);
-        let max_ttl = mount.and_then(|m| own(m.config.max_lease_ttl)).unwrap_or(self.settings.max_lease_ttl);
-        let default_ttl = mount.and_then(|m| own(m.config.default_lease_ttl)).unwrap_or(self.settings.default_lease_ttl);
-        Limits { default_ttl: default_ttl.min(max_ttl), max_ttl }
+        let max_ttl = mount
+            .and_then(|m| own(m.config.max_lease_ttl))
+            .unwrap_or(self.settings.max_lease_ttl);
+        let default_ttl = mount
+            .and_then(|m| own(m.config.default_lease_ttl))
+            .unwrap_or(self.settings.default_lease_ttl);
+        Limits {
+            default_ttl: default_ttl.min(max_ttl),
+            max_ttl,
+        }
     }
 
     /// The OpenAPI document of the mounts that there are.
     pub(crate) fn openapi(&self, live: &Live) -> Result<Value> {
         let mut mounts = Vec::new();
         for mounted in live.mounts.all() {
-            let routes = mounted.routes.routes().map(|route| route.doc.clone()).collect();
-            mounts.push(MountDoc { path: mounted.entry.path.clone(), kind: mounted.entry.kind.clone(), routes });
+            let routes = mounted
+                .routes
+                .routes()
+                .map(|route| route.doc.clone())
+                .collect();
+            mounts.push(MountDoc {
+                path: mounted.entry.path.clone(),
+                kind: mounted.entry.kind.clone(),
+                routes,
+            });
         }
         Ok(Document::new("Obol", VERSION, mounts).build())
     }
@@ -140,7 +169,10 @@ impl Core {
         let token_backend = Arc::new(auth_token::TokenBackend::new(Arc::downgrade(self)));
         let fixed = vec![
             self.system()?.clone(),
-            Arc::new(Mounted::new(own_mount("token", "token", Family::Auth), token_backend)?),
+            Arc::new(Mounted::new(
+                own_mount("token", "token", Family::Auth),
+                token_backend,
+            )?),
         ];
         let mounts = Mounts::open(&self.barrier, self.kinds.clone(), fixed).await?;
         if mounts.get("cubbyhole/").is_none() {
@@ -149,7 +181,12 @@ impl Core {
             entry.local = true;
             mounts.enable(entry).await?;
         }
-        Ok(Arc::new(Live { mounts, tokens, policies, audit }))
+        Ok(Arc::new(Live {
+            mounts,
+            tokens,
+            policies,
+            audit,
+        }))
     }
 }
 
@@ -171,7 +208,10 @@ impl Live {
 fn own_mount(path: &str, kind: &str, family: Family) -> MountEntry {
     let mut entry = MountEntry::new(family, path, kind);
     // The same on every start: clients keep accessors.
-    entry.accessor = format!("{}{kind}_builtin", if family == Family::Auth { "auth_" } else { "" });
+    entry.accessor = format!(
+        "{}{kind}_builtin",
+        if family == Family::Auth { "auth_" } else { "" }
+    );
     entry.uuid = format!("builtin-{kind}");
     entry.description = match kind {
         "system" => "system endpoints used for control, policy and debugging".into(),
@@ -182,12 +222,15 @@ fn own_mount(path: &str, kind: &str, family: Family) -> MountEntry {
 
 /// Seconds since 1970.
 pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 /// A backend's way to the core it belongs to: weak, or the two would keep each other alive.
 pub(crate) fn upgrade(core: &Weak<Core>) -> Result<Arc<Core>> {
-    core.upgrade().ok_or_else(|| Error::unavailable("the server is shutting down"))
+    core.upgrade()
+        .ok_or_else(|| Error::unavailable("the server is shutting down"))
 }
 
 /// Lower-case hexadecimal, without the formatting machinery: every request makes some.
@@ -204,10 +247,20 @@ pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
 /// The OpenAPI document of a fresh server with every backend mounted where the handbook mounts it.
 pub fn openapi_of_everything() -> Result<Value> {
     let mut mounts = vec![
-        MountDoc { path: "sys/".into(), kind: "system".into(), routes: sys::routes().docs()? },
-        MountDoc { path: "auth/token/".into(), kind: "token".into(), routes: auth_token::routes().docs()? },
+        MountDoc {
+            path: "sys/".into(),
+            kind: "system".into(),
+            routes: sys::routes().docs()?,
+        },
+        MountDoc {
+            path: "auth/token/".into(),
+            kind: "token".into(),
+            routes: auth_token::routes().docs()?,
+        },
     ];
-    let kinds = obol_auth_methods::kinds().into_iter().chain(obol_secrets_engines::kinds());
+    let kinds = obol_auth_methods::kinds()
+        .into_iter()
+        .chain(obol_secrets_engines::kinds());
     for kind in kinds {
         let path = match (kind.family, kind.name) {
             (Family::Auth, name) => format!("auth/{name}/"),
@@ -216,7 +269,11 @@ pub fn openapi_of_everything() -> Result<Value> {
             (Family::Secrets, "kv-v2") => "secret/".into(),
             (Family::Secrets, name) => format!("{name}/"),
         };
-        mounts.push(MountDoc { path, kind: kind.name.into(), routes: (kind.docs)()? });
+        mounts.push(MountDoc {
+            path,
+            kind: kind.name.into(),
+            routes: (kind.docs)()?,
+        });
     }
     Ok(Document::new("Obol", VERSION, mounts).build())
 }

@@ -80,8 +80,17 @@ impl MountEntry {
             Family::Auth => format!("auth/{path}/"),
             Family::Secrets => format!("{path}/"),
         };
-        let short: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
-        let family = if path.starts_with("auth/") { "auth_" } else { "" };
+        let short: String = Uuid::new_v4()
+            .simple()
+            .to_string()
+            .chars()
+            .take(8)
+            .collect();
+        let family = if path.starts_with("auth/") {
+            "auth_"
+        } else {
+            ""
+        };
         Self {
             uuid: Uuid::new_v4().to_string(),
             accessor: format!("{family}{kind}_{short}"),
@@ -98,7 +107,11 @@ impl MountEntry {
     }
 
     pub fn family(&self) -> Family {
-        if self.path.starts_with("auth/") { Family::Auth } else { Family::Secrets }
+        if self.path.starts_with("auth/") {
+            Family::Auth
+        } else {
+            Family::Secrets
+        }
     }
 
     /// The storage prefix of the mount's own data.
@@ -124,7 +137,12 @@ pub struct Mounted {
 impl Mounted {
     pub fn new(entry: MountEntry, backend: Arc<dyn Backend>) -> Result<Self> {
         let routes = Arc::new(backend.clone().routes()?);
-        Ok(Self { path: entry.path.as_str().into(), entry, backend, routes })
+        Ok(Self {
+            path: entry.path.as_str().into(),
+            entry,
+            backend,
+            routes,
+        })
     }
 }
 
@@ -145,12 +163,25 @@ pub struct Mounts {
 
 impl Mounts {
     /// Opens every mount of the table.
-    pub async fn open(barrier: &Arc<Barrier>, kinds: Arc<[Kind]>, fixed: Vec<Arc<Mounted>>) -> Result<Self> {
+    pub async fn open(
+        barrier: &Arc<Barrier>,
+        kinds: Arc<[Kind]>,
+        fixed: Vec<Arc<Mounted>>,
+    ) -> Result<Self> {
         let storage = View::new(barrier.clone(), "core/")?;
-        let mounts =
-            Self { storage, kinds, router: ArcSwap::default(), changing: tokio::sync::Mutex::default(), fixed };
+        let mounts = Self {
+            storage,
+            kinds,
+            router: ArcSwap::default(),
+            changing: tokio::sync::Mutex::default(),
+            fixed,
+        };
         let table = mounts.table().await?;
-        let mut router: Router = mounts.fixed.iter().map(|m| (m.entry.path.clone(), m.clone())).collect();
+        let mut router: Router = mounts
+            .fixed
+            .iter()
+            .map(|m| (m.entry.path.clone(), m.clone()))
+            .collect();
         for entry in table.mounts {
             if entry.tainted {
                 continue;
@@ -159,7 +190,9 @@ impl Mounts {
             match mounts.open_one(entry).await {
                 Ok(mounted) => drop(router.insert(path, Arc::new(mounted))),
                 // One mount that does not open must not keep the others from serving.
-                Err(error) => tracing::error!(%path, %error, "a mount could not be opened and does not serve"),
+                Err(error) => {
+                    tracing::error!(%path, %error, "a mount could not be opened and does not serve")
+                }
             }
         }
         mounts.router.store(Arc::new(router));
@@ -193,7 +226,11 @@ impl Mounts {
     }
 
     pub fn by_uuid(&self, uuid: &str) -> Option<Arc<Mounted>> {
-        self.router.load().values().find(|m| m.entry.uuid == uuid).cloned()
+        self.router
+            .load()
+            .values()
+            .find(|m| m.entry.uuid == uuid)
+            .cloned()
     }
 
     /// Adds a mount: opened first, so that one that cannot open is not stored.
@@ -217,11 +254,19 @@ impl Mounts {
     pub async fn taint(&self, path: &str) -> Result<Arc<Mounted>> {
         let _changing = self.changing.lock().await;
         let mounted = self.get(path).ok_or_else(|| no_mount(path))?;
-        if self.fixed.iter().any(|fixed| fixed.entry.path == path) || mounted.entry.kind == "cubbyhole" {
-            return Err(Error::bad_request(format!("{path:?} belongs to the server and cannot be disabled")));
+        if self.fixed.iter().any(|fixed| fixed.entry.path == path)
+            || mounted.entry.kind == "cubbyhole"
+        {
+            return Err(Error::bad_request(format!(
+                "{path:?} belongs to the server and cannot be disabled"
+            )));
         }
         self.change_table(|table| {
-            table.mounts.iter_mut().filter(|m| m.path == path).for_each(|m| m.tainted = true);
+            table
+                .mounts
+                .iter_mut()
+                .filter(|m| m.path == path)
+                .for_each(|m| m.tainted = true);
             Ok(())
         })
         .await?;
@@ -233,8 +278,12 @@ impl Mounts {
     pub async fn remove(&self, uuid: &str) -> Result<()> {
         let _changing = self.changing.lock().await;
         for _ in 0..16 {
-            let Some((mut table, seen)) = self.storage.get_json_seen::<Table>(TABLE).await? else { return Ok(()) };
-            let Some(at) = table.mounts.iter().position(|m| m.uuid == uuid) else { return Ok(()) };
+            let Some((mut table, seen)) = self.storage.get_json_seen::<Table>(TABLE).await? else {
+                return Ok(());
+            };
+            let Some(at) = table.mounts.iter().position(|m| m.uuid == uuid) else {
+                return Ok(());
+            };
             let entry = table.mounts.remove(at);
             let mut batch = Batch::new();
             self.storage.expect_in(&mut batch, TABLE, &seen);
@@ -245,33 +294,55 @@ impl Mounts {
                 done => return Ok(done?),
             }
         }
-        Err(Error::unavailable("the mount table is in heavy use; try again"))
+        Err(Error::unavailable(
+            "the mount table is in heavy use; try again",
+        ))
     }
 
     /// Mounts whose removal a crash interrupted.
     pub async fn tainted(&self) -> Result<Vec<String>> {
         let table = self.table().await?;
-        Ok(table.mounts.into_iter().filter(|m| m.tainted).map(|m| m.uuid).collect())
+        Ok(table
+            .mounts
+            .into_iter()
+            .filter(|m| m.tainted)
+            .map(|m| m.uuid)
+            .collect())
     }
 
     /// Changes what a mount is tuned to.
-    pub async fn tune(&self, path: &str, change: impl Fn(&mut MountEntry) -> Result<()>) -> Result<()> {
+    pub async fn tune(
+        &self,
+        path: &str,
+        change: impl Fn(&mut MountEntry) -> Result<()>,
+    ) -> Result<()> {
         let _changing = self.changing.lock().await;
         let mounted = self.get(path).ok_or_else(|| no_mount(path))?;
         let mut entry = mounted.entry.clone();
         change(&mut entry)?;
         if entry.options != mounted.entry.options {
-            return Err(Error::bad_request("options of a mount cannot be changed after it was enabled"));
+            return Err(Error::bad_request(
+                "options of a mount cannot be changed after it was enabled",
+            ));
         }
         let stored = self
-            .change_table(|table| match table.mounts.iter_mut().find(|m| m.path == path) {
-                Some(stored) => change(stored),
-                None => Err(Error::bad_request(format!("{path:?} belongs to the server and cannot be tuned"))),
-            })
+            .change_table(
+                |table| match table.mounts.iter_mut().find(|m| m.path == path) {
+                    Some(stored) => change(stored),
+                    None => Err(Error::bad_request(format!(
+                        "{path:?} belongs to the server and cannot be tuned"
+                    ))),
+                },
+            )
             .await;
         stored?;
         let (backend, routes) = (mounted.backend.clone(), mounted.routes.clone());
-        let tuned = Mounted { entry, path: mounted.path.clone(), backend, routes };
+        let tuned = Mounted {
+            entry,
+            path: mounted.path.clone(),
+            backend,
+            routes,
+        };
         self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(tuned))));
         Ok(())
     }
@@ -282,7 +353,13 @@ impl Mounts {
             .kinds
             .iter()
             .find(|k| k.name == entry.kind && k.family == family)
-            .ok_or_else(|| Error::bad_request(format!("unknown type {:?}: {}", entry.kind, self.known(family))))?;
+            .ok_or_else(|| {
+                Error::bad_request(format!(
+                    "unknown type {:?}: {}",
+                    entry.kind,
+                    self.known(family)
+                ))
+            })?;
         let context = MountContext {
             storage: View::new(self.storage.barrier().clone(), entry.prefix())?,
             uuid: entry.uuid.clone(),
@@ -292,7 +369,12 @@ impl Mounts {
     }
 
     fn known(&self, family: Family) -> String {
-        let names: Vec<&str> = self.kinds.iter().filter(|k| k.family == family).map(|k| k.name).collect();
+        let names: Vec<&str> = self
+            .kinds
+            .iter()
+            .filter(|k| k.family == family)
+            .map(|k| k.name)
+            .collect();
         format!("this server has {}", names.join(", "))
     }
 
@@ -320,10 +402,13 @@ impl Mounts {
 
 /// A mount path as a client names it (`kerberos`, `kerberos/`, `team/kv`), checked.
 pub fn parse_mount_path(text: &str) -> Result<String> {
-    let path = RequestPath::from_decoded(text).map_err(|error| Error::bad_request(error.to_string()))?;
+    let path =
+        RequestPath::from_decoded(text).map_err(|error| Error::bad_request(error.to_string()))?;
     let path = path.as_str();
     if path.contains(['{', '}', '*', '+', ' ']) || path != path.trim() {
-        return Err(Error::bad_request("a mount path may hold no blank and none of { } * +"));
+        return Err(Error::bad_request(
+            "a mount path may hold no blank and none of { } * +",
+        ));
     }
     Ok(path.to_owned())
 }
@@ -335,7 +420,9 @@ fn check_free(path: &str, router: &Router) -> Result<()> {
     // The server mounts the cubbyhole itself, once.
     let own = path == "cubbyhole/" && !router.contains_key(path);
     if reserved && !own {
-        return Err(Error::bad_request(format!("{path:?} is reserved for the server itself")));
+        return Err(Error::bad_request(format!(
+            "{path:?} is reserved for the server itself"
+        )));
     }
     if router.keys().any(|taken| overlaps(taken, path)) {
         return Err(in_use(path));

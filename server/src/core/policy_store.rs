@@ -45,7 +45,14 @@ impl PolicyStore {
     /// Writes the built-in `default` policy if there is none: once, at initialization; operators may change it.
     pub async fn ensure_default(&self) -> Result<()> {
         if self.storage.get(DEFAULT).await?.is_none() {
-            self.storage.put_json(DEFAULT, &Stored { text: DEFAULT_TEXT.to_owned() }).await?;
+            self.storage
+                .put_json(
+                    DEFAULT,
+                    &Stored {
+                        text: DEFAULT_TEXT.to_owned(),
+                    },
+                )
+                .await?;
         }
         Ok(())
     }
@@ -55,7 +62,11 @@ impl PolicyStore {
         if name.is_root() {
             return Ok(Some(String::new()));
         }
-        Ok(self.storage.get_json::<Stored>(name.as_str()).await?.map(|stored| stored.text))
+        Ok(self
+            .storage
+            .get_json::<Stored>(name.as_str())
+            .await?
+            .map(|stored| stored.text))
     }
 
     /// Parses and stores a policy. What does not parse changes nothing.
@@ -63,15 +74,26 @@ impl PolicyStore {
         if !name.is_writable() {
             return Err(Error::bad_request("the root policy cannot be changed"));
         }
-        Policy::parse(name.as_str(), text).map_err(|error| Error::bad_request(format!("failed to parse policy: {error}")))?;
-        self.storage.put_json(name.as_str(), &Stored { text: text.to_owned() }).await?;
+        Policy::parse(name.as_str(), text)
+            .map_err(|error| Error::bad_request(format!("failed to parse policy: {error}")))?;
+        self.storage
+            .put_json(
+                name.as_str(),
+                &Stored {
+                    text: text.to_owned(),
+                },
+            )
+            .await?;
         self.invalidate(name);
         Ok(())
     }
 
     pub async fn delete(&self, name: &PolicyName) -> Result<()> {
         if !name.is_deletable() {
-            return Err(Error::bad_request(format!("the {:?} policy cannot be deleted", name.as_str())));
+            return Err(Error::bad_request(format!(
+                "the {:?} policy cannot be deleted",
+                name.as_str()
+            )));
         }
         self.storage.delete(name.as_str()).await?;
         self.invalidate(name);
@@ -113,16 +135,26 @@ impl PolicyStore {
             return Ok(Some(Policy::root()));
         }
         let generation = self.generation();
-        if let Some(known) = self.parsed.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(name) {
+        if let Some(known) = self
+            .parsed
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .get(name)
+        {
             return Ok(known.clone());
         }
         let policy = match self.storage.get_json::<Stored>(name).await? {
             None => None,
             // A policy was parsed before it was stored; one that no longer parses must not silently grant nothing
             // less than it denied: the request fails.
-            Some(stored) => Some(Arc::new(Policy::parse(name, &stored.text).map_err(Error::internal)?)),
+            Some(stored) => Some(Arc::new(
+                Policy::parse(name, &stored.text).map_err(Error::internal)?,
+            )),
         };
-        let mut parsed = self.parsed.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut parsed = self
+            .parsed
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         // A write since the read has advanced the generation: do not keep what may be old.
         if self.generation() == generation {
             parsed.insert(name.to_owned(), policy.clone());
@@ -131,7 +163,10 @@ impl PolicyStore {
     }
 
     fn invalidate(&self, name: &PolicyName) {
-        let mut parsed = self.parsed.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut parsed = self
+            .parsed
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         self.generation.fetch_add(1, Ordering::AcqRel);
         parsed.remove(name.as_str());
     }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use obol_mount::{Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret};
+use obol_mount::{
+    Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -61,13 +63,20 @@ impl Core {
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Outgoing {
         let id = incoming.id.clone();
         let operation = incoming.operation;
-        match self.serve(incoming).await {
+        // Boxed once here: the futures around this one are moved several times on their way through the listener.
+        match Box::pin(self.serve(incoming)).await {
             Ok(outgoing) => outgoing,
             Err(error) => {
                 match (error.status(), error.cause()) {
-                    (500.., cause) => tracing::error!(request_id = %id, op = operation.as_str(), status = error.status(), cause, "request failed"),
-                    (_, Some(cause)) => tracing::warn!(request_id = %id, op = operation.as_str(), status = error.status(), cause, "request refused"),
-                    _ => tracing::debug!(request_id = %id, op = operation.as_str(), status = error.status(), "request refused"),
+                    (500.., cause) => {
+                        tracing::error!(request_id = %id, op = operation.as_str(), status = error.status(), cause, "request failed")
+                    }
+                    (_, Some(cause)) => {
+                        tracing::warn!(request_id = %id, op = operation.as_str(), status = error.status(), cause, "request refused")
+                    }
+                    _ => {
+                        tracing::debug!(request_id = %id, op = operation.as_str(), status = error.status(), "request refused")
+                    }
                 }
                 Outgoing::error(&error)
             }
@@ -78,19 +87,35 @@ impl Core {
         // 1. Malformed, too large and too deep were refused by the listener; sealed is refused below, once it is
         //    known whether the path is one of the few that answer all the same.
         // 2. Normalise the path: what could be read in two ways is refused, not cleaned.
-        let path = RequestPath::parse(&incoming.raw_path).map_err(|error| Error::bad_request(error.to_string()))?;
+        let path = RequestPath::parse(&incoming.raw_path)
+            .map_err(|error| Error::bad_request(error.to_string()))?;
         let live = self.live.load_full();
         let found = match &live {
             Some(live) => live.mounts.route(&path),
-            None => path.as_str().strip_prefix("sys/").and_then(|below| Some((self.system().ok()?.clone(), below))),
+            None => path
+                .as_str()
+                .strip_prefix("sys/")
+                .and_then(|below| Some((self.system().ok()?.clone(), below))),
         };
         let matched = found.as_ref().and_then(|(mounted, below)| {
             let (route, params) = mounted.routes.find(below)?;
-            Some(Matched { mounted, below, route, params })
+            Some(Matched {
+                mounted,
+                below,
+                route,
+                params,
+            })
         });
-        let access = matched.as_ref().map_or(RouteAccess::Token, |matched| matched.route.doc.access);
+        let access = matched
+            .as_ref()
+            .map_or(RouteAccess::Token, |matched| matched.route.doc.access);
         if access == RouteAccess::WhileSealed
-            && let Some(Matched { mounted, below, route, params }) = &matched
+            && let Some(Matched {
+                mounted,
+                below,
+                route,
+                params,
+            }) = &matched
         {
             if incoming.help {
                 return Ok(help(route, &mounted.entry.path));
@@ -99,23 +124,31 @@ impl Core {
             let response = route.call(request.clone(), params, incoming.data).await?;
             return Outgoing::encode(&request.id, response, None, false);
         }
-        let Some(live) = live else { return Err(Error::unavailable("Obol is sealed")) };
+        let Some(live) = live else {
+            return Err(Error::unavailable("Obol is sealed"));
+        };
         if incoming.wrap_ttl.is_some() {
             // Ignoring the header would send in the clear what the client wants wrapped.
-            return Err(Error::bad_request("response wrapping is not part of this version: send the request without X-Vault-Wrap-TTL"));
+            return Err(Error::bad_request(
+                "response wrapping is not part of this version: send the request without X-Vault-Wrap-TTL",
+            ));
         }
 
         // 3. Authenticate. Login and public paths have no caller, also when a token came along.
         let now = SystemTime::now();
         let authenticated = match access {
-            RouteAccess::Token | RouteAccess::Sudo | RouteAccess::AnyToken => self.authenticate(&live, &incoming, now).await.map(Some),
+            RouteAccess::Token | RouteAccess::Sudo | RouteAccess::AnyToken => {
+                self.authenticate(&live, &incoming, now).await.map(Some)
+            }
             RouteAccess::Login | RouteAccess::Public | RouteAccess::WhileSealed => Ok(None),
         };
         let (used, refused) = match authenticated {
             Ok(used) => (used, None),
             Err(error) => (None, Some(error)),
         };
-        let outcome = self.serve_authenticated(&live, &path, matched, incoming, used.as_ref(), refused, now).await;
+        let outcome = self
+            .serve_authenticated(&live, &path, matched, incoming, used.as_ref(), refused, now)
+            .await;
         if let Some(Use { token, last: true }) = &used {
             live.tokens.revoke(&token.id, &live.forget()).await?;
         }
@@ -124,7 +157,9 @@ impl Core {
 
     async fn authenticate(&self, live: &Live, incoming: &Incoming, now: SystemTime) -> Result<Use> {
         let token = incoming.token.as_ref().ok_or_else(Error::forbidden)?;
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         let used = live.tokens.authenticate(token, incoming.peer, now).await?;
         // A batch token has no record that a disabled mount could have taken with it.
         if let Some(issuer) = &used.token.entry.issuer
@@ -135,7 +170,10 @@ impl Core {
         Ok(used)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the steps of one function, cut where the token's last use must be settled")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the steps of one function, cut where the token's last use must be settled"
+    )]
     async fn serve_authenticated(
         self: &Arc<Self>,
         live: &Arc<Live>,
@@ -151,7 +189,12 @@ impl Core {
         let mut operation = incoming.operation;
         let mut request = None;
         if refused.is_none()
-            && let Some(Matched { mounted, below, route, params }) = &matched
+            && let Some(Matched {
+                mounted,
+                below,
+                route,
+                params,
+            }) = &matched
         {
             let mut info = Arc::new(info(&incoming, mounted, below, caller.clone(), now));
             if operation == Operation::Update
@@ -160,7 +203,10 @@ impl Core {
                 && !route.exists(info.clone(), params, &incoming.data).await?
             {
                 operation = Operation::Create;
-                info = Arc::new(RequestInfo { operation, ..RequestInfo::clone(&info) });
+                info = Arc::new(RequestInfo {
+                    operation,
+                    ..RequestInfo::clone(&info)
+                });
             }
             request = Some(info);
         }
@@ -184,7 +230,9 @@ impl Core {
             shown: mounted.map_or(&[], |m| &m.entry.config.audit_non_hmac_request_keys.0),
         };
         if audited {
-            live.audit.record(&Record::request(&subject, refused.as_ref())).await?;
+            live.audit
+                .record(&Record::request(&subject, refused.as_ref()))
+                .await?;
         }
         if let Some(error) = refused {
             return Err(error);
@@ -193,18 +241,42 @@ impl Core {
         let help_wanted = incoming.help;
         let answered: Result<Answer> = async {
             // 5. Authorise: deny wins, then the constraints on parameters.
-            let access = matched.as_ref().map_or(RouteAccess::Token, |matched| matched.route.doc.access);
+            let access = matched
+                .as_ref()
+                .map_or(RouteAccess::Token, |matched| matched.route.doc.access);
             if let Some(token) = token {
-                authorise(live, token, operation, path, &data, incoming.wrap_ttl, access).await?;
+                authorise(
+                    live,
+                    token,
+                    operation,
+                    path,
+                    &data,
+                    incoming.wrap_ttl,
+                    access,
+                )
+                .await?;
             }
-            let Some(Matched { mounted, route, params, .. }) = &matched else {
-                return Err(Error::not_found_because(format!("no handler for route {:?}", path.as_str())));
+            let Some(Matched {
+                mounted,
+                route,
+                params,
+                ..
+            }) = &matched
+            else {
+                return Err(Error::not_found_because(format!(
+                    "no handler for route {:?}",
+                    path.as_str()
+                )));
             };
             if help_wanted {
-                return Ok(Answer { response: help_response(route, &mounted.entry.path), auth: None });
+                return Ok(Answer {
+                    response: help_response(route, &mounted.entry.path),
+                    auth: None,
+                });
             }
             // 6. Dispatch to the mount's typed route.
-            let request = request.ok_or_else(|| Error::internal("a matched route without a request"))?;
+            let request =
+                request.ok_or_else(|| Error::internal("a matched route without a request"))?;
             let mut response = route.call(request.clone(), params, data).await?;
             // 7. Settle: a login becomes a token, in one commit with what the login wants durable.
             let auth = self.settle(live, mounted, &request, &mut response).await?;
@@ -218,7 +290,9 @@ impl Core {
             Ok(answer) => answer,
             Err(error) => {
                 if audited {
-                    live.audit.record(&Record::failure(&subject, &error)).await?;
+                    live.audit
+                        .record(&Record::failure(&subject, &error))
+                        .await?;
                 }
                 return Err(error);
             }
@@ -230,7 +304,13 @@ impl Core {
                 Reply::Bare(Value::Object(data)) => Some(data),
                 _ => None,
             };
-            let record = Record::response(&subject, data, answer.auth.as_ref(), &answer.response.warnings, shown);
+            let record = Record::response(
+                &subject,
+                data,
+                answer.auth.as_ref(),
+                &answer.response.warnings,
+                shown,
+            );
             if let Err(error) = live.audit.record(&record).await {
                 self.take_back(live, answer.auth.as_ref()).await;
                 return Err(error);
@@ -241,7 +321,12 @@ impl Core {
     }
 
     /// Whether the caller may both create and update here: then nobody needs to know which of them it is.
-    async fn may_write_either_way(&self, live: &Live, token: Option<&Arc<Cached>>, path: &RequestPath) -> Result<bool> {
+    async fn may_write_either_way(
+        &self,
+        live: &Live,
+        token: Option<&Arc<Cached>>,
+        path: &RequestPath,
+    ) -> Result<bool> {
         let Some(token) = token else { return Ok(true) };
         if live.audit.is_enabled() {
             // The audit log tells the two apart.
@@ -249,12 +334,15 @@ impl Core {
         }
         let acl = token.acl(&live.policies).await?;
         let capabilities = acl.capabilities(path.as_str());
-        Ok(capabilities.contains(&"root") || (capabilities.contains(&"create") && capabilities.contains(&"update")))
+        Ok(capabilities.contains(&"root")
+            || (capabilities.contains(&"create") && capabilities.contains(&"update")))
     }
 
     /// A token whose issue could not be audited must not live: the client never gets it.
     async fn take_back(&self, live: &Live, auth: Option<&Value>) {
-        let Some(token) = auth.and_then(|auth| auth["client_token"].as_str()) else { return };
+        let Some(token) = auth.and_then(|auth| auth["client_token"].as_str()) else {
+            return;
+        };
         let id = live.tokens.id_of(token);
         if let Err(error) = live.tokens.revoke(&id, &live.forget()).await {
             tracing::error!(%error, "a token whose issue could not be audited could not be revoked");
@@ -302,7 +390,11 @@ fn info(
         caller,
         peer: incoming.peer,
         // Only `auth/token` acts on the calling token itself.
-        token: if mounted.entry.kind == "token" { incoming.token.clone() } else { None },
+        token: if mounted.entry.kind == "token" {
+            incoming.token.clone()
+        } else {
+            None
+        },
         authorization: incoming.authorization.clone(),
         wrap_ttl: incoming.wrap_ttl,
         now,
@@ -321,7 +413,11 @@ fn help(route: &Route, mount: &str) -> Outgoing {
         Reply::Bare(value) => value.to_string().into_bytes(),
         _ => Vec::new(),
     };
-    Outgoing { status: 200, headers: Vec::new(), body }
+    Outgoing {
+        status: 200,
+        headers: Vec::new(),
+        body,
+    }
 }
 
 /// Vault's envelope, in Vault's order.
@@ -342,30 +438,65 @@ struct Envelope<'a> {
 impl Outgoing {
     /// The body of an error, as Vault's clients expect it.
     pub fn error(error: &Error) -> Self {
-        let body = serde_json::json!({ "errors": error.messages() }).to_string().into_bytes();
-        Self { status: error.status(), headers: error.headers().to_vec(), body }
+        let body = serde_json::json!({ "errors": error.messages() })
+            .to_string()
+            .into_bytes();
+        Self {
+            status: error.status(),
+            headers: error.headers().to_vec(),
+            body,
+        }
     }
 
-    fn encode(id: &str, response: Response, auth: Option<Value>, top_level_too: bool) -> Result<Self> {
-        let Response { reply, status, warnings, headers } = response;
+    fn encode(
+        id: &str,
+        response: Response,
+        auth: Option<Value>,
+        top_level_too: bool,
+    ) -> Result<Self> {
+        let Response {
+            reply,
+            status,
+            warnings,
+            headers,
+        } = response;
         let data = match reply {
             Reply::Empty if warnings.is_empty() && auth.is_none() => {
-                return Ok(Self { status: status.unwrap_or(204), headers, body: Vec::new() });
+                return Ok(Self {
+                    status: status.unwrap_or(204),
+                    headers,
+                    body: Vec::new(),
+                });
             }
             Reply::Bare(value) => {
                 let body = serde_json::to_vec(&value).map_err(Error::internal)?;
-                return Ok(Self { status: status.unwrap_or(200), headers, body });
+                return Ok(Self {
+                    status: status.unwrap_or(200),
+                    headers,
+                    body,
+                });
             }
             Reply::Data(data) => Some(data),
             Reply::Empty | Reply::Login(_) | Reply::Auth(_) => None,
         };
         // Older clients read what `sys/` answers beside the envelope rather than in it.
-        const OWN: [&str; 8] =
-            ["request_id", "lease_id", "renewable", "lease_duration", "data", "wrap_info", "warnings", "auth"];
+        const OWN: [&str; 8] = [
+            "request_id",
+            "lease_id",
+            "renewable",
+            "lease_duration",
+            "data",
+            "wrap_info",
+            "warnings",
+            "auth",
+        ];
         let top_level = match (&data, top_level_too) {
-            (Some(data), true) => {
-                Some(data.iter().filter(|(key, _)| !OWN.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect())
-            }
+            (Some(data), true) => Some(
+                data.iter()
+                    .filter(|(key, _)| !OWN.contains(&key.as_str()))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect(),
+            ),
             _ => None,
         };
         let envelope = Envelope {
@@ -381,6 +512,10 @@ impl Outgoing {
         };
         let mut body = Vec::with_capacity(512);
         serde_json::to_writer(&mut body, &envelope).map_err(Error::internal)?;
-        Ok(Self { status: status.unwrap_or(200), headers, body })
+        Ok(Self {
+            status: status.unwrap_or(200),
+            headers,
+            body,
+        })
     }
 }

@@ -49,7 +49,11 @@ pub struct NewServer {
 
 impl Sealing {
     pub fn new(seal: Seal) -> Self {
-        Self { seal, progress: Mutex::default(), changing: tokio::sync::Mutex::default() }
+        Self {
+            seal,
+            progress: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     pub fn kind(&self) -> SealKind {
@@ -58,7 +62,9 @@ impl Sealing {
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
         // Progress is plain data: a panic elsewhere cannot have left it half-changed.
-        self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.progress
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -79,10 +85,17 @@ impl Core {
 
     /// Creates keys, the mounts that every server has, and the root token. With Shamir the server is sealed
     /// again afterwards; with a static key it serves at once.
-    pub async fn initialize(self: &Arc<Self>, shares: u8, threshold: u8, dev: Option<DevSetup>) -> Result<NewServer> {
+    pub async fn initialize(
+        self: &Arc<Self>,
+        shares: u8,
+        threshold: u8,
+        dev: Option<DevSetup>,
+    ) -> Result<NewServer> {
         let mut upkeep = self.sealing.changing.lock().await;
         let Initialized { root_key, shares } =
-            seal::initialize(&self.barrier, &self.sealing.seal, shares, threshold).await.map_err(init_error)?;
+            seal::initialize(&self.barrier, &self.sealing.seal, shares, threshold)
+                .await
+                .map_err(init_error)?;
         self.barrier.unseal(&root_key).await?;
         let live = self.open_live().await?;
         let root = NewToken {
@@ -93,7 +106,10 @@ impl Core {
             id: dev.as_ref().and_then(|dev| dev.root_token_id.clone()),
             ..NewToken::default()
         };
-        let issued = live.tokens.issue(root, self.limits(None), Batch::new(), unix_now()).await?;
+        let issued = live
+            .tokens
+            .issue(root, self.limits(None), Batch::new(), unix_now())
+            .await?;
         if dev.is_some() {
             let mut entry = MountEntry::new(Family::Secrets, "secret", "kv");
             entry.description = "key/value secret storage".into();
@@ -106,7 +122,11 @@ impl Core {
             self.barrier.seal();
         }
         tracing::info!(seal = self.sealing.kind().as_str(), "initialized");
-        Ok(NewServer { shares, kind: self.sealing.kind(), root_token: issued.token })
+        Ok(NewServer {
+            shares,
+            kind: self.sealing.kind(),
+            root_token: issued.token,
+        })
     }
 
     /// Takes one share. Unseals when there are enough of them; wrong ones are all forgotten.
@@ -115,15 +135,26 @@ impl Core {
         if !self.is_sealed() {
             return Ok(());
         }
-        let Some(SealConfig { kind, threshold, .. }) = seal::config(&self.barrier).await? else {
-            return Err(Error::bad_request("the server is not initialized: run `obol operator init` first"));
+        let Some(SealConfig {
+            kind, threshold, ..
+        }) = seal::config(&self.barrier).await?
+        else {
+            return Err(Error::bad_request(
+                "the server is not initialized: run `obol operator init` first",
+            ));
         };
         if kind == SealKind::Static {
-            return Err(Error::bad_request("this server unseals itself with its static key; shares are for recovery"));
+            return Err(Error::bad_request(
+                "this server unseals itself with its static key; shares are for recovery",
+            ));
         }
         let shares = {
             let mut progress = self.sealing.progress();
-            if progress.shares.iter().any(|known| known.index() == share.index()) {
+            if progress
+                .shares
+                .iter()
+                .any(|known| known.index() == share.index())
+            {
                 return Err(Error::bad_request("this unseal key was given already"));
             }
             if progress.shares.is_empty() {
@@ -135,8 +166,13 @@ impl Core {
             }
             std::mem::take(&mut *progress).shares
         };
-        seal::unseal_with_shares(&self.barrier, &shares).await.map_err(unseal_error)?;
-        let live = self.open_live().await.inspect_err(|_| self.barrier.seal())?;
+        seal::unseal_with_shares(&self.barrier, &shares)
+            .await
+            .map_err(unseal_error)?;
+        let live = self
+            .open_live()
+            .await
+            .inspect_err(|_| self.barrier.seal())?;
         self.go_live(live, &mut upkeep);
         tracing::info!("unsealed");
         Ok(())
@@ -145,12 +181,19 @@ impl Core {
     /// Unseals with the static key, if the server has one and is initialized. `false` when there is nothing to do.
     pub async fn auto_unseal(self: &Arc<Self>) -> Result<bool> {
         let mut upkeep = self.sealing.changing.lock().await;
-        let Seal::Static(keys) = &self.sealing.seal else { return Ok(false) };
+        let Seal::Static(keys) = &self.sealing.seal else {
+            return Ok(false);
+        };
         if !self.is_sealed() || seal::config(&self.barrier).await?.is_none() {
             return Ok(false);
         }
-        seal::unseal_with_static_key(&self.barrier, keys).await.map_err(unseal_error)?;
-        let live = self.open_live().await.inspect_err(|_| self.barrier.seal())?;
+        seal::unseal_with_static_key(&self.barrier, keys)
+            .await
+            .map_err(unseal_error)?;
+        let live = self
+            .open_live()
+            .await
+            .inspect_err(|_| self.barrier.seal())?;
         self.go_live(live, &mut upkeep);
         tracing::info!("unsealed with the static key");
         Ok(true)
@@ -195,9 +238,15 @@ fn init_error(error: StorageError) -> Error {
 
 fn unseal_error(error: StorageError) -> Error {
     match error {
-        StorageError::WrongKey => Error::bad_request("unseal failed: these keys do not open this storage; all of them were forgotten, start again"),
-        StorageError::Share(why) => Error::bad_request(format!("unseal failed: {why}; all keys were forgotten, start again")),
-        StorageError::SealKind { .. } | StorageError::StaticKey(_) => Error::bad_request(error.to_string()),
+        StorageError::WrongKey => Error::bad_request(
+            "unseal failed: these keys do not open this storage; all of them were forgotten, start again",
+        ),
+        StorageError::Share(why) => Error::bad_request(format!(
+            "unseal failed: {why}; all keys were forgotten, start again"
+        )),
+        StorageError::SealKind { .. } | StorageError::StaticKey(_) => {
+            Error::bad_request(error.to_string())
+        }
         other => other.into(),
     }
 }

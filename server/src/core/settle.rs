@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::mounts::{MountEntry, Mounted};
 use super::policies::{DEFAULT, PolicyName, parse_policy_list};
-use super::tokens::{Issued, NewToken};
 use super::tokens::IssueError;
+use super::tokens::{Issued, NewToken};
 use super::{Core, Live, unix_now};
 
 impl Core {
@@ -21,7 +21,10 @@ impl Core {
         response: &mut Response,
     ) -> Result<Option<Value>> {
         match std::mem::replace(&mut response.reply, Reply::Empty) {
-            Reply::Login(login) => self.issue_for_login(live, mounted, request, *login, response).await.map(Some),
+            Reply::Login(login) => self
+                .issue_for_login(live, mounted, request, *login, response)
+                .await
+                .map(Some),
             Reply::Auth(auth) => Ok(Some(auth)),
             other => {
                 response.reply = other;
@@ -38,8 +41,19 @@ impl Core {
         login: Login,
         response: &mut Response,
     ) -> Result<Value> {
-        let Login { alias, display_name, metadata, policies, group_aliases: _, token, renewable, commit, on_conflict, internal, headers } =
-            login;
+        let Login {
+            alias,
+            display_name,
+            metadata,
+            policies,
+            group_aliases: _,
+            token,
+            renewable,
+            commit,
+            on_conflict,
+            internal,
+            headers,
+        } = login;
         let mut all = checked(policies.iter().chain(&token.policies))?;
         if !token.no_default_policy {
             all = all.with(default_policy()?);
@@ -47,7 +61,14 @@ impl Core {
         let new = NewToken {
             policies: all.to_strings(),
             kind: kind_of(&mounted.entry, token.kind),
-            display_name: display_name_of(&mounted.entry, if display_name.is_empty() { &alias } else { &display_name }),
+            display_name: display_name_of(
+                &mounted.entry,
+                if display_name.is_empty() {
+                    &alias
+                } else {
+                    &display_name
+                },
+            ),
             metadata,
             path: format!("{}{}", request.mount, request.path),
             issuer: Some(mounted.entry.uuid.clone()),
@@ -65,13 +86,17 @@ impl Core {
         let issued = match live.tokens.issue(new, limits, commit, unix_now()).await {
             Ok(issued) => issued,
             Err(IssueError::Refused(error)) => return Err(error),
-            Err(IssueError::Conflict(error)) => return Err(on_conflict.unwrap_or_else(|| error.into())),
+            Err(IssueError::Conflict(error)) => {
+                return Err(on_conflict.unwrap_or_else(|| error.into()));
+            }
         };
         // The mount may have been disabled while this login was at work: its tokens were revoked then, and
         // this one must not be left behind.
         if live.mounts.by_uuid(&mounted.entry.uuid).is_none() {
             live.tokens.revoke(&issued.id, &live.forget()).await?;
-            return Err(Error::not_found_because("the auth method is being disabled"));
+            return Err(Error::not_found_because(
+                "the auth method is being disabled",
+            ));
         }
         response.headers.extend(headers);
         response.warnings.extend(issued.warnings.iter().cloned());
@@ -100,7 +125,9 @@ pub(super) fn auth_of(issued: &Issued) -> Value {
 
 /// Policy names of a login, checked where they turn into rights: none of them may be root in any spelling
 /// (threats: `policy-name-case`).
-fn checked<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<super::policies::PolicySet> {
+fn checked<T: AsRef<str>>(
+    names: impl IntoIterator<Item = T>,
+) -> Result<super::policies::PolicySet> {
     let set = parse_policy_list(names).map_err(|error| Error::bad_request(error.to_string()))?;
     if set.grants_root() {
         return Err(Error::bad_request("auth methods cannot create root tokens"));
@@ -125,6 +152,10 @@ fn kind_of(mount: &MountEntry, asked: TokenKind) -> TokenKind {
 
 /// `kerberos-grace`, as Vault names login tokens.
 fn display_name_of(mount: &MountEntry, name: &str) -> String {
-    let path = mount.path.trim_start_matches("auth/").trim_end_matches('/').replace('/', "-");
+    let path = mount
+        .path
+        .trim_start_matches("auth/")
+        .trim_end_matches('/')
+        .replace('/', "-");
     format!("{path}-{name}")
 }

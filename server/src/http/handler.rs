@@ -49,10 +49,14 @@ pub(super) struct Peer(pub SocketAddr);
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let head = request.method() == Method::HEAD;
     let answered = match shared.in_flight.try_acquire() {
-        Ok(_permit) => match tokio::time::timeout(shared.limits.request_timeout, answer(&shared, request)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(Error::unavailable("the request took too long")),
-        },
+        Ok(_permit) => {
+            match tokio::time::timeout(shared.limits.request_timeout, answer(&shared, request))
+                .await
+            {
+                Ok(answered) => answered,
+                Err(_) => Err(Error::unavailable("the request took too long")),
+            }
+        }
         Err(_) => Err(Error::unavailable("the server is busy; try again")),
     };
     let outgoing = answered.unwrap_or_else(|error| Outgoing::error(&error));
@@ -66,13 +70,22 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
         None => return Err(Error::not_found_because("not found: the API is below /v1/")),
     };
     let headers = &parts.headers;
-    if header(headers, "x-vault-namespace")?.is_some_and(|namespace| !matches!(namespace, "" | "/" | "root")) {
-        return Err(Error::bad_request("namespaces are not part of this version: send the request without X-Vault-Namespace"));
+    if header(headers, "x-vault-namespace")?
+        .is_some_and(|namespace| !matches!(namespace, "" | "/" | "root"))
+    {
+        return Err(Error::bad_request(
+            "namespaces are not part of this version: send the request without X-Vault-Namespace",
+        ));
     }
     let (token, authorization) = credentials(headers)?;
     let mut query = parse_query(parts.uri.query().unwrap_or_default())?;
-    let help = query.remove("help").is_some_and(|v| v.as_str().is_some_and(|v| matches!(v, "1" | "true")));
-    let listed = query.remove("list").is_some_and(|v| v.as_str().is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE" | "t" | "T")));
+    let help = query
+        .remove("help")
+        .is_some_and(|v| v.as_str().is_some_and(|v| matches!(v, "1" | "true")));
+    let listed = query.remove("list").is_some_and(|v| {
+        v.as_str()
+            .is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE" | "t" | "T"))
+    });
     let operation = match parts.method.as_str() {
         "GET" if listed => Operation::List,
         "GET" | "HEAD" => Operation::Read,
@@ -99,7 +112,10 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
         data,
         token,
         authorization,
-        peer: parts.extensions.get::<Peer>().map(|Peer(address)| canonical(address.ip())),
+        peer: parts
+            .extensions
+            .get::<Peer>()
+            .map(|Peer(address)| canonical(address.ip())),
         wrap_ttl: wrap_ttl(headers)?,
         help,
     };
@@ -116,20 +132,29 @@ fn canonical(ip: IpAddr) -> IpAddr {
 async fn read_body(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>> {
     let limit = shared.limits.max_request_size;
     let too_large = || Error::too_large(format!("the request body is larger than {limit} bytes"));
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
     let mut reserved = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::bad_request("the request body could not be read to its end"))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame = frame
+            .map_err(|_| Error::bad_request("the request body could not be read to its end"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if bytes.len() + data.len() > limit {
             return Err(too_large());
         }
         let more = u32::try_from(data.len().div_ceil(KIB)).map_err(|_| too_large())?;
-        let permit = shared.bodies.try_acquire_many(more).map_err(|_| Error::unavailable("the server is busy; try again"))?;
+        let permit = shared
+            .bodies
+            .try_acquire_many(more)
+            .map_err(|_| Error::unavailable("the server is busy; try again"))?;
         match &mut reserved {
             None => reserved = Some(permit),
             Some(all) => all.merge(permit),
@@ -142,11 +167,18 @@ async fn read_body(shared: &Shared, headers: &HeaderMap, mut body: Body) -> Resu
 /// One header, which may be there once: of two, the weaker would win somewhere (threats: `duplicate-credential`).
 fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
-        return Err(Error::bad_request(format!("the header {name} may be there only once")));
+        return Err(Error::bad_request(format!(
+            "the header {name} may be there only once"
+        )));
     }
-    value.to_str().map(Some).map_err(|_| Error::bad_request(format!("the header {name} is not plain text")))
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| Error::bad_request(format!("the header {name} is not plain text")))
 }
 
 /// The token, from `X-Vault-Token` or `Authorization: Bearer`, and any other `Authorization` for login routes.
@@ -160,16 +192,25 @@ fn credentials(headers: &HeaderMap) -> Result<(Option<Secret>, Option<Secret>)> 
     if let (Some(token), Some(bearer)) = (token, bearer)
         && token != bearer
     {
-        return Err(Error::bad_request("X-Vault-Token and Authorization carry two different tokens: send one"));
+        return Err(Error::bad_request(
+            "X-Vault-Token and Authorization carry two different tokens: send one",
+        ));
     }
-    let other = if bearer.is_some() { None } else { authorization };
+    let other = if bearer.is_some() {
+        None
+    } else {
+        authorization
+    };
     let secret = |text: &str| Secret::new(text.to_owned());
     Ok((token.or(bearer).map(secret), other.map(secret)))
 }
 
 fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>> {
-    let Some(text) = header(headers, "x-vault-wrap-ttl")?.filter(|t| !t.is_empty()) else { return Ok(None) };
-    let ttl = duration::parse(text).map_err(|error| Error::bad_request(format!("X-Vault-Wrap-TTL: {error}")))?;
+    let Some(text) = header(headers, "x-vault-wrap-ttl")?.filter(|t| !t.is_empty()) else {
+        return Ok(None);
+    };
+    let ttl = duration::parse(text)
+        .map_err(|error| Error::bad_request(format!("X-Vault-Wrap-TTL: {error}")))?;
     Ok((!ttl.is_zero()).then_some(ttl))
 }
 
@@ -177,7 +218,9 @@ fn check_patch_type(headers: &HeaderMap) -> Result<()> {
     let kind = header(headers, "content-type")?.unwrap_or_default();
     match kind.split(';').next().map(str::trim) {
         Some("application/merge-patch+json") => Ok(()),
-        _ => Err(Error::bad_request("PATCH needs Content-Type: application/merge-patch+json")),
+        _ => Err(Error::bad_request(
+            "PATCH needs Content-Type: application/merge-patch+json",
+        )),
     }
 }
 
@@ -185,8 +228,13 @@ fn check_patch_type(headers: &HeaderMap) -> Result<()> {
 fn parse_query(query: &str) -> Result<Map<String, Value>> {
     let mut map = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if map.insert(name.into_owned(), Value::String(value.into_owned())).is_some() {
-            return Err(Error::bad_request("a query parameter may be there only once"));
+        if map
+            .insert(name.into_owned(), Value::String(value.into_owned()))
+            .is_some()
+        {
+            return Err(Error::bad_request(
+                "a query parameter may be there only once",
+            ));
         }
     }
     Ok(map)
@@ -194,17 +242,31 @@ fn parse_query(query: &str) -> Result<Map<String, Value>> {
 
 fn respond(outgoing: Outgoing, tls: bool, head: bool) -> Response<Body> {
     let empty = outgoing.body.is_empty() || head;
-    let body = if empty { Body::empty() } else { Body::from(outgoing.body) };
+    let body = if empty {
+        Body::empty()
+    } else {
+        Body::from(outgoing.body)
+    };
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(outgoing.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(outgoing.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     if !empty {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     if tls {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000; includeSubDomains"),
+        );
     }
     for (name, value) in outgoing.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {

@@ -33,7 +33,10 @@ fn check(body: &[u8], limits: &Limits) -> Result<()> {
                 depth += 1;
                 items += 1;
                 if depth > limits.max_json_depth {
-                    return Err(Error::bad_request(format!("the JSON body is nested deeper than {} levels", limits.max_json_depth)));
+                    return Err(Error::bad_request(format!(
+                        "the JSON body is nested deeper than {} levels",
+                        limits.max_json_depth
+                    )));
                 }
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
@@ -49,13 +52,19 @@ fn check(body: &[u8], limits: &Limits) -> Result<()> {
                     length += 1;
                 }
                 if length > limits.max_json_string {
-                    return Err(Error::too_large(format!("a string in the JSON body is longer than {} bytes", limits.max_json_string)));
+                    return Err(Error::too_large(format!(
+                        "a string in the JSON body is longer than {} bytes",
+                        limits.max_json_string
+                    )));
                 }
             }
             _ => {}
         }
         if items > limits.max_json_items {
-            return Err(Error::too_large(format!("the JSON body holds more than {} values", limits.max_json_items)));
+            return Err(Error::too_large(format!(
+                "the JSON body holds more than {} values",
+                limits.max_json_items
+            )));
         }
     }
     Ok(())
@@ -67,30 +76,61 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits { max_json_depth: 8, max_json_items: 100, max_json_string: 64, ..Limits::default() }
+        Limits {
+            max_json_depth: 8,
+            max_json_items: 100,
+            max_json_string: 64,
+            ..Limits::default()
+        }
     }
 
     fn status(body: &str) -> Option<u16> {
-        parse_object(body.as_bytes(), &limits()).err().map(|e| e.status())
+        parse_object(body.as_bytes(), &limits())
+            .err()
+            .map(|e| e.status())
     }
 
     #[test]
     fn objects_and_nothing_are_bodies() {
         assert_eq!(parse_object(b"", &limits()).unwrap().len(), 0);
-        assert_eq!(parse_object(br#"{"a": {"b": [1, "x\"y"]}}"#, &limits()).unwrap().len(), 1);
+        assert_eq!(
+            parse_object(br#"{"a": {"b": [1, "x\"y"]}}"#, &limits())
+                .unwrap()
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn json_bomb_depth_numbers_and_lengths_are_bounded() {
-        assert_eq!(status(&format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000))), Some(400));
-        assert_eq!(status(&format!("{{\"a\":[{}1]}}", "1,".repeat(200))), Some(413));
-        assert_eq!(status(&format!("{{\"a\":\"{}\"}}", "x".repeat(100))), Some(413));
+        assert_eq!(
+            status(&format!(
+                "{{\"a\":{}{}}}",
+                "[".repeat(100_000),
+                "]".repeat(100_000)
+            )),
+            Some(400)
+        );
+        assert_eq!(
+            status(&format!("{{\"a\":[{}1]}}", "1,".repeat(200))),
+            Some(413)
+        );
+        assert_eq!(
+            status(&format!("{{\"a\":\"{}\"}}", "x".repeat(100))),
+            Some(413)
+        );
         assert_eq!(status(&format!("{{\"a\":\"{}\"}}", "[".repeat(50))), None);
     }
 
     #[test]
     fn error_leaks_input_a_body_that_does_not_parse_is_not_repeated() {
-        for body in [r#"{"password": hunter2}"#, "hunter2", r#"{"a": "hunter2"#, "[1]", "\"hunter2\""] {
+        for body in [
+            r#"{"password": hunter2}"#,
+            "hunter2",
+            r#"{"a": "hunter2"#,
+            "[1]",
+            "\"hunter2\"",
+        ] {
             let error = parse_object(body.as_bytes(), &limits()).unwrap_err();
             assert_eq!(error.status(), 400);
             assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -35,11 +35,22 @@ pub struct Bound {
 
 impl Bound {
     pub async fn new(options: Options) -> io::Result<Self> {
-        let tls = options.tls.map(ReloadableTls::load).transpose()?.map(Arc::new);
-        let listener = TcpListener::bind(options.address)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", options.address)))?;
-        Ok(Self { listener, tls, limits: options.limits })
+        let tls = options
+            .tls
+            .map(ReloadableTls::load)
+            .transpose()?
+            .map(Arc::new);
+        let listener = TcpListener::bind(options.address).await.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {}: {error}", options.address),
+            )
+        })?;
+        Ok(Self {
+            listener,
+            tls,
+            limits: options.limits,
+        })
     }
 
     /// The address in fact: the port, where 0 was asked for.
@@ -54,7 +65,11 @@ impl Bound {
 
 /// Serves until `stop` turns true, then lets requests under way finish.
 pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool>) {
-    let Bound { listener, tls, limits } = bound;
+    let Bound {
+        listener,
+        tls,
+        limits,
+    } = bound;
     let shared = Arc::new(Shared::new(core, limits, tls.is_some()));
     let router = Router::new().fallback(handle).with_state(shared);
     let graceful = GracefulShutdown::new();
@@ -79,21 +94,43 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         tokio::spawn(async move {
             let builder = connection_builder(&limits);
             match tls {
-                None => drop(watcher.watch(builder.serve_connection(TokioIo::new(stream), service(router, peer))).await),
+                None => drop(
+                    watcher
+                        .watch(
+                            builder.serve_connection(TokioIo::new(stream), service(router, peer)),
+                        )
+                        .await,
+                ),
                 Some(acceptor) => {
-                    let Some(stream) = handshake(acceptor, stream, peer).await else { return };
-                    drop(watcher.watch(builder.serve_connection(TokioIo::new(stream), service(router, peer))).await);
+                    let Some(stream) = handshake(acceptor, stream, peer).await else {
+                        return;
+                    };
+                    drop(
+                        watcher
+                            .watch(
+                                builder
+                                    .serve_connection(TokioIo::new(stream), service(router, peer)),
+                            )
+                            .await,
+                    );
                 }
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests did not finish in time and were cut off");
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     match tokio::time::timeout(TLS_HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
@@ -126,7 +163,12 @@ fn connection_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 fn service(
     router: Router,
     peer: SocketAddr,
-) -> impl hyper::service::Service<Request<Incoming>, Response = axum::response::Response, Error = std::convert::Infallible, Future: Send + 'static> + Clone {
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = axum::response::Response,
+    Error = std::convert::Infallible,
+    Future: Send + 'static,
+> + Clone {
     hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         router.clone().call(request)

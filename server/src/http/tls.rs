@@ -43,7 +43,9 @@ fn build(options: &TlsOptions) -> io::Result<ServerConfig> {
         (_, true) => &[&rustls::version::TLS13],
         _ => &[&rustls::version::TLS12, &rustls::version::TLS13],
     };
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(io::Error::other)?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .map_err(io::Error::other)?;
     let builder = match &options.client_ca_file {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -52,13 +54,20 @@ fn build(options: &TlsOptions) -> io::Result<ServerConfig> {
                 roots.add(certificate).map_err(|error| named(path, error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = if options.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = if options.require_client_cert {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
             builder.with_client_cert_verifier(verifier.build().map_err(|error| named(path, error))?)
         }
     };
     let chain = certificates(&options.cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&options.key_file).map_err(|error| named(&options.key_file, error))?;
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| named(&options.cert_file, error))?;
+    let key = PrivateKeyDer::from_pem_file(&options.key_file)
+        .map_err(|error| named(&options.key_file, error))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| named(&options.cert_file, error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -17,10 +17,24 @@ impl Logging {
         let (filter, handle) = reload::Layer::new(filter(level)?);
         let registry = tracing_subscriber::registry().with(filter);
         let started = match format {
-            LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
+            LogFormat::Json => registry
+                .with(
+                    fmt::layer()
+                        .json()
+                        .flatten_event(true)
+                        .with_writer(std::io::stderr),
+                )
+                .try_init(),
             LogFormat::Text => {
                 let colours = std::io::stderr().is_terminal();
-                registry.with(fmt::layer().with_ansi(colours).with_target(false).with_writer(std::io::stderr)).try_init()
+                registry
+                    .with(
+                        fmt::layer()
+                            .with_ansi(colours)
+                            .with_target(false)
+                            .with_writer(std::io::stderr),
+                    )
+                    .try_init()
             }
         };
         started?;
@@ -46,10 +60,26 @@ fn filter(level: &str) -> Result<EnvFilter, Box<dyn Error>> {
         "" => "info".to_owned(),
         "err" => "error".to_owned(),
         known @ ("trace" | "debug" | "info" | "warn" | "error" | "off") => known.to_owned(),
-        other => return Err(format!("unknown log level {other:?}: use trace, debug, info, warn, error or off").into()),
+        other => {
+            return Err(format!(
+                "unknown log level {other:?}: use trace, debug, info, warn, error or off"
+            )
+            .into());
+        }
     };
     let others = if level == "off" { "off" } else { "warn" };
-    let ours = ["obol", "obol_storage", "obol_kerberos", "obol_directory", "obol_mount", "obol_auth_methods", "obol_secrets_engines"];
-    let ours: Vec<String> = ours.iter().map(|target| format!("{target}={level}")).collect();
+    let ours = [
+        "obol",
+        "obol_storage",
+        "obol_kerberos",
+        "obol_directory",
+        "obol_mount",
+        "obol_auth_methods",
+        "obol_secrets_engines",
+    ];
+    let ours: Vec<String> = ours
+        .iter()
+        .map(|target| format!("{target}={level}"))
+        .collect();
     Ok(EnvFilter::try_new(format!("{others},{}", ours.join(",")))?)
 }

@@ -48,7 +48,10 @@ type Failure = Box<dyn Error + Send + Sync>;
 pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
     hardening::no_core_dumps();
     let config = match &options.dev {
-        Some(dev) => Config::for_dev(dev.listen_address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8200)))),
+        Some(dev) => Config::for_dev(
+            dev.listen_address
+                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8200))),
+        ),
         None => Config::load(&options.config_paths)?,
     };
     let level = options.log_level.as_deref().unwrap_or(&config.log_level);
@@ -56,8 +59,13 @@ pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if !config.disable_mlock && options.dev.is_none() {
         hardening::lock_memory();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("obol").build()?;
-    runtime.block_on(serve(config, options, logging)).map_err(|error| -> Box<dyn Error> { error })
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("obol")
+        .build()?;
+    runtime
+        .block_on(serve(config, options, logging))
+        .map_err(|error| -> Box<dyn Error> { error })
 }
 
 async fn serve(config: Config, options: Options, logging: Logging) -> Result<(), Failure> {
@@ -78,7 +86,11 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
     } else {
         core.auto_unseal().await?;
         for bound in &listeners {
-            let scheme = if bound.tls().is_some() { "https" } else { "http" };
+            let scheme = if bound.tls().is_some() {
+                "https"
+            } else {
+                "http"
+            };
             tracing::info!(address = %format!("{scheme}://{}", bound.address()?), storage = engine.name(), sealed = core.is_sealed(), "Obol is listening");
         }
     }
@@ -86,10 +98,15 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
 
     let (stop, stopped) = watch::channel(false);
     let certificates: Vec<_> = listeners.iter().filter_map(Bound::tls).collect();
-    let serving: Vec<_> =
-        listeners.into_iter().map(|bound| tokio::spawn(http::serve(bound, core.clone(), stopped.clone()))).collect();
-    let (mut terminate, mut interrupt, mut hangup) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let serving: Vec<_> = listeners
+        .into_iter()
+        .map(|bound| tokio::spawn(http::serve(bound, core.clone(), stopped.clone())))
+        .collect();
+    let (mut terminate, mut interrupt, mut hangup) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    );
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -128,11 +145,14 @@ fn open_engine(storage: &StorageConfig) -> Result<Arc<dyn Engine>, Failure> {
     match storage {
         StorageConfig::Memory => Ok(Arc::new(Memory::new())),
         #[cfg(feature = "rocksdb")]
-        StorageConfig::RocksDb { path } => {
-            Ok(Arc::new(obol_storage::RocksDb::open(path, obol_storage::RocksDbOptions::default())?))
-        }
+        StorageConfig::RocksDb { path } => Ok(Arc::new(obol_storage::RocksDb::open(
+            path,
+            obol_storage::RocksDbOptions::default(),
+        )?)),
         #[cfg(not(feature = "rocksdb"))]
-        StorageConfig::RocksDb { .. } => Err("this build has no RocksDB: build it with the feature \"rocksdb\"".into()),
+        StorageConfig::RocksDb { .. } => {
+            Err("this build has no RocksDB: build it with the feature \"rocksdb\"".into())
+        }
     }
 }
 
@@ -149,11 +169,21 @@ fn http_options(listener: &crate::config::ListenerConfig) -> http::Options {
 
 /// Initializes, unseals and says how to use it.
 async fn start_dev(core: &Arc<Core>, dev: &Dev, listeners: &[Bound]) -> Result<(), Failure> {
-    let setup = DevSetup { root_token_id: dev.root_token_id.clone().map(Secret::new) };
+    let setup = DevSetup {
+        root_token_id: dev.root_token_id.clone().map(Secret::new),
+    };
     let new = core.initialize(1, 1, Some(setup)).await?;
-    let address = listeners.first().ok_or("a development server has one listener")?.address()?;
-    let key = new.shares.first().map(|share| STANDARD.encode(share.expose())).unwrap_or_default();
-    let banner = crate::cli::dev_banner(&format!("http://{address}"), &key, new.root_token.expose());
+    let address = listeners
+        .first()
+        .ok_or("a development server has one listener")?
+        .address()?;
+    let key = new
+        .shares
+        .first()
+        .map(|share| STANDARD.encode(share.expose()))
+        .unwrap_or_default();
+    let banner =
+        crate::cli::dev_banner(&format!("http://{address}"), &key, new.root_token.expose());
     let mut out = std::io::stdout().lock();
     // A closed standard output is no reason not to serve.
     let _ = out.write_all(banner.as_bytes()).and_then(|()| out.flush());

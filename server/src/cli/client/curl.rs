@@ -33,6 +33,14 @@ pub(super) fn command(settings: &Settings, token: Option<&Token>, request: &Requ
         };
         words.extend(["-H".to_owned(), format!("\"X-Vault-Token: {source}\"")]);
     }
+    // The ticket that was made for this request would not be accepted twice: curl gets its own.
+    if request
+        .headers
+        .iter()
+        .any(|(name, _)| *name == "Authorization")
+    {
+        words.extend(["--negotiate", "-u", ":"].map(str::to_owned));
+    }
     let tls = &settings.tls;
     match &tls.ca {
         Some(Authorities::File(path)) => words.extend(["--cacert".to_owned(), quoted(path)]),

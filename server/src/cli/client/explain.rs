@@ -129,6 +129,12 @@ fn other_scheme(address: &Address) -> String {
     format!("Does the server speak {what}? Then set VAULT_ADDR to {scheme}://{host}:{port}.")
 }
 
+const NO_NAMESPACES: &str =
+    "This server has no namespaces: unset VAULT_NAMESPACE and leave -namespace out.";
+
+const NO_TOKEN: &str =
+    "No token was sent. `obol login` gets one and keeps it; VAULT_TOKEN holds one for this shell.";
+
 const NOBODY_THERE: &str = "Is the server running, and at this address? `obol server -dev` starts \
                             one to try things out; VAULT_ADDR or -address names another.";
 
@@ -153,16 +159,12 @@ pub(super) fn advise(refusal: Refusal, has_token: bool, address: &Address) -> Fa
             .any(|error| error.to_lowercase().contains(text))
     };
     let hint = match refusal.status {
-        400 if says("http request to an https server") => {
-            Some(format!("The server speaks TLS: set VAULT_ADDR to https://{}:{}.", address.host_in_url(), address.port()))
+        400 if says("http request to an https server") => Some(other_scheme(address)),
+        400 if says("namespace") => Some(NO_NAMESPACES.to_owned()),
+        403 if !has_token => Some(NO_TOKEN.to_owned()),
+        503 if says("sealed") => {
+            Some("The server is sealed: `obol operator unseal` opens it.".to_owned())
         }
-        400 if says("namespace") => {
-            Some("This server has no namespaces: unset VAULT_NAMESPACE and leave -namespace out.".to_owned())
-        }
-        401 | 403 if !has_token => Some(
-            "No token was sent. `obol login` gets one and keeps it; VAULT_TOKEN holds one for this shell.".to_owned(),
-        ),
-        503 if says("sealed") => Some("The server is sealed: `obol operator unseal` opens it.".to_owned()),
         _ => None,
     };
     let failure = Failure::refused(refusal);

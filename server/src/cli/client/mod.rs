@@ -8,6 +8,7 @@ mod flags;
 mod tls;
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub(super) struct Client {
     settings: Settings,
     tls: ureq::tls::TlsConfig,
     pub(super) token: Option<Token>,
+    /// Of the configured address: a command's requests share a connection.
+    agent: OnceLock<Agent>,
 }
 
 impl Request {
@@ -181,6 +184,7 @@ impl Client {
             settings,
             tls,
             token: None,
+            agent: OnceLock::new(),
         })
     }
 
@@ -324,6 +328,19 @@ impl Client {
     }
 
     fn agent(&self, target: &Address) -> Result<Agent, Failure> {
+        if *target != self.settings.address {
+            return self.new_agent(target);
+        }
+        match self.agent.get() {
+            Some(agent) => Ok(agent.clone()),
+            None => {
+                let agent = self.new_agent(target)?;
+                Ok(self.agent.get_or_init(|| agent).clone())
+            }
+        }
+    }
+
+    fn new_agent(&self, target: &Address) -> Result<Agent, Failure> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

@@ -87,13 +87,16 @@ fn login(
     let request = Request::post(format!("auth/{}/login", proof.mount), serde_json::json!({}))
         .header("Authorization", header)
         .without_redirects();
-    let answer = client.send(request).map_err(|failure| match failure.status() {
+    let answer =
+        client.send(request).map_err(|failure| {
+            match failure.status() {
         Some(401) => failure.hint(format!(
-            "The server did not accept the ticket for {spn}. Its log says why; the usual causes are a keytab without \
-             the key of that name, and clocks that differ."
+            "The server did not accept the ticket for {spn}. Its log says why; the usual causes \
+             are a keytab without the key of that name, and clocks that differ."
         )),
         _ => failure,
-    })?;
+    }
+        })?;
     let unproven = |cause: &str| {
         Failure::remote(format!(
             "the server did not prove that it is {spn} ({cause}); its token is not used"
@@ -117,8 +120,12 @@ fn initiator(proof: &Proof<'_>) -> Result<Initiator, Failure> {
     let made = match (proof.get("keytab_path"), proof.get("username")) {
         (None, None) if proof.get("realm").is_none() => Initiator::from_ccache(None),
         (None, _) => {
-            return Err(Failure::local("username and realm go with keytab_path")
-                .hint("Without a keytab the ticket cache decides who logs in: kinit, or KRB5CCNAME, chooses another."));
+            return Err(
+                Failure::local("username and realm go with keytab_path").hint(
+                    "Without a keytab the ticket cache decides who logs in: kinit or KRB5CCNAME \
+                     chooses another.",
+                ),
+            );
         }
         (Some(_), None) => return Err(Failure::local("keytab_path needs username")),
         (Some(path), Some(username)) => {
@@ -154,8 +161,11 @@ fn spn(service: Option<&str>, address: &Address) -> Result<String, Failure> {
     };
     let host = address.host();
     if host.parse::<IpAddr>().is_ok() {
-        return Err(Failure::local(format!("Kerberos knows services by name, and the address is {host}"))
-            .hint("Use the server's host name in VAULT_ADDR, or name the service: service=HTTP/vault.example.com"));
+        let message = format!("Kerberos knows services by name, and the address is {host}");
+        return Err(Failure::local(message).hint(
+            "Use the server's host name in VAULT_ADDR, or name the service: \
+             service=HTTP/vault.example.com",
+        ));
     }
     Ok(format!("{class}@{host}"))
 }

@@ -174,7 +174,8 @@ impl Command for Login {
             }
             if let Some((variable, _)) = session.env.token() {
                 session.note(&format!(
-                    "WARNING! {variable} is set and wins over the token that was kept now. Unset it to use the new one.\n"
+                    "WARNING! {variable} is set and wins over the token that was kept now. \
+                     Unset it to use the new one.\n"
                 ));
             }
         } else if !self.token_only {
@@ -195,7 +196,8 @@ impl Command for Login {
         }
         if format == Format::Table && !no_store {
             session.line(
-                "Success! You are logged in. The token below is kept in ~/.vault-token, and the next commands use it.\n",
+                "Success! You are logged in. The token below is kept in ~/.vault-token, and the \
+                 next commands use it.\n",
             )?;
         }
         session.print_secret(format, body)?;

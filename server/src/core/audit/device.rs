@@ -28,14 +28,22 @@ pub(super) struct Sink(std::result::Result<mpsc::SyncSender<Message>, String>);
 
 enum Target {
     Stdout,
-    File { path: PathBuf, mode: u32, file: Option<File> },
+    File {
+        path: PathBuf,
+        mode: u32,
+        file: Option<File>,
+    },
 }
 
 impl Sink {
     pub(super) fn open(kind: &str, options: &BTreeMap<String, String>) -> Result<Self> {
         let target = match kind {
             "file" => file_target(options)?,
-            other => return Err(Error::bad_request(format!("unknown audit device type {other:?}: this server has \"file\" (with file_path, or file_path=stdout)"))),
+            other => {
+                return Err(Error::bad_request(format!(
+                    "unknown audit device type {other:?}: this server has \"file\" (with file_path, or file_path=stdout)"
+                )));
+            }
         };
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
@@ -65,15 +73,23 @@ impl Sink {
         }
     }
 
-    async fn send(&self, message: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Message) -> std::result::Result<(), String> {
+    async fn send(
+        &self,
+        message: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Message,
+    ) -> std::result::Result<(), String> {
         let sender = self.0.as_ref().map_err(Clone::clone)?;
         let (done, answer) = oneshot::channel();
-        sender.try_send(message(done)).map_err(|_| "its queue is full: the disk is too slow or hangs".to_owned())?;
+        sender
+            .try_send(message(done))
+            .map_err(|_| "its queue is full: the disk is too slow or hangs".to_owned())?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(error.to_string()),
             Ok(Err(_)) => Err("its thread has ended".to_owned()),
-            Err(_) => Err(format!("no answer from the disk within {} s", PATIENCE.as_secs())),
+            Err(_) => Err(format!(
+                "no answer from the disk within {} s",
+                PATIENCE.as_secs()
+            )),
         }
     }
 }
@@ -124,27 +140,49 @@ fn file_target(options: &BTreeMap<String, String>) -> Result<Target> {
     const KNOWN: [&str; 5] = ["file_path", "path", "mode", "format", "hmac_accessor"];
     if let Some(unknown) = options.keys().find(|k| !KNOWN.contains(&k.as_str())) {
         // A device that ignored `prefix` or `log_raw` would not do what was asked.
-        return Err(Error::bad_request(format!("unknown option {unknown:?}: an audit file takes {}", KNOWN.join(", "))));
+        return Err(Error::bad_request(format!(
+            "unknown option {unknown:?}: an audit file takes {}",
+            KNOWN.join(", ")
+        )));
     }
     if options.get("format").is_some_and(|format| format != "json") {
-        return Err(Error::bad_request("the only format of an audit file is json"));
+        return Err(Error::bad_request(
+            "the only format of an audit file is json",
+        ));
     }
-    let path = options.get("file_path").or(options.get("path")).map(String::as_str).unwrap_or_default();
+    let path = options
+        .get("file_path")
+        .or(options.get("path"))
+        .map(String::as_str)
+        .unwrap_or_default();
     let mode = options.get("mode").map(String::as_str).unwrap_or("0600");
-    let mode = u32::from_str_radix(mode, 8).map_err(|_| Error::bad_request("mode must be octal, such as 0600"))?;
+    let mode = u32::from_str_radix(mode, 8)
+        .map_err(|_| Error::bad_request("mode must be octal, such as 0600"))?;
     if mode & !0o666 != 0 {
-        return Err(Error::bad_request("mode of an audit file may not make it executable, set-id or sticky"));
+        return Err(Error::bad_request(
+            "mode of an audit file may not make it executable, set-id or sticky",
+        ));
     }
     match path {
-        "" => Err(Error::bad_request("file_path is required: an absolute path, or stdout")),
+        "" => Err(Error::bad_request(
+            "file_path is required: an absolute path, or stdout",
+        )),
         "stdout" => Ok(Target::Stdout),
         path => {
             let path = Path::new(path);
-            let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+            let plain = path
+                .components()
+                .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
             if !path.is_absolute() || !plain {
-                return Err(Error::bad_request("file_path must be absolute and without . or .. segments"));
+                return Err(Error::bad_request(
+                    "file_path must be absolute and without . or .. segments",
+                ));
             }
-            Ok(Target::File { path: path.to_owned(), mode: if mode == 0 { 0o600 } else { mode }, file: None })
+            Ok(Target::File {
+                path: path.to_owned(),
+                mode: if mode == 0 { 0o600 } else { mode },
+                file: None,
+            })
         }
     }
 }
@@ -155,11 +193,19 @@ fn open_file(path: &Path, mode: u32) -> io::Result<File> {
     if let Ok(existing) = std::fs::symlink_metadata(path) {
         let kind = existing.file_type();
         if !kind.is_file() && !kind.is_char_device() {
-            return Err(io::Error::other("the audit file's path names a link, a directory or a special file"));
+            return Err(io::Error::other(
+                "the audit file's path names a link, a directory or a special file",
+            ));
         }
         if kind.is_file() && existing.permissions().mode() & 0o111 != 0 {
-            return Err(io::Error::other("the audit file's path names an executable file"));
+            return Err(io::Error::other(
+                "the audit file's path names an executable file",
+            ));
         }
     }
-    OpenOptions::new().append(true).create(true).mode(mode).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .open(path)
 }

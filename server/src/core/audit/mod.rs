@@ -79,7 +79,11 @@ impl Audit {
                 }
             }
         }
-        Ok(Self { storage, devices: ArcSwap::from_pointee(devices), changing: tokio::sync::Mutex::default() })
+        Ok(Self {
+            storage,
+            devices: ArcSwap::from_pointee(devices),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Whether anything is recorded at all: without devices a request costs nothing here.
@@ -103,21 +107,29 @@ impl Audit {
             }
         }
         match last_error {
-            Some(error) if !recorded => {
-                Err(Error::new_internal("the request could not be audited and was refused", format!("no audit device works: {error}")))
-            }
+            Some(error) if !recorded => Err(Error::new_internal(
+                "the request could not be audited and was refused",
+                format!("no audit device works: {error}"),
+            )),
             _ => Ok(()),
         }
     }
 
     pub fn list(&self) -> Vec<DeviceEntry> {
-        self.devices.load().iter().map(|d| d.entry.clone()).collect()
+        self.devices
+            .load()
+            .iter()
+            .map(|d| d.entry.clone())
+            .collect()
     }
 
     /// What a device would write for `input`: to search its log for a known value.
     pub fn hash(&self, path: &str, input: &str) -> Option<String> {
         let devices = self.devices.load();
-        devices.iter().find(|d| d.entry.path == path).map(|d| d.hasher.hash(input))
+        devices
+            .iter()
+            .find(|d| d.entry.path == path)
+            .map(|d| d.hasher.hash(input))
     }
 
     /// Adds a device: opened and proven writable before it is stored.
@@ -131,14 +143,34 @@ impl Audit {
     ) -> Result<()> {
         let _changing = self.changing.lock().await;
         let mut key = vec![0; 32];
-        SystemRandom::new().fill(&mut key).map_err(|_| Error::internal("no randomness"))?;
-        let entry = DeviceEntry { path, kind, description, options, local, key: HmacKey(key) };
-        if self.devices.load().iter().any(|d| d.entry.path == entry.path) {
-            return Err(Error::bad_request(format!("path already in use: {}", entry.path)));
+        SystemRandom::new()
+            .fill(&mut key)
+            .map_err(|_| Error::internal("no randomness"))?;
+        let entry = DeviceEntry {
+            path,
+            kind,
+            description,
+            options,
+            local,
+            key: HmacKey(key),
+        };
+        if self
+            .devices
+            .load()
+            .iter()
+            .any(|d| d.entry.path == entry.path)
+        {
+            return Err(Error::bad_request(format!(
+                "path already in use: {}",
+                entry.path
+            )));
         }
         let device = Arc::new(Device::open(entry.clone())?);
-        device.sink.probe().await.map_err(|error| Error::bad_request(format!("the audit device cannot be written: {error}")))?;
-        self.change(|table| table.devices.push(entry.clone())).await?;
+        device.sink.probe().await.map_err(|error| {
+            Error::bad_request(format!("the audit device cannot be written: {error}"))
+        })?;
+        self.change(|table| table.devices.push(entry.clone()))
+            .await?;
         let mut devices = self.devices.load().to_vec();
         devices.push(device);
         self.devices.store(Arc::new(devices));
@@ -148,8 +180,15 @@ impl Audit {
     /// Removes a device. One that is not there is no error, as in Vault.
     pub async fn disable(&self, path: &str) -> Result<()> {
         let _changing = self.changing.lock().await;
-        self.change(|table| table.devices.retain(|d| d.path != path)).await?;
-        let devices = self.devices.load().iter().filter(|d| d.entry.path != path).cloned().collect();
+        self.change(|table| table.devices.retain(|d| d.path != path))
+            .await?;
+        let devices = self
+            .devices
+            .load()
+            .iter()
+            .filter(|d| d.entry.path != path)
+            .cloned()
+            .collect();
         self.devices.store(Arc::new(devices));
         Ok(())
     }
@@ -184,7 +223,15 @@ impl Device {
     }
 
     fn with(entry: DeviceEntry, sink: Sink) -> Self {
-        let show_raw_accessor = entry.options.get("hmac_accessor").is_some_and(|v| v == "false");
-        Self { hasher: Hasher::new(&entry.key.0), sink, show_raw_accessor, entry }
+        let show_raw_accessor = entry
+            .options
+            .get("hmac_accessor")
+            .is_some_and(|v| v == "false");
+        Self {
+            hasher: Hasher::new(&entry.key.0),
+            sink,
+            show_raw_accessor,
+            entry,
+        }
     }
 }

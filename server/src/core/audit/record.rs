@@ -28,7 +28,11 @@ impl Hasher {
     /// top level stay readable.
     fn hash_map(&self, map: &Map<String, Value>, shown: &[String]) -> Value {
         let hashed = map.iter().map(|(key, value)| {
-            let value = if shown.iter().any(|s| s == key) { value.clone() } else { self.hash_value(value) };
+            let value = if shown.iter().any(|s| s == key) {
+                value.clone()
+            } else {
+                self.hash_value(value)
+            };
             (key.clone(), value)
         });
         Value::Object(hashed.collect())
@@ -37,7 +41,9 @@ impl Hasher {
     fn hash_value(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.hash(text)),
-            Value::Array(items) => Value::Array(items.iter().map(|item| self.hash_value(item)).collect()),
+            Value::Array(items) => {
+                Value::Array(items.iter().map(|item| self.hash_value(item)).collect())
+            }
             Value::Object(map) => self.hash_map(map, &[]),
             other => other.clone(),
         }
@@ -78,7 +84,11 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     pub fn request(subject: &'a Subject<'a>, error: Option<&'a Error>) -> Self {
-        Self { subject, outcome: None, error }
+        Self {
+            subject,
+            outcome: None,
+            error,
+        }
     }
 
     pub fn response(
@@ -88,18 +98,42 @@ impl<'a> Record<'a> {
         warnings: &'a [String],
         shown: &'a [String],
     ) -> Self {
-        Self { subject, outcome: Some(Outcome { data, auth, warnings, shown }), error: None }
+        Self {
+            subject,
+            outcome: Some(Outcome {
+                data,
+                auth,
+                warnings,
+                shown,
+            }),
+            error: None,
+        }
     }
 
     pub fn failure(subject: &'a Subject<'a>, error: &'a Error) -> Self {
-        let outcome = Outcome { data: None, auth: None, warnings: &[], shown: &[] };
-        Self { subject, outcome: Some(outcome), error: Some(error) }
+        let outcome = Outcome {
+            data: None,
+            auth: None,
+            warnings: &[],
+            shown: &[],
+        };
+        Self {
+            subject,
+            outcome: Some(outcome),
+            error: Some(error),
+        }
     }
 
     /// The entry as one line of JSON for a device.
     pub(super) fn line(&self, hasher: &Hasher, raw_accessor: bool) -> Result<Vec<u8>> {
         let s = self.subject;
-        let accessor = |accessor: &str| if raw_accessor { accessor.to_owned() } else { hasher.hash(accessor) };
+        let accessor = |accessor: &str| {
+            if raw_accessor {
+                accessor.to_owned()
+            } else {
+                hasher.hash(accessor)
+            }
+        };
         let mut request = json!({
             "id": s.id,
             "operation": s.operation.as_str(),
@@ -133,8 +167,14 @@ impl<'a> Record<'a> {
                 "entity_id": &*caller.entity_id,
             });
         }
-        let time = OffsetDateTime::now_utc().format(&Rfc3339).map_err(Error::internal)?;
-        let kind = if self.outcome.is_some() { "response" } else { "request" };
+        let time = OffsetDateTime::now_utc()
+            .format(&Rfc3339)
+            .map_err(Error::internal)?;
+        let kind = if self.outcome.is_some() {
+            "response"
+        } else {
+            "request"
+        };
         let mut entry = BTreeMap::from([
             ("time", Value::String(time)),
             ("type", kind.into()),
@@ -172,7 +212,14 @@ impl<'a> Record<'a> {
 fn audited_auth(hasher: &Hasher, auth: &Map<String, Value>, raw_accessor: bool) -> Value {
     let audited = auth.iter().map(|(key, value)| {
         let hash = key == "client_token" || (key == "accessor" && !raw_accessor);
-        (key.clone(), if hash { hasher.hash_value(value) } else { value.clone() })
+        (
+            key.clone(),
+            if hash {
+                hasher.hash_value(value)
+            } else {
+                value.clone()
+            },
+        )
     });
     Value::Object(audited.collect())
 }
@@ -201,7 +248,9 @@ mod tests {
             shown: &[],
         };
         let hasher = Hasher::new(b"key");
-        let line = Record::response(&subject, Some(data), Some(&auth), &[], &[]).line(&hasher, false).unwrap();
+        let line = Record::response(&subject, Some(data), Some(&auth), &[], &[])
+            .line(&hasher, false)
+            .unwrap();
         let text = String::from_utf8(line).unwrap();
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains(&hasher.hash("hunter2")));

@@ -186,11 +186,12 @@ fn finds(denied: &Value, value: &Value) -> bool {
         Some(text) if text.eq_ignore_ascii_case("false") => boolean(value) == Some(false),
         _ => false,
     };
-    here || in_words || match value {
-        Value::Array(items) => items.iter().any(|item| finds(denied, item)),
-        Value::Object(members) => members.values().any(|member| finds(denied, member)),
-        _ => false,
-    }
+    here || in_words
+        || match value {
+            Value::Array(items) => items.iter().any(|item| finds(denied, item)),
+            Value::Object(members) => members.values().any(|member| finds(denied, member)),
+            _ => false,
+        }
 }
 
 /// The spellings of a boolean that the mounts accept.
@@ -380,10 +381,24 @@ mod tests {
     fn a_denied_boolean_is_found_in_every_spelling_that_mounts_accept() {
         for denied in ["true", "\"true\"", "\"TRUE\""] {
             let acl = acl(&format!("denied_parameters = {{ \"x\" = [{denied}] }}"));
-            for bad in [json!(true), json!("true"), json!("True"), json!(1), json!("1"), json!("t"), json!([1])] {
+            for bad in [
+                json!(true),
+                json!("true"),
+                json!("True"),
+                json!(1),
+                json!("1"),
+                json!("t"),
+                json!([1]),
+            ] {
                 assert!(!update(&acl, json!({"x": bad})), "{denied} {bad}");
             }
-            for good in [json!(false), json!("0"), json!(0), json!("f"), json!("other")] {
+            for good in [
+                json!(false),
+                json!("0"),
+                json!(0),
+                json!("f"),
+                json!("other"),
+            ] {
                 assert!(update(&acl, json!({"x": good})), "{denied} {good}");
             }
         }

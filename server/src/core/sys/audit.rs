@@ -65,7 +65,16 @@ pub(super) async fn show_all(cx: Cx<System>) -> Result<Response> {
 
 pub(super) async fn enable(cx: Cx<System>, input: EnableInput) -> Result<NoContent> {
     let path = format!("{}/", parse_mount_path(&input.path)?);
-    cx.live()?.audit.enable(path, input.kind, input.description, input.options, input.local.0).await?;
+    cx.live()?
+        .audit
+        .enable(
+            path,
+            input.kind,
+            input.description,
+            input.options,
+            input.local.0,
+        )
+        .await?;
     Ok(NoContent)
 }
 
@@ -78,5 +87,6 @@ pub(super) async fn disable(cx: Cx<System>, input: PathInput) -> Result<NoConten
 pub(super) async fn hash(cx: Cx<System>, input: HashInput) -> Result<Data<HashOut>> {
     let path = format!("{}/", parse_mount_path(&input.path)?);
     let hash = cx.live()?.audit.hash(&path, input.input.expose());
-    hash.map(|hash| Data(HashOut { hash })).ok_or_else(|| Error::bad_request(format!("no audit device at {path:?}")))
+    hash.map(|hash| Data(HashOut { hash }))
+        .ok_or_else(|| Error::bad_request(format!("no audit device at {path:?}")))
 }

@@ -47,7 +47,12 @@ pub(super) async fn of_caller(cx: Cx<System>, input: SelfInput) -> Result<Respon
     let live = cx.live()?;
     let caller = cx.request.caller()?;
     let acl = live.policies.acl(&caller.policies).await?;
-    answer(&input.paths, |path| acl.capabilities(path).iter().map(ToString::to_string).collect())
+    answer(&input.paths, |path| {
+        acl.capabilities(path)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    })
 }
 
 pub(super) async fn of_token(cx: Cx<System>, input: TokenInput) -> Result<Response> {
@@ -57,14 +62,23 @@ pub(super) async fn of_token(cx: Cx<System>, input: TokenInput) -> Result<Respon
 }
 
 pub(super) async fn of_accessor(cx: Cx<System>, input: AccessorInput) -> Result<Response> {
-    let found = cx.live()?.tokens.by_accessor(&input.accessor, unix_now()).await?;
+    let found = cx
+        .live()?
+        .tokens
+        .by_accessor(&input.accessor, unix_now())
+        .await?;
     of(&cx, found, &input.paths).await
 }
 
 async fn of(cx: &Cx<System>, found: Option<Arc<Cached>>, paths: &CommaList) -> Result<Response> {
     let token = found.ok_or_else(|| Error::bad_request("invalid token"))?;
     let acl = token.acl(&cx.live()?.policies).await?;
-    answer(paths, |path| acl.capabilities(path).iter().map(ToString::to_string).collect())
+    answer(paths, |path| {
+        acl.capabilities(path)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    })
 }
 
 fn answer(paths: &CommaList, of: impl Fn(&str) -> Vec<String>) -> Result<Response> {

@@ -27,10 +27,18 @@ pub(super) async fn openapi(cx: Cx<System>) -> Result<Response> {
 pub(super) async fn ui_mounts(cx: Cx<System>) -> Result<Response> {
     let live = cx.live()?;
     let (mut auth, mut secret) = (Map::new(), Map::new());
-    for mounted in live.mounts.all().iter().filter(|m| m.entry.config.listing_visibility == "unauth") {
+    for mounted in live
+        .mounts
+        .all()
+        .iter()
+        .filter(|m| m.entry.config.listing_visibility == "unauth")
+    {
         let shown = summary(mounted);
         match mounted.entry.family() {
-            Family::Auth => auth.insert(mounted.entry.path.trim_start_matches("auth/").to_owned(), shown),
+            Family::Auth => auth.insert(
+                mounted.entry.path.trim_start_matches("auth/").to_owned(),
+                shown,
+            ),
             Family::Secrets => secret.insert(mounted.entry.path.clone(), shown),
         };
     }
@@ -43,7 +51,8 @@ pub(super) async fn ui_mounts(cx: Cx<System>) -> Result<Response> {
 /// The mount behind a path, for callers who may do anything below it.
 pub(super) async fn ui_mount(cx: Cx<System>, input: PathInput) -> Result<Response> {
     let live = cx.live()?;
-    let path = RequestPath::from_decoded(&input.path).map_err(|error| Error::bad_request(error.to_string()))?;
+    let path = RequestPath::from_decoded(&input.path)
+        .map_err(|error| Error::bad_request(error.to_string()))?;
     let caller = cx.request.caller()?;
     let acl = live.policies.acl(&caller.policies).await?;
     let (mounted, _) = live.mounts.route(&path).ok_or_else(Error::forbidden)?;

@@ -83,7 +83,9 @@ impl TuneFields {
             config.max_lease_ttl = ttl;
         }
         if !config.max_lease_ttl.0.is_zero() && config.default_lease_ttl > config.max_lease_ttl {
-            return Err(Error::bad_request("default_lease_ttl may not be longer than max_lease_ttl"));
+            return Err(Error::bad_request(
+                "default_lease_ttl may not be longer than max_lease_ttl",
+            ));
         }
         if let Some(Flag(value)) = self.force_no_cache {
             config.force_no_cache = value;
@@ -96,8 +98,14 @@ impl TuneFields {
         }
         match self.listing_visibility.as_deref() {
             None => {}
-            Some(value @ ("" | "hidden" | "unauth")) => config.listing_visibility = value.to_owned(),
-            Some(_) => return Err(Error::bad_request("listing_visibility must be \"unauth\" or \"hidden\"")),
+            Some(value @ ("" | "hidden" | "unauth")) => {
+                config.listing_visibility = value.to_owned()
+            }
+            Some(_) => {
+                return Err(Error::bad_request(
+                    "listing_visibility must be \"unauth\" or \"hidden\"",
+                ));
+            }
         }
         if let Some(kind) = self.token_type {
             if family != Family::Auth {
@@ -134,15 +142,22 @@ fn show(core: &Core, entry: &MountEntry) -> Value {
         shown["config"]["listing_visibility"] = config.listing_visibility.as_str().into();
     }
     for (key, list) in [
-        ("audit_non_hmac_request_keys", &config.audit_non_hmac_request_keys),
-        ("audit_non_hmac_response_keys", &config.audit_non_hmac_response_keys),
+        (
+            "audit_non_hmac_request_keys",
+            &config.audit_non_hmac_request_keys,
+        ),
+        (
+            "audit_non_hmac_response_keys",
+            &config.audit_non_hmac_response_keys,
+        ),
     ] {
         if !list.0.is_empty() {
             shown["config"][key] = json!(list);
         }
     }
     if entry.family() == Family::Auth {
-        shown["config"]["token_type"] = json!(config.token_type.unwrap_or(TokenKind::DefaultService));
+        shown["config"]["token_type"] =
+            json!(config.token_type.unwrap_or(TokenKind::DefaultService));
     }
     let _ = core;
     shown
@@ -153,7 +168,11 @@ fn list(cx: &Cx<System>, family: Family) -> Result<Response> {
     let mut data = Map::new();
     for mounted in core.live()?.mounts.all() {
         if mounted.entry.family() == family {
-            let name = mounted.entry.path.strip_prefix("auth/").unwrap_or(&mounted.entry.path);
+            let name = mounted
+                .entry
+                .path
+                .strip_prefix("auth/")
+                .unwrap_or(&mounted.entry.path);
             data.insert(name.to_owned(), show(&core, &mounted.entry));
         }
     }
@@ -165,9 +184,9 @@ fn full_path(family: Family, path: &str) -> Result<String> {
     let path = parse_mount_path(path)?;
     match family {
         Family::Auth => Ok(format!("auth/{path}/")),
-        Family::Secrets if path == "auth" || path.starts_with("auth/") => {
-            Err(Error::bad_request("secrets engines cannot be mounted below auth/"))
-        }
+        Family::Secrets if path == "auth" || path.starts_with("auth/") => Err(Error::bad_request(
+            "secrets engines cannot be mounted below auth/",
+        )),
         Family::Secrets => Ok(format!("{path}/")),
     }
 }
@@ -185,12 +204,16 @@ fn read(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Response> 
 
 async fn enable(cx: &Cx<System>, family: Family, input: EnableInput) -> Result<NoContent> {
     if input.external_entropy_access.0 {
-        return Err(Error::bad_request("external_entropy_access is not supported"));
+        return Err(Error::bad_request(
+            "external_entropy_access is not supported",
+        ));
     }
     let path = parse_mount_path(&input.path)?;
     full_path(family, &path)?;
     if input.kind == "cubbyhole" {
-        return Err(Error::bad_request("the cubbyhole is there already, once: at cubbyhole/"));
+        return Err(Error::bad_request(
+            "the cubbyhole is there already, once: at cubbyhole/",
+        ));
     }
     let mut entry = MountEntry::new(family, &path, &input.kind);
     entry.description = input.description;
@@ -229,14 +252,19 @@ fn read_tune(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Respo
     let core = cx.core()?;
     let path = full_path(family, &input.path)?;
     let mounted = core.live()?.mounts.get(&path);
-    let entry = &mounted.ok_or_else(|| Error::bad_request(format!("no mount at {path:?}")))?.entry;
+    let entry = &mounted
+        .ok_or_else(|| Error::bad_request(format!("no mount at {path:?}")))?
+        .entry;
     let limits = core.limits(Some(entry));
     let mut data = match show(&core, entry)["config"].take() {
         Value::Object(config) => config,
         _ => return Err(Error::internal("a mount's configuration is an object")),
     };
     // Tuning shows what applies, the listing what is set.
-    data.insert("default_lease_ttl".into(), limits.default_ttl.as_secs().into());
+    data.insert(
+        "default_lease_ttl".into(),
+        limits.default_ttl.as_secs().into(),
+    );
     data.insert("max_lease_ttl".into(), limits.max_ttl.as_secs().into());
     data.insert("description".into(), entry.description.as_str().into());
     if !entry.options.is_empty() {

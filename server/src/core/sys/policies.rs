@@ -58,13 +58,21 @@ fn name_of(text: &str) -> Result<PolicyName> {
 }
 
 async fn names(cx: &Cx<System>, input: ListInput) -> Result<Vec<String>> {
-    let limit = input.limit.map_or(usize::MAX, |limit| usize::try_from(limit.0.max(1)).unwrap_or(usize::MAX));
-    cx.live()?.policies.names(input.after.as_deref(), limit).await
+    let limit = input.limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit.0.max(1)).unwrap_or(usize::MAX)
+    });
+    cx.live()?
+        .policies
+        .names(input.after.as_deref(), limit)
+        .await
 }
 
 pub(super) async fn list(cx: Cx<System>, input: ListInput) -> Result<Data<PolicyList>> {
     let keys = names(&cx, input).await?;
-    Ok(Data(PolicyList { policies: keys.clone(), keys }))
+    Ok(Data(PolicyList {
+        policies: keys.clone(),
+        keys,
+    }))
 }
 
 pub(super) async fn list_legacy(cx: Cx<System>, input: ListInput) -> Result<Data<PolicyList>> {
@@ -74,22 +82,42 @@ pub(super) async fn list_legacy(cx: Cx<System>, input: ListInput) -> Result<Data
 pub(super) async fn read(cx: Cx<System>, input: NameInput) -> Result<Option<Data<PolicyOut>>> {
     let name = name_of(&input.name)?;
     let text = cx.live()?.policies.text(&name).await?;
-    Ok(text.map(|policy| Data(PolicyOut { name: name.to_string(), policy })))
+    Ok(text.map(|policy| {
+        Data(PolicyOut {
+            name: name.to_string(),
+            policy,
+        })
+    }))
 }
 
-pub(super) async fn read_legacy(cx: Cx<System>, input: NameInput) -> Result<Option<Data<LegacyPolicyOut>>> {
+pub(super) async fn read_legacy(
+    cx: Cx<System>,
+    input: NameInput,
+) -> Result<Option<Data<LegacyPolicyOut>>> {
     let name = name_of(&input.name)?;
     let text = cx.live()?.policies.text(&name).await?;
-    Ok(text.map(|rules| Data(LegacyPolicyOut { name: name.to_string(), rules })))
+    Ok(text.map(|rules| {
+        Data(LegacyPolicyOut {
+            name: name.to_string(),
+            rules,
+        })
+    }))
 }
 
 pub(super) async fn write(cx: Cx<System>, input: WriteInput) -> Result<NoContent> {
     let name = name_of(&input.name)?;
     let policy = input.policy.filter(|p| !p.trim().is_empty());
-    let policy = policy.ok_or_else(|| Error::bad_request("'policy' parameter not supplied or empty"))?;
+    let policy =
+        policy.ok_or_else(|| Error::bad_request("'policy' parameter not supplied or empty"))?;
     // Vault takes base64 too. No policy is valid base64 by accident: it holds blanks and quotes.
-    let decoded = STANDARD.decode(policy.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    cx.live()?.policies.put(&name, decoded.as_deref().unwrap_or(&policy)).await?;
+    let decoded = STANDARD
+        .decode(policy.trim())
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    cx.live()?
+        .policies
+        .put(&name, decoded.as_deref().unwrap_or(&policy))
+        .await?;
     Ok(NoContent)
 }
 

@@ -15,7 +15,9 @@ use crate::core::{VERSION, hex, unix_now};
 
 pub(super) async fn read_init(cx: Cx<System>) -> Result<Response> {
     let initialized = cx.core()?.seal_status().await?.initialized;
-    Ok(Response::new(Reply::Bare(json!({ "initialized": initialized }))))
+    Ok(Response::new(Reply::Bare(
+        json!({ "initialized": initialized }),
+    )))
 }
 
 /// Initializes the server.
@@ -45,31 +47,59 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Response> {
         || input.recovery_pgp_keys.is_some_and(|keys| !keys.is_empty())
         || input.root_token_pgp_key.is_some_and(|key| !key.is_empty());
     if asks_pgp {
-        return Err(Error::bad_request("encrypting keys with PGP is not supported; nothing was initialized"));
+        return Err(Error::bad_request(
+            "encrypting keys with PGP is not supported; nothing was initialized",
+        ));
     }
     let kind = core.sealing.kind();
     let (shares, threshold, names) = match kind {
         SealKind::Shamir => {
-            if input.recovery_shares.unwrap_or_default().0 > 0 || input.recovery_threshold.unwrap_or_default().0 > 0 {
-                return Err(Error::bad_request("recovery keys belong to an auto-unseal; with Shamir's shares use secret_shares and secret_threshold"));
+            if input.recovery_shares.unwrap_or_default().0 > 0
+                || input.recovery_threshold.unwrap_or_default().0 > 0
+            {
+                return Err(Error::bad_request(
+                    "recovery keys belong to an auto-unseal; with Shamir's shares use secret_shares and secret_threshold",
+                ));
             }
             if input.stored_shares.is_some_and(|stored| stored.0 != 0) {
-                return Err(Error::bad_request("stored_shares must be 0 with Shamir's shares"));
+                return Err(Error::bad_request(
+                    "stored_shares must be 0 with Shamir's shares",
+                ));
             }
-            (input.secret_shares, input.secret_threshold, ("secret_shares", "secret_threshold"))
+            (
+                input.secret_shares,
+                input.secret_threshold,
+                ("secret_shares", "secret_threshold"),
+            )
         }
         SealKind::Static => {
-            if input.secret_shares.is_some_and(|n| n.0 > 1) || input.secret_threshold.is_some_and(|n| n.0 > 1) {
-                return Err(Error::bad_request("this server unseals itself: use recovery_shares and recovery_threshold"));
+            if input.secret_shares.is_some_and(|n| n.0 > 1)
+                || input.secret_threshold.is_some_and(|n| n.0 > 1)
+            {
+                return Err(Error::bad_request(
+                    "this server unseals itself: use recovery_shares and recovery_threshold",
+                ));
             }
-            (input.recovery_shares, input.recovery_threshold, ("recovery_shares", "recovery_threshold"))
+            (
+                input.recovery_shares,
+                input.recovery_threshold,
+                ("recovery_shares", "recovery_threshold"),
+            )
         }
     };
     let shares = small(shares, names.0)?;
     let threshold = small(threshold, names.1)?;
     let new = core.initialize(shares, threshold, None).await?;
-    let plain: Vec<String> = new.shares.iter().map(|s| hex(s.expose()).to_string()).collect();
-    let base64: Vec<String> = new.shares.iter().map(|s| STANDARD.encode(s.expose())).collect();
+    let plain: Vec<String> = new
+        .shares
+        .iter()
+        .map(|s| hex(s.expose()).to_string())
+        .collect();
+    let base64: Vec<String> = new
+        .shares
+        .iter()
+        .map(|s| STANDARD.encode(s.expose()))
+        .collect();
     let mut body = json!({ "keys": [], "keys_base64": [], "root_token": new.root_token.expose() });
     let (keys, keys_base64) = match kind {
         SealKind::Shamir => ("keys", "keys_base64"),
@@ -81,10 +111,13 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Response> {
 }
 
 fn small(count: Option<Count>, name: &str) -> Result<u8> {
-    let count = count.ok_or_else(|| Error::bad_request(format!("missing required field {name:?}")))?;
+    let count =
+        count.ok_or_else(|| Error::bad_request(format!("missing required field {name:?}")))?;
     match u8::try_from(count.0) {
         Ok(count) if count > 0 => Ok(count),
-        _ => Err(Error::bad_request(format!("{name:?}: expected a number from 1 to 255"))),
+        _ => Err(Error::bad_request(format!(
+            "{name:?}: expected a number from 1 to 255"
+        ))),
     }
 }
 
@@ -131,7 +164,9 @@ pub(super) struct UnsealInput {
 pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Response> {
     let core = cx.core()?;
     if input.migrate.0 {
-        return Err(Error::bad_request("migrating to another seal is not supported"));
+        return Err(Error::bad_request(
+            "migrating to another seal is not supported",
+        ));
     }
     if input.reset.0 {
         core.reset_unseal();
@@ -149,11 +184,21 @@ fn parse_share(key: &Secret) -> Result<Share> {
     let from_hex = || -> Option<zeroize::Zeroizing<Vec<u8>>> {
         let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_hex { text.as_bytes().chunks(2).map(digits).collect::<Option<Vec<u8>>>().map(Into::into) } else { None }
+        if is_hex {
+            text.as_bytes()
+                .chunks(2)
+                .map(digits)
+                .collect::<Option<Vec<u8>>>()
+                .map(Into::into)
+        } else {
+            None
+        }
     };
     let bytes = from_hex().or_else(|| STANDARD.decode(text).ok().map(Into::into));
-    let bytes = bytes.ok_or_else(|| Error::bad_request("the unseal key is neither hexadecimal nor base64"))?;
-    Share::from_bytes(&bytes).map_err(|error| Error::bad_request(format!("this is not an unseal key: {error}")))
+    let bytes = bytes
+        .ok_or_else(|| Error::bad_request("the unseal key is neither hexadecimal nor base64"))?;
+    Share::from_bytes(&bytes)
+        .map_err(|error| Error::bad_request(format!("this is not an unseal key: {error}")))
 }
 
 pub(super) async fn seal(cx: Cx<System>) -> Result<NoContent> {
@@ -194,7 +239,11 @@ pub(super) struct HealthInput {
 }
 
 pub(super) async fn health(cx: Cx<System>, input: HealthInput) -> Result<Response> {
-    let HealthInput { standbyok: None | Some(_), perfstandbyok: None | Some(_), .. } = input;
+    let HealthInput {
+        standbyok: None | Some(_),
+        perfstandbyok: None | Some(_),
+        ..
+    } = input;
     let of_other_states = [
         (input.standbycode, 429),
         (input.drsecondarycode, 472),

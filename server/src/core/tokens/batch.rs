@@ -18,7 +18,8 @@ pub(super) struct BatchSealer(LessSafeKey);
 
 impl BatchSealer {
     pub(super) fn new(key: &[u8]) -> Result<Self> {
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| Error::internal("the batch token key has a wrong length"))?;
+        let key = UnboundKey::new(&AES_256_GCM, key)
+            .map_err(|_| Error::internal("the batch token key has a wrong length"))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 }
@@ -27,17 +28,26 @@ impl Tokens {
     /// Seals a record into a token. No disk write.
     pub(super) fn seal_batch(&self, entry: &TokenEntry) -> Result<Secret> {
         let mut nonce = [0u8; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(|_| Error::internal("no randomness"))?;
+        self.random
+            .fill(&mut nonce)
+            .map_err(|_| Error::internal("no randomness"))?;
         let mut sealed = serde_json::to_vec(entry).map_err(Error::internal)?;
         let tag = self
             .batch
             .0
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(AAD), &mut sealed)
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(AAD),
+                &mut sealed,
+            )
             .map_err(|_| Error::internal("sealing a batch token failed"))?;
         let mut raw = nonce.to_vec();
         raw.extend_from_slice(&sealed);
         raw.extend_from_slice(tag.as_ref());
-        Ok(Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&raw))))
+        Ok(Secret::new(format!(
+            "{PREFIX}{}",
+            URL_SAFE_NO_PAD.encode(&raw)
+        )))
     }
 
     /// Opens a batch token; `None` when it is not one of ours.
@@ -45,7 +55,11 @@ impl Tokens {
         let mut raw = Zeroizing::new(URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?);
         let (nonce, sealed) = raw.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let plain = self.batch.0.open_in_place(nonce, Aad::from(AAD), sealed).ok()?;
+        let plain = self
+            .batch
+            .0
+            .open_in_place(nonce, Aad::from(AAD), sealed)
+            .ok()?;
         serde_json::from_slice(plain).ok()
     }
 }

@@ -107,7 +107,8 @@ impl TokenEntry {
 
     /// Seconds left; 0 for a token that never ends.
     pub fn ttl(&self, now: u64) -> u64 {
-        self.expires.map_or(0, |expires| expires.saturating_sub(now))
+        self.expires
+            .map_or(0, |expires| expires.saturating_sub(now))
     }
 
     pub fn is_orphan(&self) -> bool {
@@ -138,7 +139,11 @@ pub struct Cached {
 impl Cached {
     pub fn new(id: TokenId, entry: TokenEntry) -> Self {
         let caller = Caller {
-            token_id: if entry.kind == TokenKind::Batch { "".into() } else { id.shared() },
+            token_id: if entry.kind == TokenKind::Batch {
+                "".into()
+            } else {
+                id.shared()
+            },
             accessor: entry.accessor.as_str().into(),
             kind: entry.kind,
             display_name: entry.display_name.as_str().into(),
@@ -147,11 +152,19 @@ impl Cached {
             metadata: Arc::new(entry.metadata.clone()),
             is_root: entry.is_root(),
         };
-        Self { id, entry, caller, acl: ArcSwapOption::empty() }
+        Self {
+            id,
+            entry,
+            caller,
+            acl: ArcSwapOption::empty(),
+        }
     }
 
     /// The ACL, compiled at most once per generation of policies.
-    pub async fn acl(&self, policies: &crate::core::policy_store::PolicyStore) -> obol_mount::Result<Arc<Acl>> {
+    pub async fn acl(
+        &self,
+        policies: &crate::core::policy_store::PolicyStore,
+    ) -> obol_mount::Result<Arc<Acl>> {
         let generation = policies.generation();
         if let Some(known) = &*self.acl.load()
             && known.0 == generation

@@ -19,8 +19,13 @@ impl Tokens {
                 return Ok(expired);
             }
             for (path, _) in due {
-                let Some(id) = path.rsplit('/').next().map(TokenId::stored) else { continue };
-                let ended = self.read(&id).await?.is_some_and(|entry| entry.is_expired(now));
+                let Some(id) = path.rsplit('/').next().map(TokenId::stored) else {
+                    continue;
+                };
+                let ended = self
+                    .read(&id)
+                    .await?
+                    .is_some_and(|entry| entry.is_expired(now));
                 if ended {
                     self.revoke(&id, forget).await?;
                     expired += 1;

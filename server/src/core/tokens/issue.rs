@@ -52,9 +52,19 @@ pub struct Issued {
 
 impl Tokens {
     /// Issues a token, together with `with`, or not at all.
-    pub async fn issue(&self, new: NewToken, limits: Limits, with: Batch, now: u64) -> Result<Issued, IssueError> {
+    pub async fn issue(
+        &self,
+        new: NewToken,
+        limits: Limits,
+        with: Batch,
+        now: u64,
+    ) -> Result<Issued, IssueError> {
         let mut warnings = Vec::new();
-        let ttl = if new.immortal { None } else { Some(effective_ttl(&new, limits, &mut warnings)) };
+        let ttl = if new.immortal {
+            None
+        } else {
+            Some(effective_ttl(&new, limits, &mut warnings))
+        };
         let chosen = new.id;
         let mut entry = TokenEntry {
             accessor: String::new(),
@@ -86,7 +96,12 @@ impl Tokens {
                 self.storage.commit(with).await?;
             }
             let token = self.seal_batch(&entry)?;
-            return Ok(Issued { id: self.id_of(token.expose()), token, entry, warnings });
+            return Ok(Issued {
+                id: self.id_of(token.expose()),
+                token,
+                entry,
+                warnings,
+            });
         }
         entry.kind = TokenKind::Service;
         entry.accessor = self.random_base62(24)?.to_string();
@@ -104,7 +119,9 @@ impl Tokens {
             // its life is shown by the accessor, which goes with it.
             let (parent_entry, _) = self.living(parent, now).await?;
             let accessor = format!("accessor/{}", parent_entry.accessor);
-            let Some(mark) = view.get(&accessor).await? else { return Err(Error::forbidden().into()) };
+            let Some(mark) = view.get(&accessor).await? else {
+                return Err(Error::forbidden().into());
+            };
             view.expect_in(&mut batch, &accessor, &mark.seen);
             view.put_in(&mut batch, &format!("child/{parent}/{id}"), Vec::new());
         }
@@ -118,9 +135,17 @@ impl Tokens {
         view.put_json_in(&mut batch, &format!("id/{id}"), &entry)?;
         view.commit(batch).await?;
         if entry.uses_left.is_none() {
-            self.cache.insert(id.clone(), std::sync::Arc::new(Cached::new(id.clone(), entry.clone())));
+            self.cache.insert(
+                id.clone(),
+                std::sync::Arc::new(Cached::new(id.clone(), entry.clone())),
+            );
         }
-        Ok(Issued { token, id, entry, warnings })
+        Ok(Issued {
+            token,
+            id,
+            entry,
+            warnings,
+        })
     }
 
     async fn living(&self, id: &TokenId, now: u64) -> Result<(TokenEntry, ())> {

@@ -18,13 +18,24 @@ pub struct Use {
 impl Tokens {
     /// The token of a request, ready to be used once: alive, called from an allowed address, and with a use
     /// left, which is spent here, in storage, before anything else happens (threats: `num-uses-race`).
-    pub async fn authenticate(&self, token: &Secret, peer: Option<IpAddr>, now: u64) -> Result<Use> {
-        let found = self.find(token.expose(), now).await?.ok_or_else(Error::forbidden)?;
+    pub async fn authenticate(
+        &self,
+        token: &Secret,
+        peer: Option<IpAddr>,
+        now: u64,
+    ) -> Result<Use> {
+        let found = self
+            .find(token.expose(), now)
+            .await?
+            .ok_or_else(Error::forbidden)?;
         if !cidr::allows(&found.entry.bound_cidrs, peer) {
             return Err(Error::forbidden().with_cause("the token is bound to other addresses"));
         }
         match found.entry.uses_left {
-            None => Ok(Use { token: found, last: false }),
+            None => Ok(Use {
+                token: found,
+                last: false,
+            }),
             Some(_) => self.spend(&found.id).await,
         }
     }
@@ -39,7 +50,11 @@ impl Tokens {
 
     /// The living token of a caller, by the id that the core gave it; none for batch tokens, which have no id.
     pub async fn known(&self, id: &Arc<str>, now: u64) -> Result<Option<Arc<Cached>>> {
-        if id.is_empty() { Ok(None) } else { self.get(&TokenId::from(id.clone()), now).await }
+        if id.is_empty() {
+            Ok(None)
+        } else {
+            self.get(&TokenId::from(id.clone()), now).await
+        }
     }
 
     /// The living token behind its stored id.
@@ -67,7 +82,11 @@ impl Tokens {
         if accessor.is_empty() || !accessor.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Ok(None);
         }
-        match self.storage.get_json::<TokenId>(&format!("accessor/{accessor}")).await? {
+        match self
+            .storage
+            .get_json::<TokenId>(&format!("accessor/{accessor}"))
+            .await?
+        {
             Some(id) => self.get(&id, now).await,
             None => Ok(None),
         }
@@ -83,7 +102,9 @@ impl Tokens {
     }
 
     async fn find_batch(&self, token: &str, now: u64) -> Result<Option<Arc<Cached>>> {
-        let Some(entry) = self.open_batch(token) else { return Ok(None) };
+        let Some(entry) = self.open_batch(token) else {
+            return Ok(None);
+        };
         if entry.kind != TokenKind::Batch || entry.is_expired(now) {
             return Ok(None);
         }
@@ -112,7 +133,10 @@ impl Tokens {
         match spent {
             Ok(entry) => {
                 let last = entry.uses_left == Some(0);
-                Ok(Use { token: Arc::new(Cached::new(id.clone(), entry)), last })
+                Ok(Use {
+                    token: Arc::new(Cached::new(id.clone(), entry)),
+                    last,
+                })
             }
             Err(Spend::Gone) => Err(Error::forbidden()),
             Err(Spend::Storage(error)) => Err(error.into()),

@@ -60,9 +60,16 @@ impl Tokens {
             Some(entry) => from_json::<StoredKeys>(&entry.value)
                 .map_err(|_| Error::internal("the record of the token keys is malformed"))?,
             None => {
-                let mut keys = StoredKeys { hmac: vec![0; 32], batch: vec![0; 32] };
-                random.fill(&mut keys.hmac).map_err(|_| Error::internal("no randomness"))?;
-                random.fill(&mut keys.batch).map_err(|_| Error::internal("no randomness"))?;
+                let mut keys = StoredKeys {
+                    hmac: vec![0; 32],
+                    batch: vec![0; 32],
+                };
+                random
+                    .fill(&mut keys.hmac)
+                    .map_err(|_| Error::internal("no randomness"))?;
+                random
+                    .fill(&mut keys.batch)
+                    .map_err(|_| Error::internal("no randomness"))?;
                 storage.put_json("keys", &keys).await?;
                 keys
             }
@@ -83,11 +90,14 @@ impl Tokens {
 
     /// `length` random base62 characters; 24 of them carry 142 bits.
     fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
-        const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        const ALPHABET: &[u8; 62] =
+            b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut out = Zeroizing::new(String::with_capacity(length));
         let mut bytes = Zeroizing::new([0u8; 64]);
         while out.len() < length {
-            self.random.fill(bytes.as_mut_slice()).map_err(|_| Error::internal("no randomness"))?;
+            self.random
+                .fill(bytes.as_mut_slice())
+                .map_err(|_| Error::internal("no randomness"))?;
             for byte in bytes.iter() {
                 // Values past the last whole multiple of 62 would favour the first letters.
                 if *byte < 248 && out.len() < length {

@@ -21,23 +21,39 @@ impl Tokens {
     ) -> Result<(TokenEntry, Vec<String>)> {
         let path = format!("id/{id}");
         for _ in 0..16 {
-            let Some((mut entry, seen)) = self.storage.get_json_seen::<TokenEntry>(&path).await? else {
+            let Some((mut entry, seen)) = self.storage.get_json_seen::<TokenEntry>(&path).await?
+            else {
                 return Err(Error::forbidden());
             };
             let Some(old) = entry.expires.filter(|expires| *expires > now) else {
-                return Err(Error::bad_request("this token cannot be renewed: it has no end"));
+                return Err(Error::bad_request(
+                    "this token cannot be renewed: it has no end",
+                ));
             };
             if !entry.renewable {
                 return Err(Error::bad_request("this token is not renewable"));
             }
             let mut warnings = Vec::new();
-            let ttl = renewed_ttl(&entry, increment, params, at_most, limits, now, &mut warnings);
+            let ttl = renewed_ttl(
+                &entry,
+                increment,
+                params,
+                at_most,
+                limits,
+                now,
+                &mut warnings,
+            );
             entry.expires = Some(now.saturating_add(ttl.as_secs()));
             entry.last_renewal = Some(now);
             let mut batch = Batch::new();
             self.storage.expect_in(&mut batch, &path, &seen);
-            self.storage.delete_in(&mut batch, &Self::expiry_path(old, id));
-            self.storage.put_in(&mut batch, &Self::expiry_path(now.saturating_add(ttl.as_secs()), id), Vec::new());
+            self.storage
+                .delete_in(&mut batch, &Self::expiry_path(old, id));
+            self.storage.put_in(
+                &mut batch,
+                &Self::expiry_path(now.saturating_add(ttl.as_secs()), id),
+                Vec::new(),
+            );
             self.storage.put_json_in(&mut batch, &path, &entry)?;
             match self.storage.commit(batch).await {
                 Ok(()) => {
@@ -76,7 +92,10 @@ fn renewed_ttl(
         }
         let left = secs(total.as_secs().saturating_sub(age));
         if ttl > left {
-            warnings.push(format!("TTL was capped at {:?} by the {what}", obol_mount::duration::format(left)));
+            warnings.push(format!(
+                "TTL was capped at {:?} by the {what}",
+                obol_mount::duration::format(left)
+            ));
             ttl = left;
         }
     };

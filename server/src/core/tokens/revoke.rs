@@ -74,7 +74,10 @@ impl Tokens {
         // Depth first with an explicit stack: a chain of parents may be long.
         let mut stack = vec![head.clone()];
         while let Some(id) = stack.last().cloned() {
-            let children = self.storage.list(&format!("child/{id}/"), None, PAGE).await?;
+            let children = self
+                .storage
+                .list(&format!("child/{id}/"), None, PAGE)
+                .await?;
             if children.is_empty() {
                 stack.pop();
                 self.storage.delete(&format!("revoking/{id}")).await?;
@@ -82,7 +85,11 @@ impl Tokens {
             }
             for child in children {
                 let child = TokenId::stored(&child);
-                let has_children = !self.storage.list(&format!("child/{child}/"), None, 1).await?.is_empty();
+                let has_children = !self
+                    .storage
+                    .list(&format!("child/{child}/"), None, 1)
+                    .await?
+                    .is_empty();
                 if has_children {
                     // Dead at once, with a mark of its own until its descendants are gone too.
                     self.kill(&child, true, forget).await?;
@@ -139,8 +146,10 @@ impl Tokens {
         let path = format!("id/{child}");
         for _ in 0..16 {
             let mut batch = Batch::new();
-            self.storage.delete_in(&mut batch, &format!("child/{parent}/{child}"));
-            if let Some((mut entry, seen)) = self.storage.get_json_seen::<TokenEntry>(&path).await? {
+            self.storage
+                .delete_in(&mut batch, &format!("child/{parent}/{child}"));
+            if let Some((mut entry, seen)) = self.storage.get_json_seen::<TokenEntry>(&path).await?
+            {
                 self.storage.expect_in(&mut batch, &path, &seen);
                 entry.parent = None;
                 self.storage.put_json_in(&mut batch, &path, &entry)?;
