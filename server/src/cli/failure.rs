@@ -23,7 +23,7 @@ pub(super) struct Failure {
 #[derive(Debug)]
 enum Kind {
     Message(String),
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// All has been said already.
     Quiet,
     /// The request was not sent: this was asked for instead, and goes to standard output.
@@ -50,7 +50,7 @@ impl Failure {
     }
 
     pub(super) fn refused(refusal: Refusal) -> Self {
-        Self::new(Kind::Refused(refusal), REMOTE)
+        Self::new(Kind::Refused(Box::new(refusal)), REMOTE)
     }
 
     /// Ends the command now, without another word.
