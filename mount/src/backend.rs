@@ -23,6 +23,9 @@ pub enum Family {
 pub struct MountContext {
     /// The mount's own part of storage, encrypted, and nothing outside it.
     pub storage: View,
+    /// What all mounts of this kind have in common. It outlives each of them, so it is for facts that are true
+    /// whatever is mounted: a Kerberos proof that was used at one mount is used at every other.
+    pub shared: View,
     /// Identifies the mount for its whole life, also when it is moved.
     pub uuid: String,
     /// The `options` that the mount was enabled with, such as kv's `version`.

@@ -47,7 +47,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         .map_err(|error| not_accepted(request, &error))?;
     let client = accepted.client.to_string();
     let digest = &accepted.authenticator_digest;
-    if replay::is_known(cx.store.view(), digest).await? {
+    if replay::is_known(&cx.proofs, digest).await? {
         return Err(refused(
             request,
             Some(&client),
@@ -66,7 +66,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         .map_err(|error| no_membership(request, &client, &error))?;
 
     let mut commit = Batch::new();
-    replay::mark(cx.store.view(), &mut commit, digest, request.now_unix())?;
+    replay::mark(&cx.proofs, &mut commit, digest, request.now_unix())?;
     let policies = snapshot.policies(users, &membership.groups);
     debug!(
         request = request.id,

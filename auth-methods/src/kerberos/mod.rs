@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use obol_mount::{
     Backend, Family, Kind, MountContext, OpenFuture, Renewal, Result, RouteTable, Routes, get, list,
 };
+use obol_storage::View;
 use serde_json::{Map, Value};
 
 use live::Live;
@@ -32,6 +33,9 @@ use store::Store;
 /// One enabled mount of the method.
 pub struct Kerberos {
     store: Store,
+    /// Proofs that were used, at this mount or another: they may not be told apart by mount, or a proof could be
+    /// used once at each that has the same keys, and again at one that was disabled and enabled.
+    proofs: View,
     live: Live,
 }
 
@@ -49,6 +53,7 @@ pub fn kind() -> Kind {
 fn open(context: MountContext) -> Result<Arc<dyn Backend>> {
     Ok(Arc::new(Kerberos {
         store: Store::new(context.storage),
+        proofs: context.shared,
         live: Live::default(),
     }))
 }
@@ -94,6 +99,6 @@ impl Backend for Kerberos {
     }
 
     async fn tidy(&self, now: SystemTime) -> Result<()> {
-        replay::tidy(self.store.view(), now).await
+        replay::tidy(&self.proofs, now).await
     }
 }

@@ -1,6 +1,7 @@
 //! A ticket's proof is taken once. Every login leaves a mark, the digest of its authenticator, in the
 //! same commit as its token, so that of two requests with the same AP-REQ one gets a token: at once,
-//! after a restart, and on whichever server of the same storage they arrive (threats: `replay`).
+//! after a restart, and at whichever mount of the method and on whichever server of the same storage
+//! they arrive (threats: `replay`).
 //!
 //! The mark is written with a token and not otherwise. A login that fails after its ticket was
 //! accepted (the directory is down, the user is not in it) leaves none: it gave nothing that a

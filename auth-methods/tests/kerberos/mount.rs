@@ -75,6 +75,7 @@ impl Mount {
             .unwrap();
         let context = MountContext {
             storage: view.clone(),
+            shared: view.clone(),
             uuid: "0b01".into(),
             options: Default::default(),
         };

@@ -68,6 +68,7 @@ impl Mount {
         let options = options.iter().map(|(k, v)| (k.to_string(), v.to_string()));
         let context = MountContext {
             storage: view.clone(),
+            shared: View::new(view.barrier().clone(), "kind/").unwrap(),
             uuid: "c0ffee".to_owned(),
             options: options.collect::<BTreeMap<_, _>>(),
         };
