@@ -96,17 +96,19 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
     }
     let pid_file = config.pid_file.clone().map(PidFile::write).transpose()?;
 
+    // Before the first request is answered: who sees the server up may at once tell it to stop.
+    let (mut terminate, mut interrupt, mut hangup) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    );
+
     let (stop, stopped) = watch::channel(false);
     let certificates: Vec<_> = listeners.iter().filter_map(Bound::tls).collect();
     let serving: Vec<_> = listeners
         .into_iter()
         .map(|bound| tokio::spawn(http::serve(bound, core.clone(), stopped.clone())))
         .collect();
-    let (mut terminate, mut interrupt, mut hangup) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::hangup())?,
-    );
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
