@@ -315,6 +315,39 @@ fn sealed_serves_nothing_but_the_few_public_paths() {
 }
 
 #[test]
+fn rekey_unauthenticated_nobody_starts_or_reads_a_rekey_or_a_new_root_without_a_token() {
+    let server = with_kv();
+    let paths = [
+        "sys/rekey/init",
+        "sys/rekey/update",
+        "sys/rekey/verify",
+        "sys/rekey-recovery-key/init",
+        "sys/generate-root/attempt",
+        "sys/generate-root/update",
+        "sys/rotate",
+        "sys/key-status",
+        "sys/storage/raft/snapshot",
+        "sys/step-down",
+    ];
+    for path in paths {
+        let body =
+            json!({"secret_shares": 1, "secret_threshold": 1, "key": server.keys().shares[0]});
+        for reply in [
+            server.client().get(path),
+            server.client().put(path, body),
+            server.client().delete(path),
+        ] {
+            assert_eq!(reply.status, 403, "{path}: {}", reply.text());
+        }
+    }
+    server.root().put("sys/seal", json!({})).expect(204);
+    for path in paths {
+        server.client().get(path).expect(503);
+        server.client().put(path, json!({})).expect(503);
+    }
+}
+
+#[test]
 fn a_static_seal_opens_the_server_by_itself() {
     let server = Server::start(ServerOptions {
         seal: Seal::Static,

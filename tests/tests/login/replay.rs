@@ -98,7 +98,7 @@ fn replay_after_a_crash_and_a_restart_is_refused() {
 }
 
 #[test]
-fn replay_at_another_mount_with_the_same_keytab_is_refused() {
+fn replay_at_another_mount_or_at_one_that_was_mounted_anew_is_refused() {
     let root = server().root();
     let (config, ldap) = (
         kerberos::config_payload(realm()),
@@ -107,5 +107,11 @@ fn replay_at_another_mount_with_the_same_keytab_is_refused() {
     kerberos::enable(&root, "kerberos-too", &config, &ldap);
     let header = negotiate(realm(), &ticket("grace"));
     login_with(server(), &header).expect(200);
+    login_at(server(), "kerberos-too", &header).expect(401);
+
+    let header = negotiate(realm(), &ticket("grace"));
+    login_at(server(), "kerberos-too", &header).expect(200);
+    root.delete("sys/auth/kerberos-too").expect(204);
+    kerberos::enable(&root, "kerberos-too", &config, &ldap);
     login_at(server(), "kerberos-too", &header).expect(401);
 }
