@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
+use ring::aead::{Aad, NONCE_LEN, Nonce};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ use crate::error::{Corruption, Error};
 use crate::path;
 use crate::seal::{self, RootKey};
 use batch::Change;
-use envelope::{Key, cipher, fill_random};
+use envelope::{Cipher, fill_random};
 use keyring::{Keyring, Term};
 
 /// The encrypted side of an engine. Sealed until [`Barrier::unseal`].
@@ -409,7 +409,7 @@ struct TermKey {
     reserved: AtomicU64,
     /// Encryptions that this server may still make under what it has reserved.
     allowance: AtomicU64,
-    cipher: LessSafeKey,
+    cipher: Cipher,
 }
 
 impl Keys {
@@ -445,7 +445,7 @@ impl TermKey {
             installed: term.installed,
             reserved: AtomicU64::new(term.reserved),
             allowance: AtomicU64::new(0),
-            cipher: cipher(&term.key),
+            cipher: Cipher::new(&term.key),
         }
     }
 
@@ -459,15 +459,6 @@ impl TermKey {
                 left.checked_sub(count)
             })
             .is_ok()
-    }
-}
-
-impl Drop for TermKey {
-    fn drop(&mut self) {
-        // ring does not wipe an expanded key: write that of a key of zeros over it. The black box
-        // keeps the compiler from dropping a write to memory that is about to be freed.
-        self.cipher = cipher(&Key::default());
-        std::hint::black_box(&self.cipher);
     }
 }
 

@@ -1,9 +1,10 @@
 //! The embedded engine: RocksDB in a directory, with every commit synced to its write-ahead log.
 //!
-//! Reads try memory first (memtables and block cache) on the caller's thread, which takes
+//! Reads try memory first (value cache, memtables, block cache) on the caller's thread, which takes
 //! microseconds; only a read that needs the disk moves to the runtime's blocking threads. Writes
 //! go through one committer thread, which shares a sync among all that wait.
 
+mod cache;
 mod committer;
 
 use std::fs::{DirBuilder, File};
@@ -20,12 +21,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::engine::{Commit, Engine, EngineError, behind, level_name};
+use cache::{LookUp, ValueCache};
 use committer::Committer;
 
 /// A store in a directory of its own, which one process at a time may open.
 pub struct RocksDb {
     // Before `db`: its thread is joined first, so that dropping the engine releases the directory.
     committer: Committer,
+    cache: Arc<ValueCache>,
     db: Arc<DB>,
 }
 
@@ -35,6 +38,8 @@ pub struct RocksDb {
 pub struct RocksDbOptions {
     /// Bytes of blocks, indexes and filters kept in memory.
     pub block_cache: usize,
+    /// Bytes of single values, as stored, kept in memory.
+    pub value_cache: usize,
     /// Bytes of recent writes kept in memory before they are written out as a file.
     pub write_buffer: usize,
     /// Threads for flushing and compaction.
@@ -46,7 +51,8 @@ pub struct RocksDbOptions {
 impl Default for RocksDbOptions {
     fn default() -> Self {
         Self {
-            block_cache: 32 << 20,
+            block_cache: 24 << 20,
+            value_cache: 8 << 20,
             write_buffer: 16 << 20,
             background_jobs: 2,
             open_files: 512,
@@ -70,8 +76,10 @@ impl RocksDb {
             }
         })?;
         let db = Arc::new(db);
+        let cache = Arc::new(ValueCache::new(options.value_cache));
         Ok(Self {
-            committer: Committer::start(Arc::clone(&db))?,
+            committer: Committer::start(Arc::clone(&db), Arc::clone(&cache))?,
+            cache,
             db,
         })
     }
@@ -104,16 +112,24 @@ impl Engine for RocksDb {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, EngineError> {
+        let claim = match self.cache.look_up(key) {
+            LookUp::Hit(value) => return Ok(Some(value)),
+            LookUp::Miss(claim) => claim,
+        };
         // Spelled out, not through `read`, so that the common case copies no key.
-        match self.db.get_opt(key, &memory_only()) {
+        let value = match self.db.get_opt(key, &memory_only()) {
             Err(error) if error.kind() == ErrorKind::Incomplete => {
                 let key = key.to_owned();
                 let read = move |db: &DB, options| Ok(db.get_opt(&key, &options)?);
-                self.read(false, read).await
+                self.read(false, read).await?
             }
-            other => other.map_err(EngineError::unavailable),
+            other => other.map_err(EngineError::unavailable)?,
+        };
+        let value = value.map(Bytes::from);
+        if let Some(value) = &value {
+            claim.fill(value);
         }
-        .map(|value| value.map(Bytes::from))
+        Ok(value)
     }
 
     async fn list(
@@ -252,7 +268,7 @@ impl ReadError {
 fn memory_only() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_read_tier(ReadTier::BlockCache);
-    options.set_max_skippable_internal_keys(1024);
+    options.set_max_skippable_internal_keys(256);
     options
 }
 

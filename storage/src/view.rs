@@ -104,19 +104,22 @@ impl View {
         Ok(entries)
     }
 
-    /// Everything below `folder` (which ends with a slash), a page at a time: `after` is the last
-    /// path of the page before.
+    /// Everything below `folder` (empty, or ending with a slash), a page at a time: `after` is the
+    /// last path of the page before.
     pub async fn scan_folder(
         &self,
         folder: &str,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Entry)>, Error> {
-        path::check_folder(folder)?;
         let start = match after {
             Some(after) => format!("{after}\0"),
             None => folder.to_owned(),
         };
+        if folder.is_empty() {
+            return self.scan(&start, None, limit).await;
+        }
+        path::check_folder(folder)?;
         self.scan(&start, Some(&folder_end(folder)), limit).await
     }
 

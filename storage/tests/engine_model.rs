@@ -145,7 +145,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (expectations, ops()).prop_map(|(expect, ops)| Step::Commit(Commit { expect, ops })),
         4 => (prop::collection::vec(key(), 0..3), ops()).prop_map(|(k, o)| Step::Informed(k, o)),
-        2 => key().prop_map(Step::Get),
+        6 => key().prop_map(Step::Get),
         3 => (prefix(), prop::option::of(name()), 0..6_usize)
             .prop_map(|(prefix, after, limit)| Step::List(prefix, after, limit)),
         3 => (key(), prop::option::of(key()), 0..6_usize)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use obol_storage::{Commit, Engine, EngineError, Memory, Op};
@@ -41,6 +42,7 @@ on_every_engine! {
     a_prefix_of_many_values_is_deleted_as_well
     of_many_who_expect_absence_one_wins
     concurrent_increments_with_expectations_lose_nothing
+    a_read_after_an_acknowledged_write_sees_it
     a_closed_engine_refuses_commits_and_keeps_what_was_written
 }
 
@@ -330,6 +332,51 @@ async fn concurrent_increments_with_expectations_lose_nothing(engine: Arc<dyn En
     let count = engine.get("count").await.unwrap().unwrap();
     assert_eq!(number(&count), TASKS * EACH);
     assert_eq!(all(&*engine).await.len() as u64, 1 + TASKS * EACH);
+}
+
+async fn a_read_after_an_acknowledged_write_sees_it(engine: Arc<dyn Engine>) {
+    // `written` is raised only after the commit; readers look at it before they read.
+    let written = Arc::new(AtomicU64::new(0));
+    put(&*engine, &[("f/n", "0")]).await;
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (engine, written) = (Arc::clone(&engine), Arc::clone(&written));
+            tokio::spawn(async move {
+                loop {
+                    let at_least = written.load(Ordering::SeqCst);
+                    if at_least == DONE {
+                        return;
+                    }
+                    match engine.get("f/n").await.unwrap() {
+                        Some(value) => assert!(number(&value) >= at_least),
+                        // Only every tenth write deletes: one of those must have begun.
+                        None => {
+                            let begun = written.load(Ordering::SeqCst).saturating_add(1);
+                            assert!(at_least.next_multiple_of(10) <= begun);
+                        }
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for next in 1..=300_u64 {
+        let ops = match next % 20 {
+            10 => vec![Op::Delete("f/n".into())],
+            0 => vec![Op::DeletePrefix("f/".into())],
+            _ => vec![op("f/n", &next.to_string())],
+        };
+        apply(&*engine, ops).await;
+        let value = get(&*engine, "f/n").await;
+        let expected = (next % 10 != 0).then(|| next.to_string());
+        assert_eq!(value, expected);
+        written.store(next, Ordering::SeqCst);
+    }
+    written.store(DONE, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    const DONE: u64 = u64::MAX;
 }
 
 async fn a_closed_engine_refuses_commits_and_keeps_what_was_written(engine: Arc<dyn Engine>) {

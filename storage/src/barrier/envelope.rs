@@ -5,6 +5,8 @@
 //! the record's path. The fingerprint tells a wrong key from a damaged record, which the cipher
 //! alone cannot. It gives nothing away: it is an HMAC under a key of 256 random bits.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -31,8 +33,33 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
     SystemRandom::new().fill(bytes).map_err(|_| Error::Random)
 }
 
-/// An AES-256-GCM key.
-pub(crate) fn cipher(key: &Key) -> LessSafeKey {
+/// An AES-256-GCM key, ready to use and wiped when dropped.
+pub(crate) struct Cipher(LessSafeKey);
+
+impl Cipher {
+    pub(crate) fn new(key: &Key) -> Self {
+        Self(expand(key))
+    }
+}
+
+impl Deref for Cipher {
+    type Target = LessSafeKey;
+
+    fn deref(&self) -> &LessSafeKey {
+        &self.0
+    }
+}
+
+impl Drop for Cipher {
+    fn drop(&mut self) {
+        // ring does not wipe an expanded key: write that of a key of zeros over it. The black box
+        // keeps the compiler from dropping a write to memory that is about to be freed.
+        self.0 = expand(&Key::default());
+        std::hint::black_box(&self.0);
+    }
+}
+
+fn expand(key: &Key) -> LessSafeKey {
     let key = UnboundKey::new(&AES_256_GCM, &**key).expect("the key has the cipher's length");
     LessSafeKey::new(key)
 }
@@ -47,7 +74,7 @@ pub(crate) fn wrap(key: &Key, path: &str, plain: &[u8]) -> Result<Bytes, Error> 
     out.extend_from_slice(&nonce);
     out.extend_from_slice(plain);
     let aad = Aad::from(associated_data(key, path));
-    let tag = cipher(key)
+    let tag = Cipher::new(key)
         .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut out[HEADER..])
         .expect("a record is far below the cipher's limit of 64 GiB");
     out.extend_from_slice(tag.as_ref());
@@ -73,7 +100,9 @@ pub(crate) fn unwrap(key: &Key, path: &str, raw: &[u8]) -> Result<Zeroizing<Vec<
     // The associated data holds the fingerprint of the key in hand, not the stored one, so that a
     // damaged fingerprint still opens and is told from a wrong key.
     let aad = Aad::from(associated_data(key, path));
-    let opened = cipher(key).open_in_place(nonce, aad, &mut plain).is_ok();
+    let opened = Cipher::new(key)
+        .open_in_place(nonce, aad, &mut plain)
+        .is_ok();
     let right_key = stored_fingerprint == fingerprint(key);
     match (opened, right_key) {
         (true, true) => {

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use ::rocksdb::{DB, Error, ReadOptions, WriteBatch, WriteOptions};
+use ::rocksdb::{DB, ReadOptions, WriteBatch, WriteOptions};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::prefix_end;
+use super::cache::ValueCache;
+use super::{ReadError, prefix_end};
 use crate::engine::{Commit, EngineError, Op};
 
 /// The handle of the committer thread.
@@ -28,11 +29,11 @@ enum Message {
 type Answer = oneshot::Sender<Result<(), EngineError>>;
 
 impl Committer {
-    pub(super) fn start(db: Arc<DB>) -> Result<Self, EngineError> {
+    pub(super) fn start(db: Arc<DB>, cache: Arc<ValueCache>) -> Result<Self, EngineError> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("committer".to_owned())
-            .spawn(move || run(&db, messages))
+            .spawn(move || run(&db, &cache, messages))
             .map_err(EngineError::unavailable)?;
         Ok(Self {
             queue: Some(queue),
@@ -73,18 +74,18 @@ impl Drop for Committer {
     }
 }
 
-fn run(db: &DB, mut messages: mpsc::Receiver<Message>) {
+fn run(db: &DB, cache: &ValueCache, mut messages: mpsc::Receiver<Message>) {
     let mut waiting = Vec::with_capacity(QUEUE);
     let mut failed = None;
     while messages.blocking_recv_many(&mut waiting, QUEUE) > 0 {
-        let mut group = Group::new(db);
+        let mut group = Group::new(db, cache);
         for message in waiting.drain(..) {
             match message {
                 Message::Commit(commit, answer) => {
                     group.add(commit, answer);
                     if group.batch.size_in_bytes() > LARGE {
                         group.write(&mut failed);
-                        group = Group::new(db);
+                        group = Group::new(db, cache);
                     }
                 }
                 Message::Close(answer) => {
@@ -101,15 +102,19 @@ fn run(db: &DB, mut messages: mpsc::Receiver<Message>) {
 /// Commits that will be written together.
 struct Group<'a> {
     db: &'a DB,
+    cache: &'a ValueCache,
+    stale: Stale,
     batch: WriteBatch,
     overlay: Overlay,
     answers: Vec<(Answer, Result<(), EngineError>)>,
 }
 
 impl<'a> Group<'a> {
-    fn new(db: &'a DB) -> Self {
+    fn new(db: &'a DB, cache: &'a ValueCache) -> Self {
         Self {
             db,
+            cache,
+            stale: Stale::Keys(Vec::new()),
             batch: WriteBatch::default(),
             overlay: Overlay::default(),
             answers: Vec::new(),
@@ -166,13 +171,15 @@ impl<'a> Group<'a> {
                 Op::DeletePrefix(prefix) => {
                     match doomed.next() {
                         Some(Doomed::Few(keys)) => {
-                            for key in keys {
+                            for key in &keys {
                                 self.batch.delete(key);
                             }
+                            self.stale.add(keys);
                         }
                         Some(Doomed::Many) | None => {
-                            self.batch
-                                .delete_range(prefix.as_bytes(), &prefix_end(&prefix));
+                            let end = prefix_end(&prefix);
+                            self.batch.delete_range(prefix.as_bytes(), &end);
+                            self.stale = Stale::All;
                         }
                     }
                     for key in self.overlay.delete_prefix(prefix) {
@@ -197,6 +204,14 @@ impl<'a> Group<'a> {
             if let Err(error) = self.db.write_opt(self.batch, &options) {
                 tracing::error!(%error, "a write failed: no more writes until a restart");
                 *failed = Some(error.into_string());
+            }
+        }
+        // Before anybody hears of the commits, so that nobody reads what was before them.
+        match self.stale {
+            Stale::All => self.cache.clear(),
+            Stale::Keys(keys) => {
+                let written = self.overlay.writes.keys();
+                written.chain(&keys).for_each(|key| self.cache.remove(key));
             }
         }
         for (answer, result) in self.answers {
@@ -247,16 +262,30 @@ impl Overlay {
     }
 }
 
+/// What the cache must forget besides the keys in the overlay.
+enum Stale {
+    Keys(Vec<String>),
+    All,
+}
+
+impl Stale {
+    fn add(&mut self, more: Vec<String>) {
+        if let Self::Keys(keys) = self {
+            keys.extend(more);
+        }
+    }
+}
+
 /// The stored keys under a prefix that is to be deleted.
 enum Doomed {
     /// Deleted one by one: a range deletion burdens every later read until it is compacted away,
     /// and most prefixes hold a handful of keys or none.
-    Few(Vec<Box<[u8]>>),
+    Few(Vec<String>),
     Many,
 }
 
 impl Doomed {
-    fn find(db: &DB, prefix: &str) -> Result<Self, Error> {
+    fn find(db: &DB, prefix: &str) -> Result<Self, ReadError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(prefix_end(prefix));
         let mut keys = Vec::new();
@@ -266,7 +295,7 @@ impl Doomed {
             if keys.len() == FEW {
                 return Ok(Self::Many);
             }
-            keys.push(key.into());
+            keys.push(str::from_utf8(key)?.to_owned());
             at.next();
         }
         at.status()?;
@@ -302,9 +331,10 @@ mod tests {
             let mut options = ::rocksdb::Options::default();
             options.create_if_missing(true);
             let db = DB::open(&options, directory.path()).unwrap();
+            let cache = ValueCache::new(1 << 20);
             let mut model = Model::new();
             for commits in groups {
-                let mut group = Group::new(&db);
+                let mut group = Group::new(&db, &cache);
                 let mut outcomes = Vec::new();
                 for draft in commits {
                     let commit = draft.resolve(&model);
@@ -337,7 +367,8 @@ mod tests {
         let mut options = ::rocksdb::Options::default();
         options.create_if_missing(true);
         let db = DB::open(&options, directory.path()).unwrap();
-        let mut group = Group::new(&db);
+        let cache = ValueCache::new(1 << 20);
+        let mut group = Group::new(&db, &cache);
         let add = |group: &mut Group<'_>, expect, ops| {
             let (answer, answered) = oneshot::channel();
             group.add(Commit { expect, ops }, answer);
@@ -349,7 +380,7 @@ mod tests {
         group.write(&mut None);
         assert!(first.blocking_recv().unwrap().is_ok());
 
-        let mut group = Group::new(&db);
+        let mut group = Group::new(&db, &cache);
         let deleted = add(&mut group, vec![], vec![Op::DeletePrefix("p/".into())]);
         let stale = add(
             &mut group,
@@ -372,10 +403,11 @@ mod tests {
         options.create_if_missing(true);
         options.enable_statistics();
         let db = DB::open(&options, directory.path()).unwrap();
+        let cache = ValueCache::new(1 << 20);
         let syncs = || options.get_ticker_count(Ticker::WalFileSynced);
         let before = syncs();
         for number in 1..=3 {
-            let mut group = Group::new(&db);
+            let mut group = Group::new(&db, &cache);
             let answers: Vec<_> = (0..10)
                 .map(|key| {
                     let (answer, answered) = oneshot::channel();
