@@ -15,7 +15,7 @@ use obol_testbed::{CCache, Realm, RealmOptions};
 use serde_json::{Value, json};
 
 use crate::http::{Client, Reply};
-use crate::server::{Server, is_foreign};
+use crate::server::{Server, ServerOptions, Storage, is_foreign};
 
 /// A realm for all tests of a program that do not change it.
 pub fn realm() -> &'static Realm {
@@ -160,10 +160,19 @@ pub fn with(mut payload: Value, changes: Value) -> Value {
     payload
 }
 
-/// A server of its own with [`set_up`] done for the shared realm.
+/// A server of its own with [`set_up`] done for the shared realm; on disk where there is RocksDB, so that both
+/// engines see logins.
 #[track_caller]
 pub fn kerberized() -> Server {
-    let server = Server::ready(crate::ServerOptions::default());
+    let storage = if cfg!(feature = "rocksdb") {
+        Storage::RocksDb
+    } else {
+        Storage::Memory
+    };
+    let server = Server::ready(ServerOptions {
+        storage,
+        ..ServerOptions::default()
+    });
     set_up(&server, realm());
     server
 }

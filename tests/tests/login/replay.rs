@@ -5,6 +5,7 @@ use std::thread;
 
 use obol_tests::kerberos::{self, login_at, login_with, negotiate};
 use obol_tests::{realm, ticket};
+use serde_json::json;
 
 use super::server;
 
@@ -51,6 +52,21 @@ fn replay_in_another_spelling_is_refused() {
 
 #[test]
 fn replay_64_times_at_the_same_moment_wins_once() {
+    one_of_64_wins("kerberos");
+}
+
+#[test]
+fn replay_64_times_for_a_batch_token_wins_once() {
+    let ldap = kerberos::with(
+        kerberos::ldap_payload(realm()),
+        json!({"token_type": "batch", "token_ttl": "5m"}),
+    );
+    let config = kerberos::config_payload(realm());
+    kerberos::enable(&server().root(), "kerberos-batch", &config, &ldap);
+    one_of_64_wins("kerberos-batch");
+}
+
+fn one_of_64_wins(mount: &str) {
     let header = negotiate(realm(), &ticket("grace"));
     let start = Barrier::new(64);
     let statuses: Vec<u16> = thread::scope(|scope| {
@@ -58,7 +74,7 @@ fn replay_64_times_at_the_same_moment_wins_once() {
             .map(|_| {
                 scope.spawn(|| {
                     start.wait();
-                    login_with(server(), &header).status
+                    login_at(server(), mount, &header).status
                 })
             })
             .collect();
