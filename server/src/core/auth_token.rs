@@ -105,8 +105,7 @@ struct CreateInput {
     /// Policies; a subset of the caller's, unless the caller has sudo here. Default: the caller's own.
     policies: Option<CommaList>,
     /// Metadata, texts by name; shown in lookups and in the audit log.
-    #[serde(default, alias = "metadata")]
-    #[schemars(extend("x-aliases" = ["metadata"]))]
+    #[serde(default)]
     meta: BTreeMap<String, String>,
     /// Without a parent; needs sudo.
     #[serde(default)]
@@ -116,9 +115,8 @@ struct CreateInput {
     no_default_policy: Flag,
     /// Whether it can be renewed; true by default.
     renewable: Option<Flag>,
-    /// The TTL; the older name `lease` is accepted too.
-    #[serde(default, alias = "lease")]
-    #[schemars(extend("x-aliases" = ["lease"]))]
+    /// The TTL.
+    #[serde(default)]
     ttl: Ttl,
     /// `service` or `batch`.
     #[serde(rename = "type", default)]

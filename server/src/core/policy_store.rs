@@ -156,7 +156,8 @@ impl PolicyStore {
             .write()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         // A write since the read has advanced the generation: do not keep what may be old.
-        if self.generation() == generation {
+        // Names without a policy are not kept either: anybody may think up any number of them.
+        if self.generation() == generation && policy.is_some() {
             parsed.insert(name.to_owned(), policy.clone());
         }
         Ok(policy)
