@@ -362,7 +362,10 @@ impl Mounts {
             })?;
         let context = MountContext {
             storage: View::new(self.storage.barrier().clone(), entry.prefix())?,
-            shared: View::new(self.storage.barrier().clone(), format!("kind/{}/", entry.kind))?,
+            shared: View::new(
+                self.storage.barrier().clone(),
+                format!("kind/{}/", entry.kind),
+            )?,
             uuid: entry.uuid.clone(),
             options: entry.options.clone(),
         };
