@@ -258,7 +258,10 @@ impl Command for PathHelp {
             "Which parameters does it take?",
             "obol path-help auth/kerberos/config/ldap",
         ),
-        ("Which paths does a mount have?", "obol path-help secret"),
+        (
+            "What is a secret of kv version 2 made of?",
+            "obol path-help secret/data/app",
+        ),
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {

@@ -60,7 +60,7 @@ fn tidy(secret: Secret, name: &str) -> Result<Secret, Failure> {
     Ok(Secret::new(tidy.to_owned()))
 }
 
-fn capitalised(name: &str) -> String {
+pub(super) fn capitalised(name: &str) -> String {
     let mut chars = name.chars();
     chars
         .next()

@@ -151,7 +151,7 @@ pub(super) fn not_json(address: &Address, status: u16, headers: &HeaderMap) -> F
 }
 
 /// A refusal, with what usually mends it.
-pub(super) fn advise(refusal: Refusal, has_token: bool, address: &Address) -> Failure {
+pub(super) fn advise(refusal: Refusal, has_credentials: bool, address: &Address) -> Failure {
     let says = |text: &str| {
         refusal
             .errors
@@ -161,7 +161,7 @@ pub(super) fn advise(refusal: Refusal, has_token: bool, address: &Address) -> Fa
     let hint = match refusal.status {
         400 if says("http request to an https server") => Some(other_scheme(address)),
         400 if says("namespace") => Some(NO_NAMESPACES.to_owned()),
-        403 if !has_token => Some(NO_TOKEN.to_owned()),
+        403 if !has_credentials => Some(NO_TOKEN.to_owned()),
         503 if says("sealed") => {
             Some("The server is sealed: `obol operator unseal` opens it.".to_owned())
         }

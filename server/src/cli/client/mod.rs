@@ -422,7 +422,11 @@ impl Client {
             status,
             errors,
         };
-        Err(explain::advise(refusal, self.token.is_some(), target))
+        Err(explain::advise(
+            refusal,
+            self.token.is_some() || !request.headers.is_empty(),
+            target,
+        ))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::cli::Session;
 use crate::cli::client::{Address, Answer, Client, Request};
 use crate::cli::env::parse_bool;
 use crate::cli::failure::Failure;
+use crate::cli::prompt::capitalised;
 
 pub(super) const METHOD: Method = Method {
     name: "kerberos",
@@ -109,7 +110,7 @@ fn login(
     })?;
     negotiation
         .finish(&reply)
-        .map_err(|error| unproven(&error.to_string()).hint(error.mend()))?;
+        .map_err(|error| unproven(&error.to_string()).hint(sentence(error.mend())))?;
     Ok(answer)
 }
 
@@ -142,7 +143,12 @@ fn initiator(proof: &Proof<'_>) -> Result<Initiator, Failure> {
 }
 
 fn explained(error: &InitiateError) -> Failure {
-    Failure::local(error.to_string()).hint(error.mend())
+    Failure::local(error.to_string()).hint(sentence(error.mend()))
+}
+
+/// The mends are written to stand behind a colon; here they stand alone.
+fn sentence(mend: &str) -> String {
+    format!("{}.", capitalised(mend))
 }
 
 fn principal(username: &str, realm: Option<&str>) -> String {
