@@ -591,8 +591,22 @@ async fn the_version_of_the_mount_must_be_two() {
 async fn a_sealed_server_answers_503_and_a_damaged_record_500() {
     let kv = Mount::kv().await;
     kv.done(write("a", 1)).await;
-    for damage in [&b"not JSON: s3cret"[..], br#"{"secret": {"id": "s3cret"}}"#] {
-        kv.view.put("secrets/a", damage.to_vec()).await.unwrap();
+    let head = |current: u64| json!({"current": current, "latest": {"created": 1}});
+    let history = |oldest: u64| {
+        let settings = json!({"max_versions": 0, "cas_required": false, "delete_version_after": 0});
+        let older = [json!({"created": 1}), json!({"created": 1})];
+        json!({"id": "s3cret", "created": 1, "oldest": oldest, "older": older, "settings": settings})
+    };
+    for damage in [
+        "not JSON: s3cret".to_owned(),
+        json!({"current": "s3cret"}).to_string(),
+        format!("{}s3cret", head(1)),
+        // More versions than there can be, or an oldest one that is still to come.
+        format!("{}[]{}", head(1), history(0)),
+        format!("{}[]{}", head(3), history(4)),
+        format!("{}[]{}s3cret", head(3), history(0)),
+    ] {
+        kv.view.put("secrets/a", damage.into_bytes()).await.unwrap();
         for ask in [get("data/a"), write("a", 2), get("metadata/a")] {
             let error = kv.ask(ask).await.unwrap_err();
             assert_eq!(

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use obol_mount::fields::Count;
-use obol_mount::{Cx, Data, Error, NoContent, Output, Reply, Response, Result};
+use obol_mount::{Cx, Error, NoContent, Output, Reply, Response, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Kv;
 use super::config::Config;
-use super::record::{Latest, Record, Secret, Stamp, Version};
+use super::record::{Head, Latest, Record, Stamp, Texts, Version};
 use crate::numbers::refuse_rounded;
 
 /// The secret that a path names.
@@ -68,7 +68,7 @@ pub(super) struct WrittenVersion {
 }
 
 /// What is known of a version without its data.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 pub(super) struct VersionInfo {
     /// RFC 3339.
     created_time: String,
@@ -85,37 +85,32 @@ pub(super) async fn read_data(cx: Cx<Kv>, input: ReadData) -> Result<SecretData>
     let now = Stamp::of(cx.request.now);
     for _ in 0..MAX_READS {
         let entry = cx.stored(&input.path).await?.ok_or_else(Error::not_found)?;
-        let record = Record::open(&entry)?;
-        let secret = &record.secret;
+        let mut texts = Texts::of(&entry);
+        let head: Head = texts.next()?;
         let number = match input.version {
-            Count(0) => secret.current,
+            Count(0) => head.current,
             Count(asked) => asked,
         };
-        let version = secret.version(number).ok_or_else(Error::not_found)?;
+        if number == head.current {
+            let latest = head.latest.ok_or_else(Error::not_found)?;
+            let data = if latest.is_live(now) {
+                Some(texts.next()?)
+            } else {
+                None
+            };
+            return Ok(SecretData::new(data, &head, number, &latest));
+        }
+        let record = Record::open(&entry)?;
+        let version = record.version(number).ok_or_else(Error::not_found)?;
         if !version.is_live(now) {
-            return Ok(SecretData {
-                data: None,
-                metadata: VersionInfo::new(secret, number, version),
-            });
+            return Ok(SecretData::new(None, &head, number, version));
         }
-        let data = if number == secret.current {
-            record.text().map(parse)
-        } else {
-            cx.older(&secret.id, number).await?.map(|entry| {
-                std::str::from_utf8(&entry.value)
-                    .map_err(|_| unreadable())
-                    .and_then(parse)
-            })
-        };
-        if let Some(data) = data {
-            let metadata = VersionInfo::new(secret, number, version);
-            return Ok(SecretData {
-                data: Some(data?),
-                metadata,
-            });
+        if let Some(entry) = cx.older(&record.history.id, number).await? {
+            let data = Texts::of(&entry).next()?;
+            return Ok(SecretData::new(Some(data), &head, number, version));
         }
-        // An older version was destroyed, or fell out of the history, since the record was read:
-        // the record says so by now.
+        // The version was destroyed, or fell out of the history, since the record was read: the
+        // record says so by now.
     }
     Err(Error::internal(
         "a version of a secret has no data, and nothing says why",
@@ -132,25 +127,24 @@ pub(super) async fn write_data(cx: Cx<Kv>, input: WriteData) -> Result<WrittenVe
     let now = Stamp::of(cx.request.now);
     let version = cx
         .change(&input.path, |record, batch| {
-            let previous = record.as_ref().and_then(Record::text);
-            let mut secret = record.map_or_else(|| Secret::new(now), |record| record.secret);
-            check_cas(options.cas, &secret, &config)?;
-            let superseded = secret.current;
-            let version = Version::new(now, config.expiry(&secret.settings, now));
-            let gone = secret.add(version, config.keep(&secret.settings));
+            let mut record = record.unwrap_or_else(|| Record::new(now));
+            check_cas(options.cas, &record, &config)?;
+            let superseded = record.head.current;
+            let version = Version::new(now, config.expiry(&record.history.settings, now));
+            let gone = record.add(version, config.keep(&record.history.settings));
             for number in gone.clone().filter(|&number| number != superseded) {
-                cx.delete_version(batch, &secret.id, number);
+                cx.delete_version(batch, &record.history.id, number);
             }
-            if let Some(previous) = previous.filter(|_| !gone.contains(&superseded)) {
-                cx.put_version(batch, &secret.id, superseded, previous);
+            if let Some(text) = record.text().filter(|_| !gone.contains(&superseded)) {
+                cx.put_version(batch, &record.history.id, superseded, text);
             }
-            let info = VersionInfo::new(&secret, secret.current, &version);
-            let record = Record {
-                secret,
-                data: Some(Latest::New(&data)),
-            };
+            record.data = Some(Latest::New(&data));
             cx.put_record(batch, &input.path, &record)?;
-            Ok(info)
+            Ok(VersionInfo::new(
+                &record.head,
+                record.head.current,
+                &version,
+            ))
         })
         .await?;
     let mut warnings = Vec::new();
@@ -170,9 +164,8 @@ pub(super) async fn delete_latest(cx: Cx<Kv>, input: At) -> Result<NoContent> {
         let Some(mut record) = record else {
             return Ok(NoContent);
         };
-        let latest = record.secret.current;
+        let latest = record.head.current;
         if record
-            .secret
             .version_mut(latest)
             .is_some_and(|version| version.delete(now))
         {
@@ -188,26 +181,17 @@ pub(super) async fn exists(cx: Cx<Kv>, input: At) -> Result<bool> {
     Ok(cx.stored(&input.path).await?.is_some())
 }
 
-fn check_cas(cas: Option<Count>, secret: &Secret, config: &Config) -> Result<()> {
+fn check_cas(cas: Option<Count>, record: &Record<'_>, config: &Config) -> Result<()> {
     match cas {
-        Some(Count(version)) if version == secret.current => Ok(()),
+        Some(Count(version)) if version == record.head.current => Ok(()),
         Some(_) => Err(Error::bad_request(
             "check-and-set parameter did not match the current version",
         )),
-        None if config.cas_required || secret.settings.cas_required => Err(Error::bad_request(
-            "check-and-set parameter required for this call",
-        )),
+        None if config.cas_required || record.history.settings.cas_required => Err(
+            Error::bad_request("check-and-set parameter required for this call"),
+        ),
         None => Ok(()),
     }
-}
-
-fn parse(data: &str) -> Result<Map<String, Value>> {
-    // serde's text may quote the data.
-    serde_json::from_str(data).map_err(|_| unreadable())
-}
-
-fn unreadable() -> Error {
-    Error::internal("the stored data of a secret is not a JSON object")
 }
 
 /// Reads a field that, when it is there, must not be null.
@@ -215,35 +199,51 @@ fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Count>, D::Error> {
     Count::deserialize(d).map(Some)
 }
 
+impl SecretData {
+    fn new(data: Option<Map<String, Value>>, head: &Head, number: u64, version: &Version) -> Self {
+        Self {
+            data,
+            metadata: VersionInfo::new(head, number, version),
+        }
+    }
+}
+
 impl VersionInfo {
-    fn new(secret: &Secret, number: u64, version: &Version) -> Self {
+    fn new(head: &Head, number: u64, version: &Version) -> Self {
         Self {
             created_time: version.created.text(),
-            custom_metadata: secret.settings.custom_metadata.clone(),
+            custom_metadata: head.custom_metadata.clone(),
             deletion_time: Stamp::text_or_empty(version.deletion()),
             destroyed: version.destroyed,
             version: number,
         }
     }
+
+    fn into_map(self) -> Map<String, Value> {
+        let custom = self.custom_metadata.map_or(Value::Null, |custom| {
+            let fields = custom.into_iter().map(|(name, text)| (name, text.into()));
+            Value::Object(fields.collect())
+        });
+        let mut map = Map::with_capacity(5);
+        map.insert("created_time".to_owned(), self.created_time.into());
+        map.insert("custom_metadata".to_owned(), custom);
+        map.insert("deletion_time".to_owned(), self.deletion_time.into());
+        map.insert("destroyed".to_owned(), self.destroyed.into());
+        map.insert("version".to_owned(), self.version.into());
+        map
+    }
 }
 
+// Answers are put together by hand: to serialise them into a `Value` would copy every string of the
+// data, and this is the path that is taken most.
 impl Output for SecretData {
-    // Spelled out rather than serialised, because that would copy every string of the data.
     fn into_response(self) -> Result<Response> {
-        let found = self.data.is_some();
-        let metadata = serde_json::to_value(self.metadata).map_err(Error::internal)?;
-        let mut answer = Map::new();
-        answer.insert(
-            "data".to_owned(),
-            self.data.map_or(Value::Null, Value::Object),
-        );
-        answer.insert("metadata".to_owned(), metadata);
-        let response = Response::new(Reply::Data(answer));
-        Ok(if found {
-            response
-        } else {
-            response.with_status(404)
-        })
+        let status = if self.data.is_some() { 200 } else { 404 };
+        let data = self.data.map_or(Value::Null, Value::Object);
+        let mut answer = Map::with_capacity(2);
+        answer.insert("data".to_owned(), data);
+        answer.insert("metadata".to_owned(), self.metadata.into_map().into());
+        Ok(Response::new(Reply::Data(answer)).with_status(status))
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
@@ -253,7 +253,7 @@ impl Output for SecretData {
 
 impl Output for WrittenVersion {
     fn into_response(self) -> Result<Response> {
-        let mut response = Data(self.version).into_response()?;
+        let mut response = Response::new(Reply::Data(self.version.into_map()));
         response.warnings = self.warnings;
         Ok(response)
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::config::{duration_text, max_versions};
 use super::data::At;
-use super::record::{Record, Secret, Settings, Stamp};
+use super::record::{Record, Stamp};
 use super::{Kv, SECRETS};
 use crate::listing::Page;
 
@@ -83,8 +83,8 @@ pub(super) async fn list_folder(cx: Cx<Kv>, input: Folder) -> Result<Keys> {
 
 pub(super) async fn read_metadata(cx: Cx<Kv>, input: At) -> Result<Data<Metadata>> {
     let entry = cx.stored(&input.path).await?.ok_or_else(Error::not_found)?;
-    let secret = Record::open(&entry)?.secret;
-    let versions = secret.versions().map(|(number, version)| {
+    let record = Record::open(&entry)?;
+    let versions = record.versions().map(|(number, version)| {
         let state = VersionState {
             created_time: version.created.text(),
             deletion_time: Stamp::text_or_empty(version.deletion()),
@@ -92,37 +92,25 @@ pub(super) async fn read_metadata(cx: Cx<Kv>, input: At) -> Result<Data<Metadata
         };
         (number.to_string(), state)
     });
-    let delete_after = i64::try_from(secret.settings.delete_version_after).unwrap_or(i64::MAX);
+    let Record { head, history, .. } = &record;
+    let settings = &history.settings;
+    let delete_after = i64::try_from(settings.delete_version_after).unwrap_or(i64::MAX);
     Ok(Data(Metadata {
-        cas_required: secret.settings.cas_required,
-        created_time: secret.created.text(),
-        current_version: secret.current,
+        cas_required: settings.cas_required,
+        created_time: history.created.text(),
+        current_version: head.current,
+        custom_metadata: head.custom_metadata.clone(),
         delete_version_after: duration_text(delete_after),
-        max_versions: secret.settings.max_versions,
-        oldest_version: secret.oldest,
-        updated_time: secret.updated.text(),
+        max_versions: settings.max_versions,
+        oldest_version: history.oldest,
+        updated_time: record.updated().text(),
         versions: versions.collect(),
-        custom_metadata: secret.settings.custom_metadata,
     }))
 }
 
 pub(super) async fn write_metadata(cx: Cx<Kv>, input: WriteMetadata) -> Result<Written> {
     let max_versions = input.max_versions.map(max_versions).transpose()?;
     let custom_metadata = input.custom_metadata.map(custom_metadata).transpose()?;
-    let set = |settings: &mut Settings| {
-        if let Some(max_versions) = max_versions {
-            settings.max_versions = max_versions;
-        }
-        if let Some(Flag(required)) = input.cas_required {
-            settings.cas_required = required;
-        }
-        if let Some(after) = input.delete_version_after {
-            settings.delete_version_after = after.as_secs();
-        }
-        if let Some(custom_metadata) = &custom_metadata {
-            settings.custom_metadata = Some(custom_metadata.clone());
-        }
-    };
     let nothing_was_sent = max_versions.is_none()
         && custom_metadata.is_none()
         && input.cas_required.is_none()
@@ -139,11 +127,20 @@ pub(super) async fn write_metadata(cx: Cx<Kv>, input: WriteMetadata) -> Result<W
     }
     let now = Stamp::of(cx.request.now);
     cx.change(&input.path, |record, batch| {
-        let mut record = record.unwrap_or_else(|| Record {
-            secret: Secret::new(now),
-            data: None,
-        });
-        set(&mut record.secret.settings);
+        let mut record = record.unwrap_or_else(|| Record::new(now));
+        let settings = &mut record.history.settings;
+        if let Some(max_versions) = max_versions {
+            settings.max_versions = max_versions;
+        }
+        if let Some(Flag(required)) = input.cas_required {
+            settings.cas_required = required;
+        }
+        if let Some(after) = input.delete_version_after {
+            settings.delete_version_after = after.as_secs();
+        }
+        if let Some(custom_metadata) = &custom_metadata {
+            record.head.custom_metadata = Some(custom_metadata.clone());
+        }
         cx.put_record(batch, &input.path, &record)
     })
     .await?;
@@ -153,12 +150,10 @@ pub(super) async fn write_metadata(cx: Cx<Kv>, input: WriteMetadata) -> Result<W
 /// Removes the secret with all that is kept of it.
 pub(super) async fn delete_metadata(cx: Cx<Kv>, input: At) -> Result<NoContent> {
     cx.change(&input.path, |record, batch| {
-        if let Some(Record { secret, .. }) = record {
-            for (number, _) in secret
-                .versions()
-                .filter(|(number, _)| *number != secret.current)
-            {
-                cx.delete_version(batch, &secret.id, number);
+        if let Some(record) = record {
+            let versions = record.versions().map(|(number, _)| number);
+            for older in versions.filter(|&number| number != record.head.current) {
+                cx.delete_version(batch, &record.history.id, older);
             }
             cx.delete_record(batch, &input.path);
         }

@@ -185,7 +185,9 @@ impl Kv {
     }
 
     fn put_record(&self, batch: &mut Batch, path: &str, record: &Record<'_>) -> Result<()> {
-        Ok(self.storage.put_json_in(batch, &secret_key(path), record)?)
+        self.storage
+            .put_in(batch, &secret_key(path), record.to_bytes()?);
+        Ok(())
     }
 
     fn delete_record(&self, batch: &mut Batch, path: &str) {

@@ -23,7 +23,6 @@ pub(super) async fn delete_versions(cx: Cx<Kv>, input: Versions) -> Result<NoCon
     let now = Stamp::of(cx.request.now);
     each(&cx, &input, |record, number, _| {
         record
-            .secret
             .version_mut(number)
             .is_some_and(|version| version.delete(now))
     })
@@ -34,9 +33,8 @@ pub(super) async fn undelete_versions(cx: Cx<Kv>, input: Versions) -> Result<NoC
     let config = cx.config().await?;
     let now = Stamp::of(cx.request.now);
     each(&cx, &input, |record, number, _| {
-        let expires = config.expiry(&record.secret.settings, now);
+        let expires = config.expiry(&record.history.settings, now);
         record
-            .secret
             .version_mut(number)
             .is_some_and(|version| version.undelete(expires))
     })
@@ -46,13 +44,12 @@ pub(super) async fn undelete_versions(cx: Cx<Kv>, input: Versions) -> Result<NoC
 pub(super) async fn destroy_versions(cx: Cx<Kv>, input: Versions) -> Result<NoContent> {
     each(&cx, &input, |record, number, batch| {
         let destroyed = record
-            .secret
             .version_mut(number)
             .is_some_and(|version| version.destroy());
-        if destroyed && number == record.secret.current {
+        if destroyed && number == record.head.current {
             record.data = None;
         } else if destroyed {
-            cx.delete_version(batch, &record.secret.id, number);
+            cx.delete_version(batch, &record.history.id, number);
         }
         destroyed
     })
