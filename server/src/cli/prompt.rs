@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use obol_mount::Secret;
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::Session;
 use super::data;
@@ -45,11 +45,22 @@ impl Session<'_> {
 fn hidden(prompt: &str) -> std::io::Result<Secret> {
     let terminal = File::options().read(true).write(true).open("/dev/tty")?;
     let before = tcgetattr(&terminal)?;
-    let restore = move || {
-        let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    let restore = {
+        let (terminal, before) = (terminal.try_clone()?, before.clone());
+        move || {
+            let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+        }
     };
-    // rpassword restores the terminal when it returns, but not when a signal ends the process while it reads.
-    interrupt::restoring(restore, || rpassword::prompt_password(prompt)).map(Secret::new)
+    // rpassword restores the terminal when it returns, but not when a signal ends the process while it reads; and it
+    // asks before it silences the terminal, so that a quick paste would be seen.
+    interrupt::restoring(restore, || {
+        tcsetattr(&terminal, OptionalActions::Now, &silent)?;
+        let answer = rpassword::prompt_password(prompt).map(Secret::new);
+        tcsetattr(&terminal, OptionalActions::Now, &before)?;
+        answer
+    })
 }
 
 fn tidy(secret: Secret, name: &str) -> Result<Secret, Failure> {

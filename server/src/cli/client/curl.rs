@@ -91,3 +91,55 @@ fn quoted(text: &str) -> String {
     }
     format!("'{}'", text.replace('\'', "'\\''"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use obol_mount::Secret;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::env::Env;
+
+    fn settings(env: &[(&str, &str)]) -> Settings {
+        Settings::resolve(&Default::default(), &Env::of(env)).unwrap()
+    }
+
+    #[test]
+    fn a_ticket_is_left_to_curl() {
+        let request = Request::post("auth/kerberos/login", json!({}))
+            .header("Authorization", Secret::new("Negotiate YII".into()));
+        let line = command(&settings(&[("VAULT_ADDR", "https://h")]), None, &request);
+        assert!(
+            line.contains("--negotiate -u :") && !line.contains("YII"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn tls_settings_become_options_of_curl() {
+        let env = [
+            ("VAULT_ADDR", "https://[::1]:8200"),
+            ("VAULT_TLS_SERVER_NAME", "vault.internal"),
+            ("VAULT_CACERT", "/my ca.pem"),
+            ("VAULT_CLIENT_CERT", "c.pem"),
+            ("VAULT_CLIENT_KEY", "k.pem"),
+        ];
+        let line = command(&settings(&env), None, &Request::get("sys/health"));
+        for part in [
+            "--cacert '/my ca.pem'",
+            "--cert c.pem --key k.pem",
+            "--connect-to '::[::1]:8200'",
+            "https://vault.internal:8200/v1/sys/health",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("a/b:c=1"), "a/b:c=1");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
+}
