@@ -230,7 +230,7 @@ impl Printer<'_> {
     fn flat_value(&mut self) -> Option<String> {
         match self.peek().kind {
             Kind::OpenBracket => {
-                self.at += 1;
+                self.open_flat();
                 let mut items = Vec::new();
                 loop {
                     match self.peek().kind {
@@ -242,7 +242,7 @@ impl Printer<'_> {
                 Some(format!("[{}]", items.join(", ")))
             }
             Kind::OpenBrace => {
-                self.at += 1;
+                self.open_flat();
                 let mut members = Vec::new();
                 loop {
                     match self.peek().kind {
@@ -259,6 +259,21 @@ impl Printer<'_> {
             }
             Kind::Text | Kind::Number | Kind::Word => Some(self.take().to_owned()),
             _ => None,
+        }
+    }
+
+    /// Takes an opening bracket or brace and, when nothing else is inside, the line ends behind it: an empty
+    /// value stands on one line.
+    fn open_flat(&mut self) {
+        self.at += 1;
+        let inside = &self.tokens[self.at..];
+        let newlines = inside
+            .iter()
+            .take_while(|t| t.kind == Kind::Newline)
+            .count();
+        let closes = |t: &Token| matches!(t.kind, Kind::CloseBracket | Kind::CloseBrace);
+        if inside.get(newlines).is_some_and(closes) {
+            self.at += newlines;
         }
     }
 

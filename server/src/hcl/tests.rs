@@ -205,6 +205,14 @@ fn a_comment_in_an_odd_place_moves_before_its_member() {
 }
 
 #[test]
+fn an_empty_value_stands_on_one_line_and_is_aligned() {
+    assert_eq!(
+        format("a = [\n]\nlong = {\n\n}").unwrap(),
+        "a    = []\nlong = {}\n"
+    );
+}
+
+#[test]
 fn json_is_formatted_as_json() {
     let neat = "{\n  \"path\": {\n    \"a\": {\n      \"capabilities\": [\"read\", \"list\"]\n    }\n  },\n  \"b\": []\n}\n";
     assert_eq!(
@@ -262,7 +270,9 @@ fn hcl_value() -> impl Strategy<Value = String> {
         Just("12".to_owned()),
         Just("false".to_owned()),
         Just("[]".to_owned()),
-        Just("{}".to_owned())
+        Just("{}".to_owned()),
+        Just("[\n]".to_owned()),
+        Just("{\n\n}".to_owned())
     ];
     let gap = prop_oneof![
         Just(" "),
