@@ -24,13 +24,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command` with its output appended to `log`, and waits until `ports` accept
-    /// connections. The ports must be leased: an answer is then the daemon's own.
+    /// Starts `command` with its output appended to `log`, and waits until `addresses`
+    /// accept connections. They must be leased: an answer is then the daemon's own.
     pub(crate) fn start(
         name: &'static str,
         command: &Command,
         log: &Path,
-        ports: &[u16],
+        addresses: &[SocketAddr],
     ) -> Result<Self> {
         let output = File::options()
             .create(true)
@@ -49,7 +49,7 @@ impl Daemon {
             .stderr(output);
         let child = spawn_for_life(guarded).doing(|| format!("starting {name}"))?;
         let mut daemon = Self { name, child };
-        daemon.wait_for(ports, log)?;
+        daemon.wait_for(addresses, log)?;
         Ok(daemon)
     }
 
@@ -101,10 +101,9 @@ impl Daemon {
         self.signal(Signal::CONT)
     }
 
-    fn wait_for(&mut self, ports: &[u16], log: &Path) -> Result<()> {
+    fn wait_for(&mut self, addresses: &[SocketAddr], log: &Path) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        for port in ports {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        for address in addresses {
             while let Err(error) = TcpStream::connect(address) {
                 let why = match self.has_ended()? {
                     Some(status) => format!("it ended with {status}"),
@@ -198,6 +197,11 @@ fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// 127.0.0.1 and this port.
+pub(crate) fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Path of the log of a daemon in `dir`.

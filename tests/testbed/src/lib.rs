@@ -19,26 +19,31 @@
 //! directory is removed; when the whole process dies, be it by SIGKILL, the kernel kills the
 //! daemons (`setpriv --pdeathsig`) and a small watcher removes the directory.
 
+mod client;
 mod clock;
 mod daemon;
 mod error;
 pub mod keytab;
 pub mod ldap;
+mod ldif;
 pub mod mit;
 mod ports;
 pub mod programs;
 pub mod realm;
+pub mod samba;
 mod scratch;
 pub mod tls;
 
+pub use client::CCache;
 pub use clock::ShiftedClock;
 pub use daemon::{guarded, spawn_for_life};
 pub use error::{Error, Result};
 pub use keytab::Keytab;
 pub use ldap::people;
 pub use ldap::{LdapOptions, OpenLdap, TlsVersion, Transport};
-pub use mit::{CCache, KeepOldKeys, MitOptions, MitRealm};
+pub use mit::{KeepOldKeys, MitOptions, MitRealm};
 pub use ports::PortLease;
 pub use realm::{Realm, RealmOptions};
+pub use samba::{AdOptions, SambaAd};
 pub use scratch::Scratch;
 pub use tls::Ca;

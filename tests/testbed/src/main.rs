@@ -58,7 +58,7 @@ Example:
 
 /// Exits 0 when nothing is missing.
 fn check() -> ExitCode {
-    let missing = programs::missing();
+    let missing = programs::missing(programs::ALL);
     if missing.is_empty() {
         println!("All programs of a test realm are installed.");
         return ExitCode::SUCCESS;
@@ -108,7 +108,7 @@ impl Run {
     }
 
     fn run(self) -> Result<ExitCode, Error> {
-        if !programs::missing().is_empty() {
+        if !programs::missing(programs::ALL).is_empty() {
             return Ok(check());
         }
         // Listened for before anything starts, so that no signal finds a realm half-started.

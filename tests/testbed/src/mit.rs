@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fmt, fs};
 
+use crate::client::{self, CCache, Krb5Conf};
 use crate::clock::ShiftedClock;
-use crate::daemon::{Daemon, log_file};
+use crate::daemon::{Daemon, log_file, loopback};
 use crate::error::{Doing, Error, Result, read, run, write};
 use crate::keytab::Keytab;
 use crate::ports::PortLease;
-use crate::programs::{KADMIN_LOCAL, KDB5_UTIL, KINIT, KRB5KDC, KVNO};
+use crate::programs::{KADMIN_LOCAL, KDB5_UTIL, KRB5KDC};
 use crate::scratch::Scratch;
 
 /// What the realm is like. `MitOptions::realm("OTHER.REALM")` changes the name alone.
@@ -113,7 +114,7 @@ impl MitRealm {
 
     /// The krb5.conf of clients and acceptors.
     pub fn krb5_conf(&self) -> PathBuf {
-        self.scratch.join("krb5.conf")
+        client::krb5_conf(&self.scratch)
     }
 
     /// The realm's own directory, which goes away with it.
@@ -123,30 +124,13 @@ impl MitRealm {
 
     /// KRB5_CONFIG, and a KRB5CCNAME that no other test uses.
     pub fn env(&self) -> Vec<(String, String)> {
-        let mut env = vec![(
-            "KRB5_CONFIG".to_owned(),
-            self.krb5_conf().display().to_string(),
-        )];
-        env.extend(self.new_ccache().env());
-        env
+        client::env(&self.scratch)
     }
 
     /// A command in this realm: [`env`](Self::env), and none of the caller's own Kerberos settings.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        for name in [
-            "KRB5_KTNAME",
-            "KRB5_CLIENT_KTNAME",
-            "KRB5_TRACE",
-            "KRB5RCACHENAME",
-            "KRB5RCACHETYPE",
-        ] {
-            command.env_remove(name);
-        }
-        command
-            .envs(self.env())
-            .env("KRB5_KDC_PROFILE", self.scratch.join("kdc.conf"))
-            .env("LC_ALL", "C.UTF-8");
+        let mut command = client::command(&self.scratch, program);
+        command.env("KRB5_KDC_PROFILE", self.scratch.join("kdc.conf"));
         command
     }
 
@@ -269,48 +253,23 @@ impl MitRealm {
 
     /// The same with more of kinit's options, such as `&["-l", "5s"]` or `&["-f"]`.
     pub fn kinit_with(&self, options: &[&str], user: &str, password: &str) -> Result<CCache> {
-        let ccache = self.new_ccache();
-        let mut kinit = self.command(KINIT.find()?);
-        kinit.envs(ccache.env()).args(options).arg(user);
-        run(&mut kinit, format!("{password}\n").as_bytes())?;
-        Ok(ccache)
+        client::kinit(&self.scratch, options, user, password)
     }
 
     /// Logs in with a keytab file.
     pub fn kinit_keytab(&self, user: &str, keytab: &Path) -> Result<CCache> {
-        let ccache = self.new_ccache();
-        let mut kinit = self.command(KINIT.find()?);
-        run(
-            kinit
-                .envs(ccache.env())
-                .arg("-k")
-                .arg("-t")
-                .arg(keytab)
-                .arg(user),
-            b"",
-        )?;
-        Ok(ccache)
+        client::kinit_keytab(&self.scratch, user, keytab)
     }
 
     /// Puts a ticket for `service` into the cache, so that it is at hand when the KDC is gone, and
     /// returns the version of the key it is sealed with.
     pub fn service_ticket(&self, ccache: &CCache, service: &str) -> Result<u32> {
-        let shown = run(
-            self.command(KVNO.find()?).envs(ccache.env()).arg(service),
-            b"",
-        )?;
-        shown
-            .rsplit("kvno = ")
-            .next()
-            .and_then(|kvno| kvno.trim().parse().ok())
-            .ok_or_else(|| Error::Usage(format!("kvno printed no version: {shown}")))
+        client::service_ticket(&self.scratch, ccache, service)
     }
 
     /// A credential cache that does not exist yet.
     pub fn new_ccache(&self) -> CCache {
-        CCache {
-            path: self.scratch.fresh("ccache"),
-        }
+        CCache::fresh(&self.scratch)
     }
 
     // --- the daemon ---------------------------------------------------------------------------
@@ -336,7 +295,7 @@ impl MitRealm {
                 "krb5kdc",
                 &command,
                 &log,
-                &[self.port.port()],
+                &[loopback(self.port.port())],
             )?);
         }
         Ok(())
@@ -385,38 +344,18 @@ impl MitRealm {
     }
 
     fn write_krb5_conf(&self) -> Result<()> {
-        use fmt::Write;
-
-        let mut realms = String::new();
-        for (name, address) in lock(&self.known).iter() {
-            write!(realms, "\t{name} = {{\n\t\tkdc = {address}\n\t}}\n")
-                .expect("a String takes every write");
-        }
-        let extra: String = self
-            .options
-            .libdefaults
+        let realms: Vec<_> = lock(&self.known)
             .iter()
-            .map(|(name, value)| format!("\t{name} = {value}\n"))
+            .map(|(name, address)| (name.clone(), vec![format!("kdc = {address}")]))
             .collect();
-        let text = format!(
-            "[libdefaults]\n\
-             \tdefault_realm = {realm}\n\
-             \tdns_lookup_kdc = false\n\
-             \tdns_lookup_realm = false\n\
-             \tdns_uri_lookup = false\n\
-             \tdns_canonicalize_hostname = false\n\
-             \trdns = false\n\
-             \tqualify_shortname = \"\"\n\
-             \tudp_preference_limit = 1\n\
-             {extra}\
-             [realms]\n{realms}\
-             [domain_realm]\n\tlocalhost = {realm}\n\
-             [logging]\n\tdefault = FILE:{dir}/krb5.log\n\tkdc = FILE:{dir}/kdc.log\n",
-            realm = self.options.realm,
-            dir = self.scratch.path().display(),
-        );
+        let conf = Krb5Conf {
+            default_realm: &self.options.realm,
+            libdefaults: &self.options.libdefaults,
+            realms: &realms,
+            hosts: &["localhost"],
+        };
         let draft = self.scratch.fresh("krb5.conf");
-        write(&draft, text)?;
+        write(&draft, conf.text(self.scratch.path()))?;
         fs::rename(&draft, self.krb5_conf()).doing(|| "replacing krb5.conf".to_owned())
     }
 
@@ -466,26 +405,6 @@ impl fmt::Debug for MitRealm {
 pub enum KeepOldKeys {
     Yes,
     No,
-}
-
-/// A credential cache file.
-#[derive(Clone, Debug)]
-pub struct CCache {
-    path: PathBuf,
-}
-
-impl CCache {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// KRB5CCNAME alone: the realm's [`env`](MitRealm::env) brings KRB5_CONFIG.
-    pub fn env(&self) -> [(String, String); 1] {
-        [(
-            "KRB5CCNAME".to_owned(),
-            format!("FILE:{}", self.path.display()),
-        )]
-    }
 }
 
 /// A name as one component of a principal, in the spelling kadmin, kinit and GSSAPI take.

@@ -61,7 +61,7 @@ fn is_free(port: u16) -> bool {
 
 /// One directory for each user, for nobody can lock a file that another user has made; and the same
 /// whatever TMPDIR says, for ports are the machine's.
-fn locks_dir() -> PathBuf {
+pub(crate) fn locks_dir() -> PathBuf {
     let uid = fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
     PathBuf::from(format!("/tmp/obol-testbed-ports-{uid}"))
 }

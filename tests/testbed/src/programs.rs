@@ -61,6 +61,28 @@ pub const SETPRIV: Program = Program {
     package: "util-linux",
 };
 
+pub const SAMBA: Program = Program {
+    name: "samba",
+    package: "samba-ad-dc",
+};
+pub const SAMBA_TOOL: Program = Program {
+    name: "samba-tool",
+    package: "samba-common-bin",
+};
+pub const LDBMODIFY: Program = Program {
+    name: "ldbmodify",
+    package: "ldb-tools",
+};
+pub const LDBSEARCH: Program = Program {
+    name: "ldbsearch",
+    package: "ldb-tools",
+};
+
+/// Everything that [`crate::SambaAd`] needs.
+pub const AD: &[Program] = &[
+    SAMBA, SAMBA_TOOL, LDBMODIFY, LDBSEARCH, KINIT, KVNO, SETPRIV,
+];
+
 /// Everything that [`crate::Realm`] needs.
 pub const ALL: &[Program] = &[
     KRB5KDC,
@@ -93,9 +115,10 @@ impl Program {
     }
 }
 
-/// Programs that are not installed, in the order of [`ALL`].
-pub fn missing() -> Vec<Program> {
-    ALL.iter()
+/// Those of `programs` that are not installed, in the same order.
+pub fn missing(programs: &[Program]) -> Vec<Program> {
+    programs
+        .iter()
         .copied()
         .filter(|program| program.find().is_err())
         .collect()

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::thread;
 
+use crate::client::CCache;
 use crate::error::{Error, Result, write};
 use crate::ldap::people::{AWKWARD_NAMES, AWKWARD_PASSWORD, USERS};
 use crate::ldap::{LdapOptions, OpenLdap};
-use crate::mit::{CCache, MitOptions, MitRealm, escape_component};
+use crate::mit::{MitOptions, MitRealm, escape_component};
 use crate::scratch::Scratch;
 
 /// What the two halves are like.

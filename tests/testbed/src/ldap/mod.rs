@@ -11,14 +11,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, thread};
 
-use crate::daemon::{Daemon, log_file};
+use crate::daemon::{Daemon, log_file, loopback};
 use crate::error::{Doing, Result, read, run, write};
+use crate::ldif::Ldif;
 use crate::ports::PortLease;
 use crate::programs::{LDAPADD, LDAPDELETE, LDAPMODIFY, LDAPSEARCH, LDAPWHOAMI, SLAPD};
 use crate::scratch::Scratch;
 use crate::tls::{Ca, loopback_names};
 use people::{SUFFIX, group_dn, user_dn};
-use seed::{Ldif, NOBODY_DN};
+use seed::NOBODY_DN;
 
 /// Account that a server binds with. It may read everything but passwords.
 pub const BIND_DN: &str = "cn=vault,ou=Users,dc=example,dc=com";
@@ -269,7 +270,12 @@ impl OpenLdap {
                 .arg(self.scratch.join("slapd.conf"));
             let log = log_file(self.scratch.path(), "slapd");
             let accepted = if log.exists() { self.accepted()? } else { 0 };
-            *daemon = Some(Daemon::start("slapd", &command, &log, &ports)?);
+            *daemon = Some(Daemon::start(
+                "slapd",
+                &command,
+                &log,
+                &ports.map(loopback),
+            )?);
             // Each port was tried once. Their lines are awaited, or they would count as a client's.
             self.probes.fetch_add(ports.len(), Ordering::Relaxed);
             let deadline = Instant::now() + Duration::from_secs(10);

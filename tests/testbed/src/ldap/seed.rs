@@ -1,7 +1,8 @@
 //! The LDIF that fills a new directory.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+
+use crate::ldif::Ldif;
 
 use super::people::{
     AWKWARD_NAMES, AWKWARD_PASSWORD, GROUP_DN, GROUPS, Kind, SUFFIX, TEAMS, USER_DN, USERS,
@@ -145,62 +146,4 @@ fn groups() -> Vec<Members> {
         }
     });
     listed.chain([awkward]).chain(teams).collect()
-}
-
-/// LDIF with every value in base64, so that no value needs thought.
-#[derive(Default)]
-pub(super) struct Ldif(pub(super) String);
-
-impl Ldif {
-    fn entry(&mut self, dn: &str, classes: &[&str], attributes: &[(&str, &str)]) {
-        self.line("dn", dn);
-        for class in classes {
-            self.line("objectClass", class);
-        }
-        for (name, value) in attributes {
-            self.line(name, value);
-        }
-        self.0.push('\n');
-    }
-
-    pub(super) fn line(&mut self, name: &str, value: &str) {
-        writeln!(self.0, "{name}:: {}", base64(value.as_bytes()))
-            .expect("a String takes every write");
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let n =
-            chunk.iter().fold(0u32, |n, byte| n << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            let six = (n >> (18 - 6 * i) & 63) as usize;
-            out.push(if i <= chunk.len() {
-                char::from(ALPHABET[six])
-            } else {
-                '='
-            });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_padded_as_rfc_4648_shows() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-    }
 }
