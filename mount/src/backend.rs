@@ -78,6 +78,8 @@ pub type OpenFuture = Pin<Box<dyn Future<Output = Result<Arc<dyn Backend>>> + Se
 pub struct Kind {
     /// The `type` that `auth enable` and `secrets enable` take.
     pub name: &'static str,
+    /// Other names for it, each with the options that the name means: `kv-v2` is `kv` with version 2.
+    pub aliases: &'static [KindAlias],
     pub family: Family,
     /// One line for listings and help.
     pub about: &'static str,
@@ -85,6 +87,9 @@ pub struct Kind {
     /// The routes without a mount, for documents and `path-help`. Handlers in it are never called.
     pub docs: fn() -> Result<Vec<crate::RouteDoc>>,
 }
+
+/// Another name for a kind, and the options of the mount that go with it.
+pub type KindAlias = (&'static str, &'static [(&'static str, &'static str)]);
 
 impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -18,7 +18,7 @@ mod request;
 mod routes;
 mod secret;
 
-pub use backend::{Backend, Family, Kind, MountContext, OpenFuture, Renewal};
+pub use backend::{Backend, Family, Kind, KindAlias, MountContext, OpenFuture, Renewal};
 pub use caller::{Caller, TokenKind};
 pub use error::{Error, Result};
 pub use openapi::{Document, MountDoc};

@@ -347,7 +347,7 @@ pub struct Route {
     exists: Option<BoundExists>,
     verbatim: bool,
     /// The fields that the operation knows; `None` inside when it takes any.
-    known: BTreeMap<Operation, OnceLock<Option<BTreeSet<String>>>>,
+    known: BTreeMap<Operation, OnceLock<Option<KnownFields>>>,
 }
 
 impl Route {
@@ -472,7 +472,7 @@ impl Route {
     }
 
     /// The fields that the operation knows; `None` when it takes any.
-    fn known(&self, operation: Operation) -> Option<&BTreeSet<String>> {
+    fn known(&self, operation: Operation) -> Option<&KnownFields> {
         self.known
             .get(&operation)?
             .get_or_init(|| self.known_fields(operation))
@@ -504,7 +504,7 @@ impl Route {
             let unknown: Vec<&str> = data
                 .keys()
                 .map(String::as_str)
-                .filter(|key| !known.contains(*key) && !replaced.contains(key))
+                .filter(|key| !known.names.contains(*key) && !replaced.contains(key))
                 .collect();
             if !unknown.is_empty() {
                 warnings.push(format!(
@@ -516,7 +516,31 @@ impl Route {
         warnings
     }
 
-    fn known_fields(&self, operation: Operation) -> Option<BTreeSet<String>> {
+    /// The same parameters with the field that is called by one of two names called by the other, where a request
+    /// has such a field: a rule about parameters may know it by either.
+    pub fn by_other_names(
+        &self,
+        operation: Operation,
+        data: &Map<String, Value>,
+    ) -> Option<Map<String, Value>> {
+        let pairs = &self.known(operation)?.aliases;
+        let other = |key: &str| {
+            pairs.iter().find_map(|(name, alias)| match key {
+                _ if key == name => Some(alias),
+                _ if key == alias => Some(name),
+                _ => None,
+            })
+        };
+        if !data.keys().any(|key| other(key).is_some()) {
+            return None;
+        }
+        let renamed = data
+            .iter()
+            .map(|(key, value)| (other(key).unwrap_or(key).clone(), value.clone()));
+        Some(renamed.collect())
+    }
+
+    fn known_fields(&self, operation: Operation) -> Option<KnownFields> {
         let doc = self.doc.operations.get(&operation)?;
         let mut generator = SchemaSettings::draft2020_12()
             .with(|s| s.inline_subschemas = true)
@@ -528,24 +552,36 @@ impl Route {
         if takes_any || schema.get("type").and_then(Value::as_str) != Some("object") {
             return None;
         }
-        let mut known = BTreeSet::new();
+        let mut known = KnownFields::default();
         for (name, property) in schema
             .get("properties")
             .and_then(Value::as_object)
             .into_iter()
             .flatten()
         {
-            known.insert(name.clone());
+            known.names.insert(name.clone());
             // A schema does not know serde's aliases: a field that has some names them there too.
             let aliases = property
                 .get("x-aliases")
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten();
-            known.extend(aliases.filter_map(Value::as_str).map(str::to_owned));
+            for alias in aliases.filter_map(Value::as_str) {
+                known.names.insert(alias.to_owned());
+                known.aliases.push((name.clone(), alias.to_owned()));
+            }
         }
         Some(known)
     }
+}
+
+/// The fields of one operation's input.
+#[derive(Default)]
+struct KnownFields {
+    /// Each by every name it has.
+    names: BTreeSet<String>,
+    /// The name and the second name of those that have two.
+    aliases: Vec<(String, String)>,
 }
 
 /// All routes of one mount, most specific first.

@@ -21,6 +21,7 @@ use crate::numbers::refuse_rounded;
 pub(crate) fn kind() -> Kind {
     Kind {
         name: "cubbyhole",
+        aliases: &[],
         family: Family::Secrets,
         about: "Secrets of one token, which nobody else can read and which go with it",
         open: Arc::new(open),

@@ -12,5 +12,5 @@ use obol_mount::Kind;
 
 /// Every kind of secrets engine that can be enabled.
 pub fn kinds() -> Vec<Kind> {
-    vec![kv::kind(), kv::kind_v2(), cubbyhole::kind()]
+    vec![kv::kind(), cubbyhole::kind()]
 }

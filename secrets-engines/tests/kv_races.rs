@@ -99,8 +99,10 @@ async fn a_counter_kept_with_check_and_set_loses_no_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_servers_on_one_store_lose_no_write_of_each_other() {
     let view = view().await;
-    let one = Mount::on(view.clone(), "kv-v2", &[]).await.unwrap();
-    let two = Mount::on(view, "kv-v2", &[]).await.unwrap();
+    let one = Mount::on(view.clone(), "kv", &[("version", "2")])
+        .await
+        .unwrap();
+    let two = Mount::on(view, "kv", &[("version", "2")]).await.unwrap();
     one.done(post("config", json!({"max_versions": 100}))).await;
     let servers = [Arc::new(one), Arc::new(two)];
     let mut writers = JoinSet::new();

@@ -43,6 +43,7 @@ pub struct Kerberos {
 pub fn kind() -> Kind {
     Kind {
         name: "kerberos",
+        aliases: &[],
         family: Family::Auth,
         about: "Logs in with a Kerberos ticket (SPNEGO); LDAP groups give the policies",
         open: Arc::new(|context| -> OpenFuture { Box::pin(async { open(context) }) }),

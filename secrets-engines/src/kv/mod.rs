@@ -42,33 +42,20 @@ use versions::{delete_versions, destroy_versions, undelete_versions};
 pub(crate) fn kind() -> Kind {
     Kind {
         name: "kv",
+        aliases: &[("kv-v2", &[("version", "2")])],
         family: Family::Secrets,
         about: "Secrets by path; with -version=2 a history of versions for each",
-        open: Arc::new(|context| open(context, None)),
+        open: Arc::new(open),
         docs: || routes().docs(),
     }
 }
 
-/// `kv-v2`, Vault's other name for version 2.
-pub(crate) fn kind_v2() -> Kind {
-    Kind {
-        name: "kv-v2",
-        about: "Secrets by path with a history of versions for each (kv version 2)",
-        open: Arc::new(|context| open(context, Some("2"))),
-        ..kind()
-    }
-}
-
-fn open(context: MountContext, default_version: Option<&'static str>) -> OpenFuture {
+fn open(context: MountContext) -> OpenFuture {
     Box::pin(async move {
-        let version = context.options.get("version").map(String::as_str);
-        match version
-            .filter(|version| !version.is_empty())
-            .or(default_version)
-        {
+        match context.options.get("version").map(String::as_str) {
             Some("2") => Ok(Arc::new(Kv::new(context.storage)) as Arc<dyn Backend>),
             // Vault takes a missing version for 1.
-            None | Some("1") => Err(Error::bad_request(
+            None | Some("" | "1") => Err(Error::bad_request(
                 "kv version 1 comes later; use -version=2 (option version=2)",
             )),
             Some(_) => Err(Error::bad_request("option version: expected 2")),

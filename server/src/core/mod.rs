@@ -264,9 +264,8 @@ pub fn openapi_of_everything() -> Result<Value> {
     for kind in kinds {
         let path = match (kind.family, kind.name) {
             (Family::Auth, name) => format!("auth/{name}/"),
-            // Two names of one engine make one entry: kv is documented where it is mounted by custom.
-            (Family::Secrets, "kv") => continue,
-            (Family::Secrets, "kv-v2") => "secret/".into(),
+            // Where it is mounted by custom.
+            (Family::Secrets, "kv") => "secret/".into(),
             (Family::Secrets, name) => format!("{name}/"),
         };
         mounts.push(MountDoc {

@@ -235,6 +235,7 @@ impl Mounts {
 
     /// Adds a mount: opened first, so that one that cannot open is not stored.
     pub async fn enable(&self, entry: MountEntry) -> Result<()> {
+        let entry = self.under_its_own_name(entry)?;
         let _changing = self.changing.lock().await;
         check_free(&entry.path, &self.router.load())?;
         let mounted = self.open_one(entry.clone()).await?;
@@ -370,6 +371,34 @@ impl Mounts {
             options: entry.options.clone(),
         };
         Mounted::new(entry, (kind.open)(context).await?)
+    }
+
+    /// A mount whose kind was asked for by another name, as the table holds it.
+    fn under_its_own_name(&self, mut entry: MountEntry) -> Result<MountEntry> {
+        let family = entry.family();
+        let aliases = self
+            .kinds
+            .iter()
+            .filter(|kind| kind.family == family)
+            .flat_map(|kind| kind.aliases.iter().map(move |alias| (kind.name, *alias)));
+        for (name, (alias, meant)) in aliases {
+            if alias != entry.kind {
+                continue;
+            }
+            for (key, value) in meant {
+                match entry.options.insert((*key).into(), (*value).into()) {
+                    Some(other) if other != *value => {
+                        return Err(Error::bad_request(format!(
+                            "option {key}: the type {alias} means {value}"
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+            entry.kind = name.into();
+            break;
+        }
+        Ok(entry)
     }
 
     fn known(&self, family: Family) -> String {

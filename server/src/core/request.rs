@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::audit::{Record, Subject};
 use super::mounts::Mounted;
 use super::path::RequestPath;
-use super::policies::Access;
+use super::policies::{Access, Reason};
 use super::tokens::{Cached, Use};
 use super::{Core, Live};
 
@@ -149,8 +149,10 @@ impl Core {
         let outcome = self
             .serve_authenticated(&live, &path, matched, incoming, used.as_ref(), refused, now)
             .await;
-        if let Some(Use { token, last: true }) = &used {
-            live.tokens.revoke(&token.id, &live.forget()).await?;
+        if let Some(used) = &used
+            && let Some(id) = used.exhausted().await
+        {
+            live.tokens.revoke(id, &live.forget()).await?;
         }
         outcome
     }
@@ -241,9 +243,6 @@ impl Core {
         let help_wanted = incoming.help;
         let answered: Result<Answer> = async {
             // 5. Authorise: deny wins, then the constraints on parameters.
-            let access = matched
-                .as_ref()
-                .map_or(RouteAccess::Token, |matched| matched.route.doc.access);
             if let Some(token) = token {
                 authorise(
                     live,
@@ -252,7 +251,7 @@ impl Core {
                     path,
                     &data,
                     incoming.wrap_ttl,
-                    access,
+                    matched.as_ref().map(|matched| matched.route),
                 )
                 .await?;
             }
@@ -357,18 +356,32 @@ async fn authorise(
     path: &RequestPath,
     data: &Map<String, Value>,
     wrap_ttl: Option<Duration>,
-    access: RouteAccess,
+    route: Option<&Route>,
 ) -> Result<()> {
+    let access = route.map_or(RouteAccess::Token, |route| route.doc.access);
     if access == RouteAccess::AnyToken {
         return Ok(());
     }
     let acl = token.acl(&live.policies).await?;
-    let decision = acl.check(&Access {
-        operation,
-        path: path.as_sent(),
-        data: Some(data),
-        wrap_ttl,
-    });
+    let decide = |data| {
+        acl.check(&Access {
+            operation,
+            path: path.as_sent(),
+            data: Some(data),
+            wrap_ttl,
+        })
+    };
+    let mut decision = decide(data);
+    // A field with two names is denied under both when one is denied, and allowed under both when one is
+    // (threats: `parameter-constraints`).
+    if let Some(renamed) = route.and_then(|route| route.by_other_names(operation, data)) {
+        let other = decide(&renamed);
+        let denied = |reason| matches!(reason, Reason::ParameterDenied(_));
+        if denied(other.reason) || (other.allowed && !denied(decision.reason)) {
+            decision.allowed = other.allowed;
+            decision.sudo = other.sudo;
+        }
+    }
     if !decision.allowed || (access == RouteAccess::Sudo && !decision.sudo) {
         return Err(Error::forbidden());
     }

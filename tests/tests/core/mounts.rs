@@ -70,6 +70,21 @@ fn a_secrets_engine_is_enabled_listed_read_tuned_and_disabled() {
 }
 
 #[test]
+fn kv_v2_is_another_name_for_version_two_of_kv() {
+    let root = root();
+    root.post("sys/mounts/other-name", json!({"type": "kv-v2"}))
+        .expect(204);
+    let mount = root.get("sys/mounts/other-name").expect(200).json();
+    assert_eq!(mount["data"]["type"], "kv");
+    assert_eq!(mount["data"]["options"], json!({"version": "2"}));
+    let reply = root.post(
+        "sys/mounts/contradiction",
+        json!({"type": "kv-v2", "options": {"version": "1"}}),
+    );
+    reply.expect(400);
+}
+
+#[test]
 fn a_mount_that_cannot_be_is_refused_with_the_reason() {
     let root = root();
     root.post("sys/mounts/taken", json!({"type": "kv-v2"}))

@@ -183,6 +183,32 @@ fn writing_what_is_new_and_changing_what_is_there_are_two_capabilities() {
 }
 
 #[test]
+fn parameter_constraints_a_field_with_two_names_is_denied_and_allowed_under_both() {
+    let text = "path \"a\" { capabilities = [\"read\"] }";
+    for (constraint, refused) in [
+        ("denied_parameters = { rules = [] }", true),
+        ("denied_parameters = { policy = [] }", true),
+        ("allowed_parameters = { name = [], rules = [] }", false),
+        ("allowed_parameters = { name = [], policy = [] }", false),
+        ("allowed_parameters = { name = [] }", true),
+        (
+            "required_parameters = [\"rules\"]\n allowed_parameters = { \"*\" = [] }",
+            false,
+        ),
+    ] {
+        let rule = format!(
+            "path \"sys/policies/acl/two-names\" {{\n capabilities = [\"create\", \"update\"]\n {constraint}\n}}"
+        );
+        let client = client_with("two-names-writer", &rule);
+        for field in ["policy", "rules"] {
+            let reply = client.post("sys/policies/acl/two-names", json!({field: text}));
+            let expected = if refused { 403 } else { 204 };
+            assert_eq!(reply.status, expected, "{field} under {constraint}");
+        }
+    }
+}
+
+#[test]
 fn list_bypasses_deny_a_listing_is_refused_where_a_more_specific_rule_denies() {
     let root = root();
     root.post("secret/data/lists/open/x", json!({"data": {}}))

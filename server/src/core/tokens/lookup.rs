@@ -6,13 +6,28 @@ use std::sync::Arc;
 use obol_mount::{Error, Result, Secret, TokenKind, cidr};
 use obol_storage::Error as StorageError;
 
+use super::turns::Turn;
 use super::{Cached, TokenEntry, TokenId, Tokens, batch};
 
 /// A token that a request may use.
 pub struct Use {
     pub token: Arc<Cached>,
-    /// The request spends its last use: it is revoked when the request is done.
-    pub last: bool,
+    /// Of a token with a limited number of uses: the use that this request has spent.
+    spent: Option<Spent>,
+}
+
+struct Spent {
+    turn: Turn,
+    last: bool,
+}
+
+impl Use {
+    /// Called when the request is done: the token that it must revoke, because it spent the last use.
+    pub async fn exhausted(&self) -> Option<&TokenId> {
+        let spent = self.spent.as_ref().filter(|spent| spent.last)?;
+        spent.turn.alone().await;
+        Some(&self.token.id)
+    }
 }
 
 impl Tokens {
@@ -34,7 +49,7 @@ impl Tokens {
         match found.entry.uses_left {
             None => Ok(Use {
                 token: found,
-                last: false,
+                spent: None,
             }),
             Some(_) => self.spend(&found.id).await,
         }
@@ -118,6 +133,7 @@ impl Tokens {
 
     /// Takes one use off a limited token, against everybody else who does the same.
     async fn spend(&self, id: &TokenId) -> Result<Use> {
+        let turn = self.turns.begin(id);
         let path = format!("id/{id}");
         let spent = self
             .storage
@@ -135,7 +151,7 @@ impl Tokens {
                 let last = entry.uses_left == Some(0);
                 Ok(Use {
                     token: Arc::new(Cached::new(id.clone(), entry)),
-                    last,
+                    spent: Some(Spent { turn, last }),
                 })
             }
             Err(Spend::Gone) => Err(Error::forbidden()),

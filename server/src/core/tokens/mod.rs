@@ -19,6 +19,7 @@ mod issue;
 mod lookup;
 mod renew;
 mod revoke;
+mod turns;
 
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct Tokens {
     hmac: hmac::Key,
     batch: batch::BatchSealer,
     cache: Cache<TokenId, Arc<Cached>>,
+    /// Requests under way with tokens of limited uses.
+    turns: turns::Turns,
     random: SystemRandom,
 }
 
@@ -79,6 +82,7 @@ impl Tokens {
             hmac: hmac::Key::new(hmac::HMAC_SHA256, &keys.hmac),
             batch: batch::BatchSealer::new(&keys.batch)?,
             cache: Cache::new(CACHED_TOKENS),
+            turns: turns::Turns::default(),
             random,
         })
     }
