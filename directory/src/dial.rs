@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bridge::Bridge;
-use crate::config::{ConfigError, ServiceAccount, Settings};
+use crate::config::ConfigError;
 use crate::error::{DirectoryError, ResultCode, TlsFault};
 use crate::server_url::{Security, ServerUrl};
 use crate::session::Session;
+use crate::settings::{SearchRules, ServiceAccount, Settings};
 use crate::tls::TlsClient;
 
 /// Opens sessions with the servers of one configuration, which it knows by their number.
@@ -21,6 +22,7 @@ pub(crate) struct Dialer {
     servers: Vec<ServerUrl>,
     tls: TlsClient,
     service: ServiceAccount,
+    rules: SearchRules,
     connection_timeout: Duration,
 }
 
@@ -30,8 +32,20 @@ impl Dialer {
             servers: std::mem::take(&mut settings.servers),
             tls: TlsClient::new(&settings.tls)?,
             service: std::mem::take(&mut settings.service),
+            rules: settings.rules,
             connection_timeout: settings.limits.connection_timeout,
         })
+    }
+
+    /// The same servers for sessions on which nobody is bound.
+    pub(crate) fn anonymous(&self) -> Self {
+        Self {
+            servers: self.servers.clone(),
+            tls: self.tls.clone(),
+            service: ServiceAccount::default(),
+            rules: self.rules,
+            connection_timeout: self.connection_timeout,
+        }
     }
 
     pub(crate) fn servers(&self) -> &[ServerUrl] {
@@ -106,7 +120,14 @@ impl Dialer {
                 url: server.text.clone(),
                 cause: cause.to_string(),
             })?;
-        Ok(Session::new(index, &server.text, driver, handle, bridge))
+        Ok(Session::new(
+            index,
+            &server.text,
+            driver,
+            handle,
+            bridge,
+            self.rules,
+        ))
     }
 
     /// Tries each address of the host; none may use up the time of those after it.

@@ -82,6 +82,21 @@ impl Dn {
         &self.rdns
     }
 
+    /// The domain that the name ends in, its `dc` parts (RFC 2247); `None` if it ends in none.
+    pub(crate) fn domain(&self) -> Option<Self> {
+        let is_dc = |rdn: &Vec<Ava>| {
+            let mut avas = rdn.iter();
+            avas.all(|ava| {
+                ["dc", "0.9.2342.19200300.100.1.25"]
+                    .iter()
+                    .any(|dc| ava.attribute.eq_ignore_ascii_case(dc))
+            })
+        };
+        let count = self.rdns.iter().rev().take_while(|rdn| is_dc(rdn)).count();
+        let rdns = self.rdns[self.rdns.len() - count..].to_vec();
+        (count > 0).then_some(Self { rdns })
+    }
+
     /// The value of the entry's own relative name, which is what people call the entry:
     /// `engineers` of `cn=engineers,ou=Groups,dc=example,dc=com`. Of a relative name with several
     /// parts, its `cn`, or else the first.

@@ -72,6 +72,9 @@ pub enum DirectoryError {
         base: String,
         filter: String,
     },
+    /// `use_token_groups` is on, and the user's entry shows no `tokenGroups`.
+    #[error("the entry {user_dn:?} shows no tokenGroups")]
+    NoTokenGroups { user_dn: String },
     /// The server, or this side, cut the answer short: what was received is not used.
     #[error(
         "the answer to {filter} under {base:?} was cut short after {received} entries: {cause}"
@@ -122,6 +125,8 @@ pub enum TlsFault {
     CertificateTime,
     /// Any other fault of the certificate.
     Certificate,
+    /// The server wants to see a certificate of ours, or does not accept it.
+    ClientCertificate,
     /// The two sides share no TLS version (or no cipher of it).
     Version,
     /// The server refused or does not know StartTLS.
@@ -152,6 +157,7 @@ impl DirectoryError {
                 None => format!("{filter} found nothing"),
             },
             Self::UserAmbiguous { filter, .. } => format!("{filter} found more than one entry"),
+            Self::NoTokenGroups { .. } => self.to_string(),
             Self::NoServer { attempts } => each(attempts),
             Self::NullBind | Self::Timeout { .. } | Self::Busy { .. } => self.to_string(),
         }
@@ -175,6 +181,9 @@ impl DirectoryError {
                 }
                 TlsFault::CertificateTime => "renew the server's certificate, or check the clocks",
                 TlsFault::Certificate => "replace the server's certificate",
+                TlsFault::ClientCertificate => {
+                    "set client_tls_cert and client_tls_key to a certificate that the server accepts"
+                }
                 TlsFault::Version => {
                     "widen tls_min_version and tls_max_version to what the server offers"
                 }
@@ -234,11 +243,19 @@ impl DirectoryError {
             Self::UserAmbiguous { .. } => {
                 "narrow userdn or userfilter until it finds one entry per name".into()
             }
+            Self::NoTokenGroups { .. } => {
+                "only Active Directory has tokenGroups: turn use_token_groups off, or let the bound account read the attribute (it is a member of \"Windows Authorization Access Group\" where that is needed)".into()
+            }
             Self::SizeLimit { .. } => {
                 "raise the server's size limit for the bound account, or narrow groupdn or groupfilter".into()
             }
             Self::Timeout { .. } => {
                 "look at the directory server; if it is only slow, index what the filters compare or raise request_timeout".into()
+            }
+            // A server of TLS 1.3 misses our certificate only after the handshake (RFC 8446 §4.4.2.4),
+            // and its alert may be lost with the connection.
+            Self::Lost { operation: "bind", .. } => {
+                "look at the directory server's log; one that wants to see a certificate (client_tls_cert) breaks off here as well".into()
             }
             Self::Lost { .. } => "look at the directory server's log".into(),
             Self::Protocol { .. } => "check that url points at an LDAP server".into(),

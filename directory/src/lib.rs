@@ -17,8 +17,11 @@ mod message;
 mod pool;
 mod server_url;
 mod session;
+mod settings;
+mod sid;
 mod tls;
 
-pub use config::{ConfigError, DirectoryConfig, TlsVersion};
+pub use config::{ConfigError, DereferenceAliases, DirectoryConfig, TlsVersion};
 pub use error::{DirectoryError, ResultCode, TlsFault};
 pub use lookup::{Directory, Membership};
+pub use sid::{SidNames, sid_text};

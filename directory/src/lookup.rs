@@ -17,19 +17,22 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::config::{ConfigError, DirectoryConfig, Settings};
+use crate::config::{ConfigError, DirectoryConfig};
 use crate::dial::Dialer;
 use crate::dn::{self, Dn};
 use crate::error::{DirectoryError, ResultCode};
 use crate::filter;
 use crate::pool::{Lease, Pool, UserSession};
-use crate::session::{Entry, Query};
+use crate::session::{Entry, Query, Scope};
+use crate::settings::Settings;
 
 /// One configured directory and its connections. Cheap to clone; the last clone closes them.
 #[derive(Clone)]
 pub struct Directory {
     settings: Arc<Settings>,
     pool: Arc<Pool>,
+    /// Where group searches are to be anonymous.
+    anonymous_groups: Option<Arc<Pool>>,
 }
 
 /// What a directory says about a user. Names are spelled as the directory has them; folding
@@ -49,7 +52,11 @@ impl Directory {
     pub fn new(config: &DirectoryConfig) -> Result<Self, ConfigError> {
         let mut settings = Settings::parse(config)?;
         let dialer = Dialer::new(&mut settings)?;
+        let anonymous_groups = settings
+            .anonymous_group_search
+            .then(|| Pool::new(dialer.anonymous(), settings.limits));
         Ok(Self {
+            anonymous_groups,
             pool: Pool::new(dialer, settings.limits),
             settings: Arc::new(settings),
         })
@@ -62,7 +69,7 @@ impl Directory {
 
     /// Finds a user who has proved who they are by other means, and the user's groups.
     pub async fn lookup(&self, username: &str) -> Result<Membership, DirectoryError> {
-        let mut via = Via::Service(None);
+        let mut via = Via::service(&self.pool);
         let user_dn = self.user_dn(username, &mut via).await?;
         self.membership(user_dn, username, &mut via).await
     }
@@ -85,7 +92,9 @@ impl Directory {
             }
             _ => {
                 // Others may search while this user binds.
-                let dn = self.user_dn(username, &mut Via::Service(None)).await?;
+                let dn = self
+                    .user_dn(username, &mut Via::service(&self.pool))
+                    .await?;
                 (dn.clone(), Some(dn))
             }
         };
@@ -117,7 +126,7 @@ impl Directory {
         let mut via = match settings.discover {
             true => {
                 user.close().await;
-                Via::Service(None)
+                Via::service(&self.pool)
             }
             false => Via::User(user),
         };
@@ -165,8 +174,9 @@ impl Directory {
                 &Query {
                     what: "search for the user",
                     base: &settings.user_base,
+                    scope: Scope::Subtree,
                     filter: &filter,
-                    attribute,
+                    attributes: &[attribute],
                     enough: 2,
                 },
             )
@@ -212,29 +222,37 @@ impl Directory {
         let Some(base) = &settings.group_base else {
             return Ok(membership);
         };
-        let filter = settings
-            .group_filter
-            .render(&[("UserDN", &membership.user_dn), ("Username", username)])
-            .map_err(|cause| self.broken_template(cause))?;
-        let entries = self
-            .search(
-                via,
-                &Query {
-                    what: "search for groups",
-                    base,
-                    filter: &filter,
-                    attribute: &settings.group_attr,
-                    enough: 0,
-                },
-            )
-            .await?;
-        let user = Dn::parse(&membership.user_dn).ok();
         let mut names = Ordered::default();
         let mut dns = Ordered::default();
-        for entry in entries {
-            for (name, dn) in groups_of(entry, &settings.group_attr, user.as_ref()) {
-                names.push(name);
-                dns.push(dn);
+        if settings.use_token_groups {
+            let sids = self.token_groups(&membership.user_dn, via).await?;
+            let mut anonymous = self.anonymous_groups.as_ref().map(Via::service);
+            let via = anonymous.as_mut().unwrap_or(via);
+            let groups = self.groups_of_sids(&sids, via).await?;
+            for group in groups.into_iter().flatten() {
+                group.names.iter().for_each(|name| names.push(name.clone()));
+                group.dns.iter().for_each(|dn| dns.push(dn.clone()));
+            }
+        } else {
+            let filter = self.group_filter(&membership.user_dn, username)?;
+            let mut anonymous = self.anonymous_groups.as_ref().map(Via::service);
+            let via = anonymous.as_mut().unwrap_or(via);
+            let query = Query {
+                what: "search for groups",
+                base,
+                scope: Scope::Subtree,
+                filter: &filter,
+                attributes: &[&settings.group_attr],
+                enough: 0,
+            };
+            let entries = self.search(via, &query).await?;
+            let user = Dn::parse(&membership.user_dn).ok();
+            for entry in entries {
+                let (dn, values) = entry.into_values();
+                for (name, dn) in groups_of(dn, values, &settings.group_attr, user.as_ref()) {
+                    names.push(name);
+                    dns.push(dn);
+                }
             }
         }
         membership.groups = names.in_order;
@@ -242,10 +260,31 @@ impl Directory {
         Ok(membership)
     }
 
-    async fn search(&self, via: &mut Via, query: &Query<'_>) -> Result<Vec<Entry>, DirectoryError> {
+    /// The group filter for one user.
+    fn group_filter(&self, user_dn: &str, username: &str) -> Result<String, DirectoryError> {
+        self.settings
+            .group_filter
+            .render(&[("UserDN", user_dn), ("Username", username)])
+            .map_err(|cause| self.broken_template(cause))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The connections that groups are searched for on.
+    pub(crate) fn group_pool(&self) -> &Arc<Pool> {
+        self.anonymous_groups.as_ref().unwrap_or(&self.pool)
+    }
+
+    pub(crate) async fn search(
+        &self,
+        via: &mut Via,
+        query: &Query<'_>,
+    ) -> Result<Vec<Entry>, DirectoryError> {
         match via {
-            Via::Service(Some(lease)) => lease.search(query).await,
-            Via::Service(none) => none.insert(self.pool.lease().await?).search(query).await,
+            Via::Service(_, Some(lease)) => lease.search(query).await,
+            Via::Service(pool, none) => none.insert(pool.lease().await?).search(query).await,
             Via::User(user) => {
                 user.session
                     .search(query, self.pool.request_timeout())
@@ -276,19 +315,26 @@ impl Directory {
 }
 
 /// Whose rights a search uses.
-enum Via {
-    /// The service account's, on a kept connection, taken when first needed.
-    Service(Option<Lease>),
+pub(crate) enum Via {
+    /// The service account's, on a kept connection of this pool, taken when first needed.
+    Service(Arc<Pool>, Option<Lease>),
     /// The user's own, after the user's bind.
     User(UserSession),
+}
+
+impl Via {
+    pub(crate) fn service(pool: &Arc<Pool>) -> Self {
+        Self::Service(Arc::clone(pool), None)
+    }
 }
 
 /// The directory's spelling, if what it found is not what was asked for, case aside. An entry
 /// whose name may not be read is believed.
 fn differently_spelled(entry: &Entry, wanted: &str) -> Option<String> {
     let names: Vec<_> = entry
-        .values
+        .attributes
         .iter()
+        .flatten()
         .map(|name| String::from_utf8_lossy(name))
         .collect();
     let folded = wanted.to_lowercase();
@@ -299,8 +345,12 @@ fn differently_spelled(entry: &Entry, wanted: &str) -> Option<String> {
 }
 
 /// Group names of one entry that the group filter found, each with the DN behind it.
-fn groups_of(entry: Entry, attribute: &str, user: Option<&Dn>) -> Vec<(String, String)> {
-    let Entry { dn, values } = entry;
+pub(crate) fn groups_of(
+    dn: String,
+    values: Vec<Vec<u8>>,
+    attribute: &str,
+    user: Option<&Dn>,
+) -> Vec<(String, String)> {
     if values.is_empty() {
         let Ok(parsed) = Dn::parse(&dn) else {
             return Vec::new();
@@ -370,13 +420,13 @@ fn same_name(one: &Dn, other: &Dn) -> bool {
 
 /// Keeps the first of each, in order, in linear time.
 #[derive(Default)]
-struct Ordered {
-    in_order: Vec<String>,
+pub(crate) struct Ordered {
+    pub(crate) in_order: Vec<String>,
     seen: std::collections::HashSet<String>,
 }
 
 impl Ordered {
-    fn push(&mut self, value: String) {
+    pub(crate) fn push(&mut self, value: String) {
         if self.seen.insert(value.clone()) {
             self.in_order.push(value);
         }

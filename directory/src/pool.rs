@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::config::Limits;
 use crate::dial::Dialer;
 use crate::error::{DirectoryError, ResultCode};
 use crate::session::{Entry, Query, Session};
+use crate::settings::Limits;
 
 pub(crate) struct Pool {
     dialer: Dialer,

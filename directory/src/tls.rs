@@ -6,6 +6,7 @@
 //! signatures need SHA-1). Doing the handshake here also tells which fault a certificate has.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
@@ -16,11 +17,13 @@ use openssl::x509::{X509NameRef, X509Ref, X509VerifyResult};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::config::{ConfigError, TlsSettings, TlsVersion};
+use crate::config::{ConfigError, TlsVersion};
 use crate::error::{DirectoryError, TlsFault};
 use crate::server_url::ServerUrl;
+use crate::settings::TlsSettings;
 
 /// Makes TLS connections as the configuration asks.
+#[derive(Clone)]
 pub(crate) struct TlsClient {
     connector: SslConnector,
     insecure: bool,
@@ -62,9 +65,12 @@ impl TlsClient {
         );
         // A failed handshake keeps no certificate, so it is noted while it is being judged.
         let rejected = Arc::new(OnceLock::new());
+        let judged = Arc::new(AtomicBool::new(false));
         if !self.insecure {
             let rejected = Arc::clone(&rejected);
+            let judged = Arc::clone(&judged);
             ssl.set_verify_callback(SslVerifyMode::PEER, move |fine, context| {
+                judged.store(true, Ordering::Relaxed);
                 if !fine {
                     let whose = context.current_cert().map(describe).unwrap_or_default();
                     let _ = rejected.set((context.error(), whose));
@@ -94,7 +100,8 @@ impl TlsClient {
             };
             return Err(fault(TlsFault::BrokenOff, cause));
         }
-        Err(fault(handshake_fault(&reasons), reasons.join(", ")))
+        let kind = handshake_fault(&reasons, judged.load(Ordering::Relaxed));
+        Err(fault(kind, reasons.join(", ")))
     }
 }
 
@@ -115,6 +122,13 @@ fn connector(settings: &TlsSettings) -> Result<SslConnector, ErrorStack> {
         // certificate as well.
         store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
         builder.set_cert_store(store.build());
+    }
+    if let Some(client) = &settings.client {
+        builder.set_certificate(&client.certificate)?;
+        for between in &client.chain {
+            builder.add_extra_chain_cert(between.clone())?;
+        }
+        builder.set_private_key(&client.key)?;
     }
     if settings.insecure {
         builder.set_verify(SslVerifyMode::NONE);
@@ -143,7 +157,28 @@ fn certificate_fault(verdict: X509VerifyResult) -> TlsFault {
     }
 }
 
-fn handshake_fault(reasons: &[&str]) -> TlsFault {
+/// `judged`: the server's certificate had come, so the two agreed on a version.
+fn handshake_fault(reasons: &[&str], judged: bool) -> TlsFault {
+    // Alerts about our certificate (RFC 8446 §6.2). The last is what a server of TLS 1.2 sends
+    // when it misses one.
+    let ours = [
+        "alert certificate required",
+        "alert bad certificate",
+        "alert unsupported certificate",
+        "alert certificate revoked",
+        "alert certificate expired",
+        "alert certificate unknown",
+        "alert unknown ca",
+        "alert handshake failure",
+    ];
+    let says = |words: &[&str]| {
+        reasons
+            .iter()
+            .any(|reason| words.iter().any(|word| reason.contains(word)))
+    };
+    if says(&ours[..ours.len() - 1]) || (judged && says(&ours)) {
+        return TlsFault::ClientCertificate;
+    }
     let version = [
         "unsupported protocol",
         "no protocols available",
@@ -154,10 +189,7 @@ fn handshake_fault(reasons: &[&str]) -> TlsFault {
         "no ciphers available",
         "no shared cipher",
     ];
-    match reasons
-        .iter()
-        .any(|reason| version.iter().any(|known| reason.contains(known)))
-    {
+    match says(&version) {
         true => TlsFault::Version,
         false => TlsFault::Other,
     }

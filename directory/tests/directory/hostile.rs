@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use obol_directory::DirectoryError;
+use obol_directory::{DirectoryConfig, DirectoryError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Proxy, anonymous, open};
@@ -186,4 +186,94 @@ async fn endless_pages_meet_the_timeout() {
     config.request_timeout = Duration::from_millis(800);
     let error = open(&config).lookup("grace").await.unwrap_err();
     assert!(matches!(error, DirectoryError::Timeout { .. }), "{error:?}");
+}
+
+/// Sends `memberOf` in the parts that `parts` makes of the number that is asked for.
+async fn ranged(parts: fn(usize) -> Option<(String, usize)>) -> Proxy {
+    Proxy::start(move |mut stream| {
+        Box::pin(async move {
+            let mut bytes = [0; 4096];
+            for id in 1..=100u8 {
+                let Ok(length @ 1..) = stream.read(&mut bytes).await else {
+                    return;
+                };
+                let asked = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                let from = asked
+                    .split("range=")
+                    .nth(1)
+                    .map_or(0, |range| range.split('-').next().unwrap().parse().unwrap());
+                let mut answer = Vec::new();
+                if let Some((option, count)) = parts(from) {
+                    let values: Vec<u8> = (from..from + count)
+                        .flat_map(|n| element(4, format!("cn=team-{n},dc=example").as_bytes()))
+                        .collect();
+                    let name = element(4, format!("memberOf;{option}").as_bytes());
+                    let mut attributes = element(0x30, &[name, element(0x31, &values)].concat());
+                    // Active Directory lists the plain name beside it, empty.
+                    let plain = [element(4, b"memberOf"), element(0x31, &[])].concat();
+                    attributes.extend(element(0x30, &plain));
+                    let dn = element(4, b"cn=grace,dc=example");
+                    let entry = [dn, element(0x30, &attributes)].concat();
+                    let id = vec![2, 1, id];
+                    answer = element(0x30, &[id, element(0x64, &entry)].concat());
+                }
+                let done = element(0x65, &[10, 1, 0, 4, 0, 4, 0]);
+                answer.extend(element(0x30, &[vec![2, 1, id], done].concat()));
+                if stream.write_all(&answer).await.is_err() {
+                    return;
+                }
+            }
+        })
+    })
+    .await
+}
+
+fn member_of(server: &Proxy) -> DirectoryConfig {
+    DirectoryConfig {
+        groupattr: "memberOf".into(),
+        ..anonymous(server.url())
+    }
+}
+
+#[tokio::test]
+async fn values_sent_in_ranges_are_asked_for_until_the_last() {
+    let server = ranged(|from| match from {
+        0..20 => Some((format!("range={from}-{}", from + 4), 5)),
+        _ => Some((format!("range={from}-*"), 3)),
+    })
+    .await;
+    let found = open(&member_of(&server)).lookup("grace").await.unwrap();
+    assert_eq!(found.groups.len(), 23);
+    assert_eq!(found.groups[22], "team-22");
+}
+
+#[tokio::test]
+async fn ranges_that_do_not_follow_on_are_an_error_not_fewer_groups() {
+    type Parts = fn(usize) -> Option<(String, usize)>;
+    let servers: [Parts; 6] = [
+        // Always the first.
+        |_| Some(("range=0-4".into(), 5)),
+        // Fewer than announced, none, or backwards.
+        |from| Some((format!("range={from}-{}", from + 4), 3)),
+        |from| {
+            Some((
+                format!("range={from}-{}", from + 4),
+                if from == 0 { 5 } else { 0 },
+            ))
+        },
+        |from| Some((format!("range={from}-{}", from.saturating_sub(1)), 1)),
+        // A gap, and an end without an answer.
+        |from| Some((format!("range={}-*", from + 1), 5)),
+        |from| (from == 0).then(|| ("range=0-4".into(), 5)),
+    ];
+    for (number, parts) in servers.into_iter().enumerate() {
+        let server = ranged(parts).await;
+        let error = open(&member_of(&server)).lookup("grace").await;
+        let error = error.expect_err(&number.to_string());
+        // A range of -1 is none that can be read, so the attribute is another one.
+        assert!(
+            matches!(error, DirectoryError::SizeLimit { .. }),
+            "{number}: {error:?}"
+        );
+    }
 }

@@ -9,3 +9,4 @@ mod outages;
 mod pool;
 mod support;
 mod tls;
+mod tokens;

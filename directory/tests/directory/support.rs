@@ -13,8 +13,9 @@ use obol_testbed::people::{GROUP_DN, USER_DN};
 use obol_testbed::tls::loopback_names;
 use obol_testbed::{Ca, LdapOptions, OpenLdap};
 use openssl::pkey::PKey;
-use openssl::ssl::{Ssl, SslAcceptor, SslMethod, SslOptions, SslVersion};
+use openssl::ssl::{Ssl, SslAcceptor, SslMethod, SslOptions, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
+use openssl::x509::store::X509StoreBuilder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -207,14 +208,16 @@ impl Drop for Proxy {
 /// `ldaps://`, with one TLS version only, in front of a plain port.
 pub(crate) async fn tls_front(ca: &Ca, version: TlsVersion, plain_url: &str) -> Proxy {
     let (certificate, key) = ca.issue(&loopback_names()).unwrap();
-    tls_front_with(&certificate, &key, Some(version), plain_url).await
+    tls_front_with(&certificate, &key, Some(version), None, plain_url).await
 }
 
-/// `ldaps://` with this certificate in front of a plain port.
+/// `ldaps://` with this certificate in front of a plain port; clients need a certificate that
+/// `clients` vouches for, if that is given.
 pub(crate) async fn tls_front_with(
     certificate: &str,
     key: &str,
     only: Option<TlsVersion>,
+    clients: Option<&str>,
     plain_url: &str,
 ) -> Proxy {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
@@ -237,6 +240,14 @@ pub(crate) async fn tls_front_with(
     acceptor
         .set_private_key(&PKey::private_key_from_pem(key.as_bytes()).unwrap())
         .unwrap();
+    if let Some(pem) = clients {
+        let mut store = X509StoreBuilder::new().unwrap();
+        store
+            .add_cert(X509::from_pem(pem.as_bytes()).unwrap())
+            .unwrap();
+        acceptor.set_cert_store(store.build());
+        acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    }
     let context = acceptor.build().into_context();
     let target = port_of(plain_url);
     Proxy::start(move |client| {

@@ -14,7 +14,7 @@ use openssl::x509::{X509Builder, X509NameBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Proxy, config, open, shared, sorted, tls_front};
+use crate::support::{Proxy, config, open, shared, sorted, tls_front, tls_front_with};
 
 /// Over StartTLS and over LDAPS, believing the directory's CA.
 fn secure() -> [DirectoryConfig; 2] {
@@ -120,7 +120,8 @@ async fn a_certificate_for_another_name_is_refused() {
 
 #[tokio::test]
 async fn an_expired_certificate_is_refused() {
-    let (certificate, key) = expired_certificate();
+    // Until a day after the epoch.
+    let (certificate, key) = self_signed("localhost", Asn1Time::from_unix(86_400).unwrap());
     let front = front_with(&certificate, &key).await;
     let directory = open(&DirectoryConfig {
         certificate,
@@ -141,6 +142,40 @@ async fn the_servers_own_certificate_may_be_the_one_that_is_believed() {
         ..config(format!("ldaps://localhost:{}", front.port))
     });
     works(&directory).await;
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_know_its_client_is_shown_a_certificate() {
+    let ca = Ca::new("Both sides").unwrap();
+    let (certificate, key) = ca.issue(&["localhost".to_owned()]).unwrap();
+    let (client_certificate, client_key) = self_signed("obol", Asn1Time::days_from_now(1).unwrap());
+    for (version, max) in [
+        (TlsVersion::Tls12, TlsVersion::Tls12),
+        (TlsVersion::Tls13, TlsVersion::Tls13),
+    ] {
+        let url = &shared().url();
+        let front = tls_front_with(
+            &certificate,
+            &key,
+            Some(version),
+            Some(&client_certificate),
+            url,
+        )
+        .await;
+        let without = DirectoryConfig {
+            certificate: ca.pem(),
+            tls_max_version: max,
+            ..config(format!("ldaps://localhost:{}", front.port))
+        };
+        works(&open(&DirectoryConfig {
+            client_tls_cert: client_certificate.clone(),
+            client_tls_key: client_key.clone().into(),
+            ..without.clone()
+        }))
+        .await;
+        let error = open(&without).lookup("grace").await.unwrap_err();
+        assert!(error.mend().contains("client_tls_cert"), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -320,26 +355,24 @@ async fn with_the_machines_cas() {
     works(&open(&config(url))).await;
 }
 
-/// For localhost, by itself, until a day after the epoch.
-fn expired_certificate() -> (String, String) {
+/// A certificate for `name` by itself, and its key.
+fn self_signed(name: &str, until: Asn1Time) -> (String, String) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-    let mut name = X509NameBuilder::new().unwrap();
-    name.append_entry_by_text("CN", "localhost").unwrap();
-    let name = name.build();
+    let mut subject = X509NameBuilder::new().unwrap();
+    subject.append_entry_by_text("CN", name).unwrap();
+    let subject = subject.build();
     let mut builder = X509Builder::new().unwrap();
     builder.set_version(2).unwrap();
-    builder.set_subject_name(&name).unwrap();
-    builder.set_issuer_name(&name).unwrap();
+    builder.set_subject_name(&subject).unwrap();
+    builder.set_issuer_name(&subject).unwrap();
     builder.set_pubkey(&key).unwrap();
     builder
         .set_not_before(&Asn1Time::from_unix(0).unwrap())
         .unwrap();
-    builder
-        .set_not_after(&Asn1Time::from_unix(86_400).unwrap())
-        .unwrap();
+    builder.set_not_after(&until).unwrap();
     let alternative = SubjectAlternativeName::new()
-        .dns("localhost")
+        .dns(name)
         .build(&builder.x509v3_context(None, None))
         .unwrap();
     builder.append_extension(alternative).unwrap();
@@ -416,5 +449,5 @@ async fn client_hello(min: TlsVersion, max: TlsVersion) -> ClientHello {
 
 /// LDAPS with this certificate in front of the shared directory.
 async fn front_with(certificate: &str, key: &str) -> Proxy {
-    crate::support::tls_front_with(certificate, key, None, &shared().url()).await
+    tls_front_with(certificate, key, None, None, &shared().url()).await
 }
