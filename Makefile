@@ -13,15 +13,15 @@ BIN := $(CARGO_TARGET_DIR)/debug
 help: ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: ## Build, start a throwaway realm and a server, log in with two tickets, and stop
-	@tools/os-packages demo
+demo: ## Build, start a throwaway realm and a server, log in with two tickets, and stop; REALM=ad for Active Directory
+	@tools/os-packages demo $(filter ad,$(REALM))
 	cargo build -p obol -p obol-testbed
-	@PATH="$(BIN):$$PATH" tools/demo
+	@PATH="$(BIN):$$PATH" tools/demo $(REALM)
 
 dev: ## The same set-up, left running to try by hand
-	@tools/os-packages demo
+	@tools/os-packages demo $(filter ad,$(REALM))
 	cargo build -p obol -p obol-testbed
-	@PATH="$(BIN):$$PATH" tools/demo --stay
+	@PATH="$(BIN):$$PATH" tools/demo --stay $(REALM)
 
 test: ## Everything, against a real KDC, a real directory and real clients
 	@tools/os-packages test

@@ -1,19 +1,20 @@
 //! `obol-testbed`: a throwaway realm from the command line, for demos and for trying things by hand.
 
+mod handout;
+
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use obol_testbed::ldap::{BIND_DN, BIND_PASSWORD};
-use obol_testbed::people::{GROUP_DN, USER_DN, USERS};
-use obol_testbed::realm::{GRACE_ADMIN, HTTP_SERVICE, SERVICE_ACCOUNT};
-use obol_testbed::{Error, Realm, RealmOptions, programs};
+use handout::{Files, Handout};
+use obol_testbed::programs::{self, Program};
+use obol_testbed::{AdOptions, Error, Realm, RealmOptions, SambaAd};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let mut args = env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("run") => Run::parse(args).and_then(Run::run),
-        Some("check") if args.next().is_none() => Ok(check()),
+        Some("check") => check_args(args).map(Kind::check),
         Some("-h" | "--help" | "help") => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
@@ -39,77 +40,145 @@ fn main() -> ExitCode {
 }
 
 const HELP: &str = "\
-A throwaway realm on free loopback ports: an MIT KDC and an OpenLDAP directory with the same users.
+A throwaway realm on loopback, real in every part, of one of two kinds:
+  mit   an MIT KDC and an OpenLDAP directory with the same users, on free ports (the default)
+  ad    an Active Directory: a Samba domain controller on an address of its own; it needs root
 
 Usage:
-  obol-testbed run --dir DIR [-- COMMAND [ARGUMENT...]]
-  obol-testbed check
+  obol-testbed run [--realm mit|ad] --dir DIR [-- COMMAND [ARGUMENT...]]
+  obol-testbed check [--realm mit|ad]
 
 run    starts the realm and writes into DIR: env (lines for a shell to source), krb5.conf,
        http.keytab, ca.pem, other-ca.pem (a CA that signed nothing). With a COMMAND it runs that in
        the same environment and ends with its exit status. Without, it prints \"ready\" and stays
        until SIGINT, SIGTERM, or the end of a pipe on its standard input.
        Whatever ends it, nothing of the realm is left running; the files in DIR are removed.
+       The first Active Directory of a machine takes half a minute, and says what it does on
+       standard error; it is kept in ~/.cache/obol/testbed and copied after that.
 check  says which programs are missing and which Debian packages bring them.
 
 Example:
   obol-testbed run --dir realm -- sh -c 'echo \"$GRACE_PASSWORD\" | kinit grace && klist'
 ";
 
-/// Exits 0 when nothing is missing.
-fn check() -> ExitCode {
-    let missing = programs::missing(programs::ALL);
-    if missing.is_empty() {
-        println!("All programs of a test realm are installed.");
-        return ExitCode::SUCCESS;
+#[derive(Clone, Copy)]
+enum Kind {
+    Mit,
+    Ad,
+}
+
+impl Kind {
+    fn parse(name: &str) -> Result<Self, Error> {
+        match name {
+            "mit" => Ok(Self::Mit),
+            "ad" => Ok(Self::Ad),
+            _ => Err(usage(format!(
+                "there is no kind of realm {name:?}, only mit and ad"
+            ))),
+        }
     }
-    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
-    packages.dedup();
-    for program in &missing {
-        println!(
-            "missing: {} (Debian package {})",
-            program.name, program.package
-        );
+
+    fn programs(self) -> &'static [Program] {
+        match self {
+            Self::Mit => programs::ALL,
+            Self::Ad => programs::AD,
+        }
     }
-    println!("as root: apt-get install {}", packages.join(" "));
-    ExitCode::FAILURE
+
+    /// Exits 0 when nothing is missing.
+    fn check(self) -> ExitCode {
+        let missing = programs::missing(self.programs());
+        if missing.is_empty() {
+            println!("All programs of a test realm are installed.");
+            return ExitCode::SUCCESS;
+        }
+        let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+        packages.dedup();
+        for program in &missing {
+            println!(
+                "missing: {} (Debian package {})",
+                program.name, program.package
+            );
+        }
+        println!("as root: apt-get install {}", packages.join(" "));
+        ExitCode::FAILURE
+    }
+
+    /// The realm, which runs until it is dropped, and what to hand out of it.
+    fn start(self) -> Result<(Box<dyn Send>, Handout), Error> {
+        match self {
+            Self::Mit => {
+                let realm = Realm::start(RealmOptions::default())?;
+                let handout = Handout::of_mit(&realm);
+                Ok((Box::new(realm), handout))
+            }
+            Self::Ad => {
+                let ad = SambaAd::start_telling(AdOptions::default(), &|step| eprintln!("{step}"))?;
+                let handout = Handout::of_ad(&ad)?;
+                Ok((Box::new(ad), handout))
+            }
+        }
+    }
+}
+
+fn check_args(mut args: impl Iterator<Item = String>) -> Result<Kind, Error> {
+    let mut kind = Kind::Mit;
+    while let Some(arg) = args.next() {
+        match option("--realm", &arg, &mut args) {
+            Some(value) => kind = Kind::parse(&value)?,
+            None => return Err(unknown(&arg)),
+        }
+    }
+    Ok(kind)
+}
+
+/// The value of `--name VALUE` or `--name=VALUE`, if that is what `arg` is.
+fn option(name: &str, arg: &str, rest: &mut impl Iterator<Item = String>) -> Option<String> {
+    if arg == name {
+        return Some(rest.next().unwrap_or_default());
+    }
+    Some(arg.strip_prefix(name)?.strip_prefix('=')?.to_owned())
+}
+
+fn unknown(arg: &str) -> Error {
+    usage(format!("unknown argument {arg:?}; see obol-testbed --help"))
 }
 
 struct Run {
+    kind: Kind,
     dir: PathBuf,
     command: Vec<String>,
 }
 
 impl Run {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, Error> {
-        let mut dir = None;
+        let mut kind = Kind::Mit;
+        let mut dir = String::new();
         let mut command = Vec::new();
         while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--" => command.extend(args.by_ref()),
-                "--dir" => dir = args.next(),
-                _ => match arg.strip_prefix("--dir=") {
-                    Some(value) => dir = Some(value.to_owned()),
-                    None => {
-                        return Err(usage(format!(
-                            "unknown argument {arg:?}; see obol-testbed --help"
-                        )));
-                    }
-                },
+            if arg == "--" {
+                command.extend(args.by_ref());
+            } else if let Some(value) = option("--dir", &arg, &mut args) {
+                dir = value;
+            } else if let Some(value) = option("--realm", &arg, &mut args) {
+                kind = Kind::parse(&value)?;
+            } else {
+                return Err(unknown(&arg));
             }
         }
-        let dir = dir
-            .filter(|dir| !dir.is_empty())
-            .ok_or_else(|| usage("--dir DIR is missing".to_owned()))?;
+        if dir.is_empty() {
+            return Err(usage("--dir DIR is missing".to_owned()));
+        }
         Ok(Self {
+            kind,
             dir: PathBuf::from(dir),
             command,
         })
     }
 
     fn run(self) -> Result<ExitCode, Error> {
-        if !programs::missing(programs::ALL).is_empty() {
-            return Ok(check());
+        if !programs::missing(self.kind.programs()).is_empty() {
+            return Ok(self.kind.check());
         }
         // Listened for before anything starts, so that no signal finds a realm half-started.
         let (sender, events) = mpsc::channel();
@@ -122,8 +191,8 @@ impl Run {
                 .for_each(|signal| drop(from_signals.send(Event::Signal(signal))))
         });
 
-        let realm = Realm::start(RealmOptions::default())?;
-        let files = Files::write(&self.dir, &realm)?;
+        let (_realm, handout) = self.kind.start()?;
+        let files = Files::write(&self.dir, handout)?;
         if self.command.is_empty() {
             println!("ready");
             io::stdout()
@@ -182,106 +251,6 @@ fn exit_code(status: ExitStatus) -> ExitCode {
         .or_else(|| status.signal().map(|signal| 128 + signal))
         .unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
-}
-
-/// The files in DIR. Dropping this removes them, for they lead nowhere once the realm is gone.
-struct Files {
-    written: Vec<PathBuf>,
-    env: Vec<(&'static str, String)>,
-}
-
-impl Files {
-    fn write(dir: &Path, realm: &Realm) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(doing(&format!("making {}", dir.display())))?;
-        let dir = fs::canonicalize(dir).map_err(doing(&format!("finding {}", dir.display())))?;
-        let path = |name: &str| dir.join(name).display().to_string();
-        let mut env = vec![
-            ("KRB5_CONFIG", path("krb5.conf")),
-            ("KRB5CCNAME", format!("FILE:{}", path("ccache"))),
-            ("REALM", realm.kdc.realm().to_owned()),
-            ("KDC_ADDR", realm.kdc.kdc_addr()),
-            ("HTTP_SERVICE", HTTP_SERVICE.to_owned()),
-            ("SERVICE_ACCOUNT", SERVICE_ACCOUNT.to_owned()),
-            ("HTTP_KEYTAB", path("http.keytab")),
-            ("LDAP_URL", realm.ldap.url()),
-            ("LDAPS_URL", realm.ldap.ldaps_url()),
-            ("LDAP_CA_FILE", path("ca.pem")),
-            ("LDAP_OTHER_CA_FILE", path("other-ca.pem")),
-            ("LDAP_BIND_DN", BIND_DN.to_owned()),
-            ("LDAP_BIND_PASSWORD", BIND_PASSWORD.to_owned()),
-            ("LDAP_USER_DN", USER_DN.to_owned()),
-            ("LDAP_GROUP_DN", GROUP_DN.to_owned()),
-            ("GRACE_PASSWORD", password("grace")),
-            ("JOAN_PASSWORD", password("joan")),
-            ("ADMIN_PASSWORD", password("admin")),
-            ("LONER_PASSWORD", password("loner")),
-            ("MANY_PASSWORD", password("many")),
-            ("GRACE_ADMIN_PASSWORD", GRACE_ADMIN.1.to_owned()),
-        ];
-        env.retain(|(_, value)| !value.is_empty());
-
-        let mut files = Self {
-            written: vec![dir.join("ccache")],
-            env,
-        };
-        let conf = realm.kdc.krb5_conf();
-        files.put(
-            dir.join("krb5.conf"),
-            &fs::read(&conf).map_err(doing("reading krb5.conf"))?,
-        )?;
-        files.put(dir.join("http.keytab"), realm.keytab())?;
-        files.put(dir.join("ca.pem"), realm.ldap.ca_pem().as_bytes())?;
-        files.put(
-            dir.join("other-ca.pem"),
-            realm.ldap.other_ca_pem().as_bytes(),
-        )?;
-        // Last: whoever waits for this file finds the others complete.
-        let lines: String = files
-            .env
-            .iter()
-            .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
-            .collect();
-        files.put(dir.join("env"), lines.as_bytes())?;
-        Ok(files)
-    }
-
-    fn put(&mut self, path: PathBuf, contents: &[u8]) -> Result<(), Error> {
-        let draft = path.with_extension("part");
-        // A draft left behind may have other permissions.
-        fs::remove_file(&draft).ok();
-        let write = || {
-            let mut file = File::options()
-                .create_new(true)
-                .write(true)
-                .mode(0o600)
-                .open(&draft)?;
-            file.write_all(contents)?;
-            fs::rename(&draft, &path)
-        };
-        write().map_err(doing(&format!("writing {}", path.display())))?;
-        self.written.push(path);
-        Ok(())
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        for path in &self.written {
-            fs::remove_file(path).ok();
-        }
-    }
-}
-
-fn password(uid: &str) -> String {
-    USERS
-        .iter()
-        .find(|user| user.uid == uid)
-        .map_or_else(String::new, |user| user.password.to_owned())
-}
-
-/// A word for a POSIX shell.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 fn usage(message: String) -> Error {

@@ -172,6 +172,11 @@ impl SambaAd {
         self.scratch.join("other-ca.pem")
     }
 
+    /// For `samba-tool` and ldb's tools: `samba-tool spn list vault_svc -s SMB_CONF`.
+    pub fn smb_conf(&self) -> PathBuf {
+        self.scratch.join("smb.conf")
+    }
+
     /// The krb5.conf of clients and acceptors.
     pub fn krb5_conf(&self) -> PathBuf {
         client::krb5_conf(&self.scratch)
@@ -300,10 +305,6 @@ impl SambaAd {
 
     fn dc_dir(&self) -> PathBuf {
         self.scratch.join("dc")
-    }
-
-    fn smb_conf(&self) -> PathBuf {
-        self.scratch.join("smb.conf")
     }
 
     fn log_file(&self) -> PathBuf {
