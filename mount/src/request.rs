@@ -50,6 +50,9 @@ pub struct RequestInfo {
     pub token: Option<Secret>,
     /// The `Authorization` header, given to login routes only.
     pub authorization: Option<Secret>,
+    /// The hash of the TLS certificate that the client saw (`tls-server-end-point`, RFC 5929 section 4): what a
+    /// login can be bound to. None without TLS.
+    pub end_point: Option<Arc<[u8]>>,
     pub wrap_ttl: Option<Duration>,
     pub now: SystemTime,
 }

@@ -751,6 +751,7 @@ mod tests {
             peer: None,
             token: None,
             authorization: None,
+            end_point: None,
             wrap_ttl: None,
             now: SystemTime::UNIX_EPOCH,
         })

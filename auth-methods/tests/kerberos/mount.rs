@@ -167,6 +167,7 @@ impl Mount {
             peer: self.peer,
             token: None,
             authorization: authorization.map(Secret::new),
+            end_point: None,
             wrap_ttl: None,
             now: self.now,
         };

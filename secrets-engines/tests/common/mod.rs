@@ -100,6 +100,7 @@ impl Mount {
                 peer: None,
                 token: None,
                 authorization: None,
+                end_point: None,
                 wrap_ttl: None,
                 now: ask.now,
             })

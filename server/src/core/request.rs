@@ -30,6 +30,8 @@ pub struct Incoming {
     /// `Authorization: Negotiate ...`, which login routes get to see.
     pub authorization: Option<Secret>,
     pub peer: Option<IpAddr>,
+    /// The `tls-server-end-point` of the TLS connection (RFC 5929): what a login can be bound to.
+    pub end_point: Option<Arc<[u8]>>,
     pub wrap_ttl: Option<Duration>,
     /// `?help=1`.
     pub help: bool,
@@ -409,6 +411,7 @@ fn info(
             None
         },
         authorization: incoming.authorization.clone(),
+        end_point: incoming.end_point.clone(),
         wrap_ttl: incoming.wrap_ttl,
         now,
     }

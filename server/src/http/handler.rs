@@ -42,9 +42,13 @@ impl Shared {
     }
 }
 
-/// The address that a connection came from.
-#[derive(Clone, Copy)]
-pub(super) struct Peer(pub SocketAddr);
+/// What is known of the connection that a request came on.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub peer: SocketAddr,
+    /// The `tls-server-end-point` of the certificate that the client saw; none without TLS.
+    pub end_point: Option<Arc<[u8]>>,
+}
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let head = request.method() == Method::HEAD;
@@ -105,6 +109,7 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
         }
         _ => query,
     };
+    let connection = parts.extensions.get::<Connection>();
     let incoming = Incoming {
         id: Uuid::new_v4().to_string(),
         operation,
@@ -112,10 +117,8 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
         data,
         token,
         authorization,
-        peer: parts
-            .extensions
-            .get::<Peer>()
-            .map(|Peer(address)| canonical(address.ip())),
+        peer: connection.map(|connection| canonical(connection.peer.ip())),
+        end_point: connection.and_then(|connection| connection.end_point.clone()),
         wrap_ttl: wrap_ttl(headers)?,
         help,
     };

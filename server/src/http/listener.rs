@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-use super::handler::{Peer, Shared, handle};
+use super::handler::{Connection, Shared, handle};
 use super::tls::ReloadableTls;
 use super::{Limits, Options};
 use crate::core::Core;
@@ -90,18 +90,23 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         let _ = stream.set_nodelay(true);
         let router = router.clone();
         let watcher = graceful.watcher();
-        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+        let tls = tls.as_ref().map(|tls| tls.current());
+        let connection = Connection {
+            peer,
+            end_point: tls.as_ref().and_then(|tls| tls.end_point.clone()),
+        };
         tokio::spawn(async move {
             let builder = connection_builder(&limits);
             match tls {
                 None => drop(
                     watcher
                         .watch(
-                            builder.serve_connection(TokioIo::new(stream), service(router, peer)),
+                            builder.serve_connection(TokioIo::new(stream), service(router, connection)),
                         )
                         .await,
                 ),
-                Some(acceptor) => {
+                Some(tls) => {
+                    let acceptor = TlsAcceptor::from(tls.config.clone());
                     let Some(stream) = handshake(acceptor, stream, peer).await else {
                         return;
                     };
@@ -109,7 +114,7 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                         watcher
                             .watch(
                                 builder
-                                    .serve_connection(TokioIo::new(stream), service(router, peer)),
+                                    .serve_connection(TokioIo::new(stream), service(router, connection)),
                             )
                             .await,
                     );
@@ -162,7 +167,7 @@ fn connection_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 
 fn service(
     router: Router,
-    peer: SocketAddr,
+    connection: Connection,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = axum::response::Response,
@@ -170,7 +175,7 @@ fn service(
     Future: Send + 'static,
 > + Clone {
     hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(connection.clone());
         router.clone().call(request)
     })
 }

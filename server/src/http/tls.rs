@@ -15,7 +15,15 @@ use super::TlsOptions;
 /// A configuration that can be replaced while connections are served.
 pub struct ReloadableTls {
     options: TlsOptions,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Loaded>,
+}
+
+/// What new connections use.
+pub(super) struct Loaded {
+    pub config: Arc<ServerConfig>,
+    /// What clients bind a login to: the hash of the certificate as RFC 5929, section 4.1, wants it. `None` where
+    /// the certificate's signature names no hash (Ed25519), for which the RFC defines none.
+    pub end_point: Option<Arc<[u8]>>,
 }
 
 impl ReloadableTls {
@@ -31,12 +39,12 @@ impl ReloadableTls {
         Ok(())
     }
 
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
+    pub(super) fn current(&self) -> Arc<Loaded> {
         self.current.load_full()
     }
 }
 
-fn build(options: &TlsOptions) -> io::Result<ServerConfig> {
+fn build(options: &TlsOptions) -> io::Result<Loaded> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions: &[&SupportedProtocolVersion] = match (options.only_tls12, options.only_tls13) {
         (true, _) => &[&rustls::version::TLS12],
@@ -65,11 +73,47 @@ fn build(options: &TlsOptions) -> io::Result<ServerConfig> {
     let chain = certificates(&options.cert_file)?;
     let key = PrivateKeyDer::from_pem_file(&options.key_file)
         .map_err(|error| named(&options.key_file, error))?;
+    let end_point = chain.first().and_then(|leaf| end_point(leaf));
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| named(&options.cert_file, error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Loaded {
+        config: Arc::new(config),
+        end_point,
+    })
+}
+
+/// The `tls-server-end-point` of a certificate: its hash, by the hash of its own signature, where MD5 and SHA-1
+/// become SHA-256.
+fn end_point(certificate: &[u8]) -> Option<Arc<[u8]>> {
+    use x509_parser::signature_algorithm::SignatureAlgorithm;
+
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let oid = parsed.signature_algorithm.algorithm.to_id_string();
+    let hash = match SignatureAlgorithm::try_from(&parsed.signature_algorithm) {
+        Ok(SignatureAlgorithm::ED25519) => return None,
+        Ok(SignatureAlgorithm::RSASSA_PSS(parameters)) => {
+            hash_by_oid(&parameters.hash_algorithm_oid().to_id_string())
+        }
+        _ => hash_by_oid(&oid),
+    };
+    Some(ring::digest::digest(hash, certificate).as_ref().into())
+}
+
+/// By the object identifier of a hash, or of a signature that uses it.
+fn hash_by_oid(oid: &str) -> &'static ring::digest::Algorithm {
+    match oid {
+        // SHA-384, with RSA, with ECDSA.
+        "2.16.840.1.101.3.4.2.2" | "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => {
+            &ring::digest::SHA384
+        }
+        // SHA-512, with RSA, with ECDSA.
+        "2.16.840.1.101.3.4.2.3" | "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => {
+            &ring::digest::SHA512
+        }
+        _ => &ring::digest::SHA256,
+    }
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
