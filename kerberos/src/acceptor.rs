@@ -8,15 +8,18 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ring::digest;
-use rustix::fs::{MemfdFlags, SealFlags};
 use thiserror::Error;
 
 use crate::enctype::Enctype;
-use crate::error::{AcceptError, TicketFacts};
+use crate::error::{AcceptError, ClockOffset, TicketFacts, krb5 as codes};
 use crate::gss;
 use crate::keytab::{KeySummary, Keytab};
+use crate::krb5::{self, Krb5Error};
+use crate::memfd::sealed_memfd;
+use crate::pac::{Pac, PacState};
 use crate::principal::Principal;
 use crate::spnego::{self, ApRequest, NegotiateToken};
 
@@ -26,6 +29,28 @@ pub struct AcceptorOptions {
     /// Encryption types that tickets and their session keys may have. `None` leaves the choice to
     /// libkrb5's `permitted_enctypes`.
     pub allowed_enctypes: Option<Vec<Enctype>>,
+    /// Read who the user is and their groups from the ticket, where an Active Directory put them
+    /// there: [`Accepted::pac`]. Off unless asked for; it costs some microseconds for each login.
+    pub decode_pac: bool,
+    /// How far a client's clock may be from this host's, where that is to be less than libkrb5
+    /// allows ([`crate::library_clock_skew`]). Costs a second decryption for each login.
+    pub clock_skew: Option<Duration>,
+    /// What is asked of the client's channel bindings.
+    pub channel_bindings: BindingMode,
+}
+
+/// What an acceptor asks of channel bindings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BindingMode {
+    /// They are not looked at: for a server that does not know the certificate that clients see.
+    Ignore,
+    /// Where the client sent some, they must match the connection's; a client that sent none
+    /// passes, with [`Accepted::channel_bound`] false.
+    #[default]
+    Accept,
+    /// A client that sent none is refused, and so is everyone who comes over a connection without
+    /// bindings.
+    Require,
 }
 
 /// Accepts tickets with the keys of one keytab. Cheap to clone; the keytab goes with the last
@@ -39,6 +64,8 @@ struct Inner {
     keytab_name: CString,
     keys: Vec<KeySummary>,
     options: AcceptorOptions,
+    /// Set where it is stricter than libkrb5's own.
+    clock_skew: Option<Duration>,
     fingerprint: String,
 }
 
@@ -47,8 +74,9 @@ impl Acceptor {
     /// Give the keys of the service account alone ([`Keytab::for_service_account`]): every key in
     /// the keytab opens tickets.
     pub fn new(keytab: &Keytab, options: AcceptorOptions) -> Result<Self, AcceptorError> {
-        let memfd =
-            sealed_memfd(&keytab.to_bytes()).map_err(|error| AcceptorError::Memfd(error.into()))?;
+        let clock_skew = stricter_clock_skew(options.clock_skew)?;
+        let memfd = sealed_memfd(c"keytab", &keytab.to_bytes())
+            .map_err(|error| AcceptorError::Memfd(error.into()))?;
         let keytab_name = CString::new(format!("FILE:/proc/self/fd/{}", memfd.as_raw_fd()))
             .expect("a number and a constant hold no NUL");
         acquire(&keytab_name).map_err(|status| AcceptorError::Credential(status.text))?;
@@ -57,6 +85,7 @@ impl Acceptor {
             keytab_name,
             keys: keytab.summary(),
             options,
+            clock_skew,
             fingerprint: keytab.fingerprint(),
         })))
     }
@@ -65,8 +94,8 @@ impl Acceptor {
     /// hundred microseconds, and never touches the network; an async caller goes through
     /// [`crate::AcceptorPool`].
     ///
-    /// With `bindings`, a client that sent other bindings is refused; one that sent none is
-    /// accepted with `channel_bound` false, and the caller decides.
+    /// `bindings` are those of the connection that the token came over, if it has any;
+    /// [`AcceptorOptions::channel_bindings`] says what they mean.
     pub fn accept(
         &self,
         token: &[u8],
@@ -77,6 +106,12 @@ impl Acceptor {
         let request = ApRequest::parse(mech_token)?;
         self.check_enctypes(&request)?;
         let ticket = TicketFacts::from(&request);
+        let bindings = match self.0.options.channel_bindings {
+            BindingMode::Ignore => None,
+            BindingMode::Accept => bindings,
+            BindingMode::Require if bindings.is_some() => bindings,
+            BindingMode::Require => return Err(AcceptError::NothingToBind { ticket }),
+        };
         let established = with_credential(&self.0, |credential| {
             gss::accept(
                 credential,
@@ -85,11 +120,17 @@ impl Acceptor {
             )
         })
         .and_then(|result| result)
-        .map_err(|status| AcceptError::from_status(status, &ticket, &self.0.keys))?;
+        .map_err(|status| self.refused(status, &request))?;
         if established.continue_needed {
             return Err(AcceptError::NotComplete);
         }
         let flags = ContextFlags(established.flags);
+        let channel_bound =
+            bindings.is_some() && flags.has(libgssapi_sys::GSS_C_CHANNEL_BOUND_FLAG);
+        if self.0.options.channel_bindings == BindingMode::Require && !channel_bound {
+            return Err(AcceptError::NotBound { ticket });
+        }
+        self.check_clock(&request)?;
         let client = name(&established.client, &ticket, self)?;
         if client.anonymous
             || flags.has(libgssapi_sys::GSS_C_ANON_FLAG)
@@ -100,6 +141,10 @@ impl Acceptor {
         let target = match &established.target {
             Some(target) => name(target, &ticket, self).ok(),
             None => None,
+        };
+        let pac = match self.0.options.decode_pac {
+            true => pac(&established.client, &ticket, self)?,
+            false => PacState::NotRead,
         };
         let ap_rep = (!established.reply.is_empty()).then_some(established.reply.as_slice());
         Ok(Accepted {
@@ -112,7 +157,8 @@ impl Acceptor {
             ticket_kvno: ticket.kvno,
             session_enctype: request.session_enctype,
             expires: established.lifetime,
-            channel_bound: bindings.is_some() && flags.has(libgssapi_sys::GSS_C_CHANNEL_BOUND_FLAG),
+            pac,
+            channel_bound,
             flags,
         })
     }
@@ -125,6 +171,45 @@ impl Acceptor {
     /// The keytab's [`Keytab::fingerprint`], for logs.
     pub fn fingerprint(&self) -> &str {
         &self.0.fingerprint
+    }
+
+    /// GSSAPI's refusal in this crate's words. Where it was because of the clock, the request is
+    /// opened again to see by how much.
+    fn refused(&self, status: gss::Status, request: &ApRequest<'_>) -> AcceptError {
+        let ticket = TicketFacts::from(request);
+        if status.minor == codes::AP_ERR_SKEW {
+            let offset = krb5::client_time(&self.0.keytab_name, request.message);
+            return AcceptError::ClockSkew {
+                ticket,
+                offset: offset.ok().map(ClockOffset::of),
+                allowed: None,
+            };
+        }
+        AcceptError::from_status(status, &ticket, &self.0.keys)
+    }
+
+    /// libkrb5 takes its bound from krb5.conf alone, so a stricter one needs the time in the
+    /// request, which GSSAPI does not give.
+    fn check_clock(&self, request: &ApRequest<'_>) -> Result<(), AcceptError> {
+        let Some(allowed) = self.0.clock_skew else {
+            return Ok(());
+        };
+        let time = krb5::client_time(&self.0.keytab_name, request.message).map_err(|error| {
+            AcceptError::Library {
+                major: 0,
+                minor: error.code,
+                text: error.text,
+            }
+        })?;
+        let offset = ClockOffset::of(time);
+        if offset.by() <= allowed {
+            return Ok(());
+        }
+        Err(AcceptError::ClockSkew {
+            ticket: TicketFacts::from(request),
+            offset: Some(offset),
+            allowed: Some(allowed),
+        })
     }
 
     /// The strict reading in `spnego.rs` makes the stated types the ones that libkrb5 will use: it
@@ -183,6 +268,8 @@ pub struct Accepted {
     pub session_enctype: Enctype,
     /// Seconds until the context, and so the ticket, ends.
     pub expires: u32,
+    /// What the ticket says about the user and their groups.
+    pub pac: PacState,
     /// The client sent channel bindings and they match those that were given.
     pub channel_bound: bool,
     pub flags: ContextFlags,
@@ -267,6 +354,45 @@ pub enum AcceptorError {
     Memfd(std::io::Error),
     #[error("libkrb5 makes no credential of the keytab: {0}")]
     Credential(String),
+    #[error(
+        "the clock skew of {} s is more than libkrb5 on this host allows ({} s): set clockskew in \
+         [libdefaults] of its krb5.conf first",
+        asked.as_secs(), library.as_secs()
+    )]
+    ClockSkew { asked: Duration, library: Duration },
+    #[error("libkrb5 does not say how far clocks may differ: {0}")]
+    Library(#[from] Krb5Error),
+}
+
+/// The bound to enforce here: none where libkrb5's own is the same.
+fn stricter_clock_skew(asked: Option<Duration>) -> Result<Option<Duration>, AcceptorError> {
+    let Some(asked) = asked else {
+        return Ok(None);
+    };
+    let library = krb5::library_clock_skew()?;
+    if asked > library {
+        return Err(AcceptorError::ClockSkew { asked, library });
+    }
+    Ok((asked < library).then_some(asked))
+}
+
+/// Decodes what libkrb5 vouches for, and nothing else.
+fn pac(
+    client: &gss::Name,
+    ticket: &TicketFacts,
+    acceptor: &Acceptor,
+) -> Result<PacState, AcceptError> {
+    let attribute = client
+        .attribute(LOGON_INFO)
+        .map_err(|status| AcceptError::from_status(status, ticket, &acceptor.0.keys))?;
+    Ok(match attribute {
+        None => PacState::Absent,
+        Some(value) if !(value.authenticated && value.complete) => PacState::Unverified,
+        Some(value) => match Pac::decode(value.value()) {
+            Ok(pac) => PacState::Verified(Box::new(pac)),
+            Err(error) => PacState::Malformed(error),
+        },
+    })
 }
 
 struct ReadName {
@@ -323,20 +449,5 @@ fn acquire(keytab_name: &CStr) -> Result<gss::Credential, gss::Status> {
     gss::Credential::acceptor(&[(c"keytab", keytab_name), (c"rcache", c"none:")])
 }
 
-/// A file without a name, which nobody can change any more, this process included. Not inherited by
-/// children, and gone with its descriptor.
-fn sealed_memfd(contents: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let memfd =
-        rustix::fs::memfd_create(c"keytab", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    rustix::fs::fchmod(&memfd, rustix::fs::Mode::RUSR)?;
-    let mut left = contents;
-    while !left.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&memfd, left))?;
-        left = &left[written..];
-    }
-    rustix::fs::fcntl_add_seals(
-        &memfd,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    Ok(memfd)
-}
+/// MIT's name for the KERB_VALIDATION_INFO of a PAC.
+const LOGON_INFO: &str = "urn:mspac:logon-info";

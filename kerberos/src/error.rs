@@ -3,6 +3,7 @@
 //! token.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use crate::enctype::Enctype;
 use crate::gss::Status;
@@ -82,6 +83,40 @@ impl Mismatch {
     }
 }
 
+/// How far a client's clock is from this host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockOffset {
+    Ahead(Duration),
+    Behind(Duration),
+}
+
+impl ClockOffset {
+    /// What it is for a client that gave this time just now. The way here counts as the clock's
+    /// fault; it is short.
+    pub(crate) fn of(client: SystemTime) -> Self {
+        match client.duration_since(SystemTime::now()) {
+            Ok(ahead) => Self::Ahead(ahead),
+            Err(behind) => Self::Behind(behind.duration()),
+        }
+    }
+
+    pub fn by(self) -> Duration {
+        match self {
+            Self::Ahead(by) | Self::Behind(by) => by,
+        }
+    }
+}
+
+impl fmt::Display for ClockOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.by().as_secs();
+        match self {
+            Self::Ahead(_) => write!(f, "{seconds} seconds ahead of"),
+            Self::Behind(_) => write!(f, "{seconds} seconds behind"),
+        }
+    }
+}
+
 /// Why a token was not accepted. `Display` is the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AcceptError {
@@ -103,10 +138,14 @@ pub enum AcceptError {
         ticket: TicketFacts,
         mismatch: Mismatch,
     },
-    /// The clocks of client and server differ by more than libkrb5 allows (`clockskew`, five
-    /// minutes).
+    /// The clocks of client and server differ by too much.
     ClockSkew {
         ticket: TicketFacts,
+        /// By how much, where that can be known.
+        offset: Option<ClockOffset>,
+        /// The configuration's own bound, where it is stricter than libkrb5's (`clockskew` in
+        /// krb5.conf, five minutes).
+        allowed: Option<Duration>,
     },
     TicketExpired {
         ticket: TicketFacts,
@@ -124,6 +163,14 @@ pub enum AcceptError {
     },
     /// The client bound its login to another TLS connection than this one.
     ChannelBindings {
+        ticket: TicketFacts,
+    },
+    /// Channel bindings are required, and the client sent none.
+    NotBound {
+        ticket: TicketFacts,
+    },
+    /// Channel bindings are required, and the connection has none to compare with.
+    NothingToBind {
         ticket: TicketFacts,
     },
     /// The client is anonymous (RFC 8062).
@@ -154,7 +201,11 @@ impl AcceptError {
             return Self::ChannelBindings { ticket };
         }
         match status.minor {
-            krb5::AP_ERR_SKEW => Self::ClockSkew { ticket },
+            krb5::AP_ERR_SKEW => Self::ClockSkew {
+                ticket,
+                offset: None,
+                allowed: None,
+            },
             krb5::AP_ERR_TKT_EXPIRED => Self::TicketExpired { ticket },
             krb5::AP_ERR_TKT_NYV | krb5::AP_ERR_TKT_INVALID => Self::TicketNotYetValid { ticket },
             krb5::AP_ERR_BADMATCH | krb5::AP_ERR_INAPP_CKSUM => Self::Altered { ticket },
@@ -221,8 +272,22 @@ impl AcceptError {
                     join(held)
                 ),
             },
-            Self::ClockSkew { ticket } => {
-                format!("the clocks of the client and of this host differ too much for {ticket}")
+            Self::ClockSkew {
+                ticket,
+                offset,
+                allowed,
+            } => {
+                let mut cause = match offset {
+                    Some(offset) => format!("the client's clock is {offset} this host's"),
+                    None => "the clocks of the client and of this host differ too much".to_owned(),
+                };
+                if let Some(allowed) = allowed {
+                    cause.push_str(&format!(
+                        ", and the configuration allows {} seconds",
+                        allowed.as_secs()
+                    ));
+                }
+                format!("{cause} (with {ticket})")
             }
             Self::TicketExpired { ticket } => format!("{ticket} has expired"),
             Self::TicketNotYetValid { ticket } => {
@@ -241,6 +306,15 @@ impl AcceptError {
                 format!(
                     "the client used {ticket} over another TLS connection than the one that \
                      reached this server"
+                )
+            }
+            Self::NotBound { ticket } => {
+                format!("the client did not bind {ticket} to its TLS connection, as is required")
+            }
+            Self::NothingToBind { ticket } => {
+                format!(
+                    "channel bindings are required, and {ticket} came over a connection whose TLS \
+                     does not end at this server"
                 )
             }
             Self::Anonymous => "the client is anonymous".to_owned(),
@@ -306,6 +380,14 @@ impl AcceptError {
             Self::ChannelBindings { .. } => {
                 "let TLS end at this server, or give it the certificate that clients see; \
                  otherwise this is a relayed login"
+            }
+            Self::NotBound { .. } => {
+                "use a client that sends channel bindings (Windows: extended protection), or set \
+                 them to accept instead of require"
+            }
+            Self::NothingToBind { .. } => {
+                "let clients connect to a TLS listener of this server, or do not require channel \
+                 bindings"
             }
             Self::Anonymous => "log in as a named principal",
             Self::NotComplete => "use a client that sends a Kerberos ticket in its first token",

@@ -3,30 +3,49 @@
 //! authentication). No environment variable is read or set here beyond what libkrb5 itself reads at
 //! its start (KRB5_CONFIG, KRB5CCNAME): another krb5.conf needs a process that is started with it.
 
+use std::any::Any;
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
-use libgssapi::credential::{Cred, CredUsage};
-use libgssapi::name::Name;
-use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL, Oid, OidSet};
-use ring::digest;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::acceptor::ChannelBindings;
 use crate::error::krb5;
-use crate::gss::{self, Status};
-use crate::keytab::{Keytab, KeytabError, MAX_KEYTAB_BYTES, hex};
-use crate::principal::{PrincipalError, ServiceAccount};
+use crate::gss::{ClientContext, Credential, Name, SharedCredential, Status};
+use crate::keytab::{Keytab, KeytabError, MAX_KEYTAB_BYTES};
+use crate::krb5::MemoryCache;
+use crate::memfd::sealed_memfd;
+use crate::principal::{Principal, PrincipalError, ServiceAccount};
+use crate::sasl::SecurityLayer;
 use crate::spnego::{self, TokenError};
 
-/// A client that can ask for service tickets. Blocks where it talks to the KDC.
+/// A client that can ask for service tickets. Blocks where it talks to the KDC. Several threads may
+/// use one.
 pub struct Initiator {
-    credential: Cred,
+    source: Source,
     /// Who or what asks, for messages.
     client: String,
+}
+
+enum Source {
+    /// A ticket cache as it is, or the tickets of a password.
+    Fixed(Arc<SharedCredential>),
+    /// A keytab: the library gets new tickets when the old ones come to their end, but only for a
+    /// credential that is acquired anew; so each use acquires one.
+    Keytab(Arc<KeytabSource>),
+}
+
+/// Tickets are in `cache` and go with it. Shared with the contexts that are being made.
+struct KeytabSource {
+    /// Kept open as long as libkrb5 may look it up under /proc/self/fd.
+    _memfd: OwnedFd,
+    keytab_name: CString,
+    cache: MemoryCache,
+    principal: String,
 }
 
 impl Initiator {
@@ -40,73 +59,89 @@ impl Initiator {
                 format!("the ticket cache {}", path.display()),
             ),
         };
-        Self::acquire(None, &store, client)
+        let store: Vec<(&CStr, &CStr)> = store
+            .iter()
+            .map(|(key, value)| (*key, value.as_c_str()))
+            .collect();
+        Credential::initiator(None, &store)
+            .and_then(|credential| resolved(&credential).map(|left| (credential, left)))
+            .map_err(|status| InitiateError::from_status(status, &client, None))
+            .and_then(|(credential, left)| Self::fixed(credential, left, client))
     }
 
-    /// Logs in with a key of a keytab file. `principal` may leave the realm to the keytab. Tickets
-    /// are kept in memory, shared by initiators with the same keytab and principal, and renewed
-    /// from the keytab.
+    /// Logs in with a key of a keytab file. `principal` may leave the realm to the keytab.
+    /// Otherwise as [`Initiator::from_keytab_bytes`].
     pub fn from_keytab(path: &Path, principal: &str) -> Result<Self, InitiateError> {
         let unreadable = |error: std::io::Error| InitiateError::KeytabFile {
             path: path.to_owned(),
             error,
         };
+        let unusable = |error: KeytabError| InitiateError::Keytab {
+            path: path.to_owned(),
+            error,
+        };
         if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_KEYTAB_BYTES as u64 {
-            return Err(InitiateError::Keytab {
-                path: path.to_owned(),
-                error: KeytabError::TooLarge {
-                    bytes: MAX_KEYTAB_BYTES + 1,
-                },
-            });
+            return Err(unusable(KeytabError::TooLarge {
+                bytes: MAX_KEYTAB_BYTES + 1,
+            }));
         }
         let bytes = Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
-        let keytab = Keytab::parse(&bytes)
-            .and_then(|keytab| keytab.for_service_account(principal, false))
-            .map_err(|error| InitiateError::Keytab {
-                path: path.to_owned(),
-                error,
-            })?;
-        let principal = keytab.entries()[0].principal().to_string();
-        // libkrb5 keeps a MEMORY cache until the process ends, so a name that is not reused would
-        // leak one for each initiator; a keytab that was exported anew gets another.
-        let identity = format!("{}\n{principal}\n{}", path.display(), keytab.fingerprint());
-        let identity = digest::digest(&digest::SHA256, identity.as_bytes());
-        let identity = hex(&identity.as_ref()[..16]);
-        let ccache = CString::new(format!("MEMORY:obol-{identity}"))
-            .expect("hexadecimal digits hold no NUL");
-        let store = [
-            (CLIENT_KEYTAB, store_path("FILE:", path)?),
-            (CCACHE, ccache),
-        ];
-        Self::acquire(Some(&principal), &store, principal.clone())
+        let keytab = Keytab::parse(&bytes).map_err(unusable)?;
+        Self::from_keytab_bytes(&keytab, Some(principal)).map_err(|error| match error {
+            InitiateError::NotInKeytab(error) => unusable(error),
+            other => other,
+        })
     }
 
-    /// Logs in with a password. Tickets are kept in memory and go with the last context.
+    /// Logs in with a key of a keytab in memory: nothing is written to a disk, neither keys nor
+    /// tickets. Without a `principal` it is the first name of a single component, as accounts have
+    /// in Active Directory, or else the first entry. Asks the KDC at once. Tickets are kept for the
+    /// initiator's life, and renewed from the keytab as they come to their end.
+    pub fn from_keytab_bytes(
+        keytab: &Keytab,
+        principal: Option<&str>,
+    ) -> Result<Self, InitiateError> {
+        let own;
+        let wanted = match principal {
+            Some(principal) => principal,
+            None => {
+                own = account_of(keytab).to_string();
+                &own
+            }
+        };
+        let keytab = keytab
+            .for_service_account(wanted, false)
+            .map_err(InitiateError::NotInKeytab)?;
+        let principal = keytab.entries()[0].principal().to_string();
+        let memfd = sealed_memfd(c"client-keytab", &keytab.to_bytes())
+            .map_err(|error| InitiateError::Memory(error.into()))?;
+        let keytab_name = CString::new(format!("FILE:/proc/self/fd/{}", memfd.as_raw_fd()))
+            .expect("a number and a constant hold no NUL");
+        let initiator = Self {
+            client: principal.clone(),
+            source: Source::Keytab(Arc::new(KeytabSource {
+                _memfd: memfd,
+                keytab_name,
+                cache: MemoryCache::new(),
+                principal,
+            })),
+        };
+        initiator.credential()?;
+        Ok(initiator)
+    }
+
+    /// Logs in with a password: asks the KDC at once, keeps the tickets in memory and nowhere else,
+    /// and forgets the password and them with the last context. `principal` may leave the realm to
+    /// krb5.conf.
     pub fn from_password(principal: &str, password: &str) -> Result<Self, InitiateError> {
         ServiceAccount::parse(principal).map_err(|error| InitiateError::BadName {
             name: principal.to_owned(),
             error,
         })?;
-        let acquire = || {
-            let name = Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
-            let mut mechs = OidSet::new();
-            mechs.add(GSS_MECH_KRB5)?;
-            Cred::acquire_with_password(
-                Some(&name),
-                password,
-                None,
-                CredUsage::Initiate,
-                Some(&mechs),
-            )
-        };
-        acquire()
-            .map(|credential| Self {
-                credential,
-                client: principal.to_owned(),
-            })
-            .map_err(|error| {
-                InitiateError::from_status(Status::from_libgssapi(error), principal, None)
-            })
+        Credential::password(principal, password)
+            .and_then(|credential| resolved(&credential).map(|left| (credential, left)))
+            .map_err(|status| InitiateError::from_status(status, principal, None))
+            .and_then(|(credential, left)| Self::fixed(credential, left, principal.to_owned()))
     }
 
     /// Makes the token for a service: `HTTP@host` (the host is made canonical as krb5.conf says) or
@@ -117,51 +152,76 @@ impl Initiator {
         spn: &str,
         bindings: Option<&ChannelBindings>,
     ) -> Result<(Vec<u8>, Negotiation), InitiateError> {
-        let failed = |error| {
-            InitiateError::from_status(Status::from_libgssapi(error), &self.client, Some(spn))
-        };
-        let bindings = bindings.map(ChannelBindings::as_bytes);
-        let target = service_name(spn)?.map_err(failed)?;
-        let mut context = ClientCtx::new(
-            Some(self.credential.clone()),
-            target,
-            CtxFlags::GSS_C_MUTUAL_FLAG | CtxFlags::GSS_C_INTEG_FLAG,
-            Some(GSS_MECH_KRB5),
-        );
+        let wanted = libgssapi_sys::GSS_C_MUTUAL_FLAG | libgssapi_sys::GSS_C_INTEG_FLAG;
+        let mut context = self.context(spn, wanted, bindings)?;
         let ap_req = context
-            .step(None, bindings)
-            .map_err(failed)?
-            .ok_or(InitiateError::Reply(TokenError::NoMechToken))?;
+            .step(None)
+            .map_err(|status| InitiateError::from_status(status, &self.client, Some(spn)))?;
         let token = spnego::frame_init(&ap_req).map_err(InitiateError::Reply)?;
         let negotiation = Negotiation {
             context,
-            bindings: bindings.map(<[u8]>::to_vec),
             spn: spn.to_owned(),
         };
         Ok((token, negotiation))
     }
 
-    fn acquire(
-        principal: Option<&str>,
-        store: &[(&CStr, CString)],
-        client: String,
-    ) -> Result<Self, InitiateError> {
-        let store: Vec<(&CStr, &CStr)> = store
-            .iter()
-            .map(|(key, value)| (*key, value.as_c_str()))
-            .collect();
-        let credential = gss::initiator(principal, &store)
-            .map_err(|status| InitiateError::from_status(status, &client, None))?;
-        // The library resolves a credential lazily; its errors belong here, not into the first
-        // negotiation.
-        match credential.lifetime() {
-            Ok(lifetime) if lifetime.is_zero() => Err(InitiateError::TicketExpired { client }),
-            Ok(_) => Ok(Self { credential, client }),
-            Err(error) => Err(InitiateError::from_status(
-                Status::from_libgssapi(error),
-                &client,
-                None,
-            )),
+    /// Who logs in, or the ticket cache that says so: for messages.
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    pub(crate) fn context(
+        &self,
+        spn: &str,
+        wanted: u32,
+        bindings: Option<&ChannelBindings>,
+    ) -> Result<ClientContext, InitiateError> {
+        let target = service_name(spn)?
+            .map_err(|status| InitiateError::from_status(status, &self.client, Some(spn)))?;
+        let bindings = bindings.map(ChannelBindings::as_bytes);
+        Ok(ClientContext::new(
+            self.credential()?,
+            target,
+            wanted,
+            bindings,
+        ))
+    }
+
+    fn credential(&self) -> Result<Arc<SharedCredential>, InitiateError> {
+        let source = match &self.source {
+            Source::Fixed(credential) => return Ok(Arc::clone(credential)),
+            Source::Keytab(source) => source,
+        };
+        let store = [
+            (CLIENT_KEYTAB, source.keytab_name.as_c_str()),
+            (CCACHE, source.cache.name()),
+        ];
+        let acquired = Credential::initiator(Some(&source.principal), &store)
+            .and_then(|credential| resolved(&credential).map(|left| (credential, left)))
+            .map_err(|status| InitiateError::from_status(status, &self.client, None))?;
+        match acquired {
+            (_, 0) => Err(self.expired()),
+            (credential, _) => {
+                let store: Arc<dyn Any + Send + Sync> = Arc::<KeytabSource>::clone(source);
+                Ok(Arc::new(SharedCredential::new(credential, Some(store))))
+            }
+        }
+    }
+
+    fn fixed(credential: Credential, left: u32, client: String) -> Result<Self, InitiateError> {
+        let initiator = Self {
+            source: Source::Fixed(Arc::new(SharedCredential::new(credential, None))),
+            client,
+        };
+        match left {
+            0 => Err(initiator.expired()),
+            _ => Ok(initiator),
+        }
+    }
+
+    fn expired(&self) -> InitiateError {
+        InitiateError::TicketExpired {
+            client: self.client.clone(),
         }
     }
 }
@@ -176,8 +236,7 @@ impl fmt::Debug for Initiator {
 
 /// A token that was sent, waiting for the server's answer.
 pub struct Negotiation {
-    context: ClientCtx,
-    bindings: Option<Vec<u8>>,
+    context: ClientContext,
     spn: String,
 }
 
@@ -191,10 +250,8 @@ impl Negotiation {
                 text: "its answer holds no proof".to_owned(),
             })?;
         self.context
-            .step(Some(ap_rep), self.bindings.as_deref())
-            .map_err(|error| InitiateError::NotMutual {
-                text: Status::from_libgssapi(error).text,
-            })?;
+            .step(Some(ap_rep))
+            .map_err(|status| InitiateError::NotMutual { text: status.text })?;
         if self.context.is_complete() {
             Ok(())
         } else {
@@ -246,6 +303,10 @@ pub enum InitiateError {
     },
     #[error("the keytab {path}: {error}")]
     Keytab { path: PathBuf, error: KeytabError },
+    #[error("the keytab: {0}")]
+    NotInKeytab(KeytabError),
+    #[error("the keytab cannot be put into memory: {0}")]
+    Memory(std::io::Error),
     #[error("{name:?} is no Kerberos name: {error}")]
     BadName { name: String, error: PrincipalError },
     #[error("the path {path} cannot be handed to libkrb5")]
@@ -254,6 +315,15 @@ pub enum InitiateError {
     Reply(TokenError),
     #[error("the server did not prove its identity: {text}")]
     NotMutual { text: String },
+    #[error("{server} offers {offered:?} for the connection, and none of it is wanted here")]
+    NoSecurityLayer {
+        server: String,
+        offered: Vec<SecurityLayer>,
+    },
+    #[error("{server} does not keep to SASL GSSAPI: {text}")]
+    Sasl { server: String, text: String },
+    #[error("a message of {bytes} bytes is too large for this connection, which takes {most}")]
+    MessageTooLarge { bytes: usize, most: usize },
     #[error("GSSAPI: {text} (major {major:#x}, minor {minor})")]
     Library {
         major: u32,
@@ -294,7 +364,17 @@ impl InitiateError {
                 "name the realm and its KDC in krb5.conf ([libdefaults] and [realms]), or in DNS"
             }
             Self::KeytabFile { .. } | Self::BadPath { .. } => "check the path and its permissions",
-            Self::Keytab { .. } => "export the keytab again, for this principal",
+            Self::Keytab { .. } | Self::NotInKeytab(_) => {
+                "export the keytab again, for this principal"
+            }
+            Self::Memory(_) => "raise the limits of this process (memory, open files)",
+            Self::NoSecurityLayer { .. } => {
+                "use TLS (ldaps://), or let the server offer encryption for SASL GSSAPI"
+            }
+            Self::Sasl { .. } => {
+                "check that the address leads to the real server; see the server's log"
+            }
+            Self::MessageTooLarge { .. } => "send it in several parts",
             Self::BadName { .. } => "write the name as primary/instance@REALM",
             Self::Reply(_) | Self::NotMutual { .. } => {
                 "check that the address leads to the real server and that no proxy rewrites its \
@@ -306,7 +386,7 @@ impl InitiateError {
         }
     }
 
-    fn from_status(status: Status, client: &str, spn: Option<&str>) -> Self {
+    pub(crate) fn from_status(status: Status, client: &str, spn: Option<&str>) -> Self {
         let client = client.to_owned();
         let spn = spn.unwrap_or_default().to_owned();
         let Status { major, minor, text } = status;
@@ -343,18 +423,31 @@ impl InitiateError {
 }
 
 /// The outer result is a name that is refused here, the inner one libkrb5's.
-fn service_name(spn: &str) -> Result<Result<Name, libgssapi::error::Error>, InitiateError> {
-    let literal = spn.split('@').next().is_some_and(|name| name.contains('/'));
-    let kind: Oid<'static> = if literal {
-        GSS_NT_KRB5_PRINCIPAL
-    } else {
-        GSS_NT_HOSTBASED_SERVICE
-    };
+fn service_name(spn: &str) -> Result<Result<Name, Status>, InitiateError> {
     ServiceAccount::parse(spn).map_err(|error| InitiateError::BadName {
         name: spn.to_owned(),
         error,
     })?;
-    Ok(Name::new(spn.as_bytes(), Some(kind)))
+    let literal = spn.split('@').next().is_some_and(|name| name.contains('/'));
+    Ok(match literal {
+        true => Name::principal(spn),
+        false => Name::host_based(spn),
+    })
+}
+
+/// The library resolves a credential lazily; its errors belong to the login, not to the first
+/// negotiation.
+fn resolved(credential: &Credential) -> Result<u32, Status> {
+    credential.lifetime()
+}
+
+fn account_of(keytab: &Keytab) -> &Principal {
+    let entries = keytab.entries();
+    entries
+        .iter()
+        .find(|entry| entry.principal().instance().is_none())
+        .unwrap_or(&entries[0])
+        .principal()
 }
 
 fn store_path(kind: &str, path: &Path) -> Result<CString, InitiateError> {

@@ -133,6 +133,8 @@ pub struct ApRequest<'a> {
     pub mutual: bool,
     /// The encrypted authenticator.
     pub authenticator: &'a [u8],
+    /// The whole AP-REQ, for libkrb5.
+    pub(crate) message: &'a [u8],
 }
 
 impl<'a> ApRequest<'a> {
@@ -180,6 +182,7 @@ impl<'a> ApRequest<'a> {
             session_enctype: Enctype::from_number(request.authenticator.etype),
             mutual: options[0] & AP_OPTION_MUTUAL_REQUIRED != 0,
             authenticator: request.authenticator.cipher.as_bytes(),
+            message,
         })
     }
 

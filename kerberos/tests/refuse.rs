@@ -72,7 +72,7 @@ own_process! {
         let keytab = keytab(&realm);
         assert_eq!(keytab.entries()[0].enctype().number(), i32::from(ARCFOUR_HMAC));
         let with = |allowed: Option<Vec<Enctype>>| {
-            Acceptor::new(&keytab, AcceptorOptions { allowed_enctypes: allowed }).unwrap()
+            Acceptor::new(&keytab, AcceptorOptions { allowed_enctypes: allowed, ..AcceptorOptions::default() }).unwrap()
         };
         let grace = Client::grace(&realm);
         accept(&with(None), &grace.token()).unwrap();
@@ -88,7 +88,7 @@ own_process! {
     fn a_session_key_of_a_type_that_is_not_allowed_is_refused() {
         let realm = realm();
         realm.kadmin(&["setstr", SERVICE, "session_enctypes", "aes128-cts-hmac-sha1-96"]).unwrap();
-        let options = AcceptorOptions { allowed_enctypes: Some(vec![Enctype::Aes256Sha1]) };
+        let options = AcceptorOptions { allowed_enctypes: Some(vec![Enctype::Aes256Sha1]), ..AcceptorOptions::default() };
         let acceptor = Acceptor::new(&keytab(&realm), options).unwrap();
         let error = accept(&acceptor, &Client::grace(&realm).token()).unwrap_err();
         assert_eq!(

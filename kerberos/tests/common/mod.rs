@@ -3,6 +3,9 @@
 //! own, with the path of a krb5.conf that the realm inside then fills.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod forge;
+pub mod logon_info;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
