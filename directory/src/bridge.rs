@@ -1,8 +1,10 @@
 //! Carries LDAP messages between a server's socket, TLS or not, and the LDAP library.
 //!
 //! The library reads from one end of a socket pair; a task here moves the bytes. That is where TLS
-//! is put under it (src/tls.rs), and where a hostile server is stopped: the library trusts what it
-//! decodes, so each message is checked before it goes on (src/message.rs).
+//! is put under it (src/tls.rs), where a SASL security layer is put on and taken off (RFC 4422
+//! §3.7: each sealed message after its length in four bytes), and where a hostile server is
+//! stopped: the library trusts what it decodes, so each message is checked before it goes on
+//! (src/message.rs).
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -15,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::message::{Fault, MAX_MESSAGE, whole_messages};
+use crate::sasl::Layer;
 
 /// Most bytes taken in answer to one request: the library queues them faster than they are used.
 const MAX_ANSWER: usize = MAX_MESSAGE;
@@ -39,8 +42,8 @@ pub(crate) enum End {
 }
 
 impl Bridge {
-    /// Starts carrying between `server` and the returned socket.
-    pub(crate) fn start<S>(server: S) -> io::Result<(Self, StdUnixStream)>
+    /// Starts carrying between `server` and the returned socket, inside `layer` if there is one.
+    pub(crate) fn start<S>(server: S, layer: Option<Layer>) -> io::Result<(Self, StdUnixStream)>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -48,7 +51,7 @@ impl Bridge {
         near.set_nonblocking(true)?;
         let near = UnixStream::from_std(near)?;
         let end = Arc::new(OnceLock::new());
-        let task = tokio::spawn(carry(server, near, Arc::clone(&end)));
+        let task = tokio::spawn(carry(server, near, layer, Arc::clone(&end)));
         Ok((Self { task, end }, far))
     }
 
@@ -70,16 +73,17 @@ impl Drop for Bridge {
     }
 }
 
-async fn carry<S>(server: S, near: UnixStream, end: Arc<OnceLock<End>>)
+async fn carry<S>(server: S, near: UnixStream, layer: Option<Layer>, end: Arc<OnceLock<End>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let (mut from_library, mut to_library) = near.into_split();
     let answered = AtomicUsize::new(0);
+    let layer = layer.as_ref();
     let why = tokio::select! {
-        why = inbound(&mut from_server, &mut to_library, &answered) => why,
-        sent = outbound(&mut from_library, &mut to_server, &answered) => End::Closed(match sent {
+        why = inbound(&mut from_server, &mut to_library, layer, &answered) => why,
+        sent = outbound(&mut from_library, &mut to_server, layer, &answered) => End::Closed(match sent {
             Ok(()) => "closed by this side".to_owned(),
             Err(cause) => cause.to_string(),
         }),
@@ -91,7 +95,12 @@ where
 }
 
 /// Moves requests until the library closes its side.
-async fn outbound<R, W>(from: &mut R, to: &mut W, answered: &AtomicUsize) -> io::Result<()>
+async fn outbound<R, W>(
+    from: &mut R,
+    to: &mut W,
+    layer: Option<&Layer>,
+    answered: &AtomicUsize,
+) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -103,19 +112,36 @@ where
             return Ok(());
         }
         answered.store(0, Ordering::Relaxed);
-        to.write_all(&buffer[..length]).await?;
+        match layer {
+            Some(layer) => {
+                let sealed = layer.seal(&buffer[..length]).map_err(io::Error::other)?;
+                to.write_all(&sealed).await?;
+            }
+            None => to.write_all(&buffer[..length]).await?,
+        }
         to.flush().await?;
     }
 }
 
 /// Moves whole, checked messages; returns why it stopped.
-async fn inbound<R, W>(from: &mut R, to: &mut W, answered: &AtomicUsize) -> End
+async fn inbound<R, W>(
+    from: &mut R,
+    to: &mut W,
+    layer: Option<&Layer>,
+    answered: &AtomicUsize,
+) -> End
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let mut sealed = Vec::new();
     let mut buffer = Vec::with_capacity(16 << 10);
     loop {
+        if let Some(layer) = layer
+            && let Err(fault) = open_frames(layer, &mut sealed, &mut buffer)
+        {
+            return End::Refused(fault);
+        }
         let whole = match whole_messages(&buffer) {
             Ok(whole) => whole,
             Err(fault) => return End::Refused(fault),
@@ -126,9 +152,13 @@ where
             }
             buffer.drain(..whole);
         }
-        match from.read_buf(&mut buffer).await {
+        let into = match layer {
+            Some(_) => &mut sealed,
+            None => &mut buffer,
+        };
+        match from.read_buf(into).await {
             Ok(0) => {
-                return End::Closed(match buffer.is_empty() {
+                return End::Closed(match buffer.is_empty() && sealed.is_empty() {
                     true => "the server closed the connection".into(),
                     false => "the server closed the connection in the middle of a message".into(),
                 });
@@ -141,4 +171,24 @@ where
             Err(cause) => return End::Closed(cause.to_string()),
         }
     }
+}
+
+/// Takes the whole frames off the front of `sealed` and appends what is in them to `plain`.
+fn open_frames(layer: &Layer, sealed: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<(), Fault> {
+    let mut at = 0;
+    while let Some((length, rest)) = sealed[at..].split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > layer.max_receive {
+            return Err("a sealed message too large");
+        }
+        let Some(frame) = rest.get(..length) else {
+            break;
+        };
+        let opened = layer.open(frame);
+        plain.extend_from_slice(&opened.map_err(|_| "a sealed message that cannot be opened")?);
+        at += 4 + length;
+    }
+    sealed.drain(..at);
+    Ok(())
 }

@@ -3,9 +3,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+use crate::sasl::SaslSource;
 
 /// Group filter that fits the common schemas (`posixGroup`, `groupOfNames`, `groupOfUniqueNames`).
 pub(crate) const DEFAULT_GROUP_FILTER: &str =
@@ -39,6 +42,9 @@ pub struct DirectoryConfig {
     pub binddn: String,
     /// Password of `binddn`. Secret.
     pub bindpass: Zeroizing<String>,
+    /// Bind for searches by SASL GSSAPI instead of with `binddn` and `bindpass`, which must then be
+    /// empty. On a connection without TLS everything after the bind is encrypted by Kerberos.
+    pub sasl: Option<Arc<dyn SaslSource>>,
     /// Search for the user's DN even without a `binddn`, anonymously.
     pub discoverdn: bool,
     /// Refuse an empty password before it can become an anonymous bind (RFC 4513 §5.1.2).
@@ -94,6 +100,7 @@ impl Default for DirectoryConfig {
             client_tls_key: Zeroizing::default(),
             binddn: String::new(),
             bindpass: Zeroizing::default(),
+            sasl: None,
             discoverdn: false,
             deny_null_bind: true,
             upndomain: String::new(),
@@ -130,6 +137,7 @@ impl fmt::Debug for DirectoryConfig {
             client_tls_key,
             binddn,
             bindpass,
+            sasl,
             discoverdn,
             deny_null_bind,
             upndomain,
@@ -168,6 +176,7 @@ impl fmt::Debug for DirectoryConfig {
             .field("client_tls_key", &format_args!("{}", hide(client_tls_key)))
             .field("binddn", binddn)
             .field("bindpass", &format_args!("{}", hide(bindpass)))
+            .field("sasl", &sasl.as_ref().map(|source| source.name()))
             .field("discoverdn", discoverdn)
             .field("deny_null_bind", deny_null_bind)
             .field("upndomain", upndomain)

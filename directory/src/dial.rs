@@ -1,27 +1,33 @@
 //! From a URL to a bound session: TCP, StartTLS or TLS, the bind, each with its own error.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ldap3::{LdapConnAsync, LdapConnSettings, StdStream};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tokio_openssl::SslStream;
 
 use crate::bridge::Bridge;
 use crate::config::ConfigError;
 use crate::error::{DirectoryError, ResultCode, TlsFault};
+use crate::sasl::{Layer, SaslBind, SaslServer};
 use crate::server_url::{Security, ServerUrl};
 use crate::session::Session;
-use crate::settings::{SearchRules, ServiceAccount, Settings};
-use crate::tls::TlsClient;
+use crate::settings::{Account, SearchRules, Settings};
+use crate::tls::{TlsClient, channel_binding};
 
 /// Opens sessions with the servers of one configuration, which it knows by their number.
 pub(crate) struct Dialer {
     servers: Vec<ServerUrl>,
     tls: TlsClient,
-    service: ServiceAccount,
+    account: Account,
+    /// Bounds the threads that wait for tickets.
+    threads: Arc<Semaphore>,
     rules: SearchRules,
     connection_timeout: Duration,
 }
@@ -31,7 +37,8 @@ impl Dialer {
         Ok(Self {
             servers: std::mem::take(&mut settings.servers),
             tls: TlsClient::new(&settings.tls)?,
-            service: std::mem::take(&mut settings.service),
+            account: std::mem::take(&mut settings.account),
+            threads: Arc::new(Semaphore::new(settings.limits.max_connections)),
             rules: settings.rules,
             connection_timeout: settings.limits.connection_timeout,
         })
@@ -42,7 +49,8 @@ impl Dialer {
         Self {
             servers: self.servers.clone(),
             tls: self.tls.clone(),
-            service: ServiceAccount::default(),
+            account: Account::default(),
+            threads: Arc::clone(&self.threads),
             rules: self.rules,
             connection_timeout: self.connection_timeout,
         }
@@ -54,64 +62,131 @@ impl Dialer {
 
     /// A session bound as the service account, ready for searches.
     pub(crate) async fn open(&self, server: usize) -> Result<Session, DirectoryError> {
-        let deadline = Instant::now() + self.connection_timeout;
-        let mut session = self.connect(server, deadline).await?;
-        let ServiceAccount { name, password } = &self.service;
-        // Without a name no bind is needed: a new connection is anonymous (RFC 4513 §4).
-        if !name.is_empty() {
-            let (code, text) = session.bind(name, password, deadline).await?;
-            if code != ResultCode::SUCCESS {
-                return Err(DirectoryError::Bind {
-                    url: session.url().to_owned(),
-                    binddn: name.clone(),
-                    code,
-                    text,
-                });
-            }
-        }
-        Ok(session)
+        let deadline = self.deadline();
+        let tcp = self.dial(server, deadline).await?;
+        let transport = self.secure(server, tcp, deadline).await?;
+        self.bind(server, transport, deadline).await
     }
 
     /// A session that nobody is bound on, for a user's own bind.
     pub(crate) async fn open_unbound(&self, server: usize) -> Result<Session, DirectoryError> {
-        self.connect(server, Instant::now() + self.connection_timeout)
-            .await
+        let deadline = self.deadline();
+        let tcp = self.dial(server, deadline).await?;
+        let transport = self.secure(server, tcp, deadline).await?;
+        self.session(server, transport, None).await
     }
 
-    async fn connect(&self, index: usize, deadline: Instant) -> Result<Session, DirectoryError> {
-        let server = &self.servers[index];
-        let late = |what: &str| DirectoryError::Dial {
-            url: server.text.clone(),
-            cause: format!("{what} within {:?}", self.connection_timeout),
-            timed_out: true,
-        };
-        let failed = |cause: io::Error| DirectoryError::Dial {
-            url: server.text.clone(),
-            cause: cause.to_string(),
-            timed_out: cause.kind() == io::ErrorKind::TimedOut,
-        };
+    /// Until when a connection that is begun now must be there.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.connection_timeout
+    }
 
-        let mut tcp = match timeout_at(deadline, self.tcp(server, deadline)).await {
-            Ok(tcp) => tcp.map_err(failed)?,
-            Err(_) => return Err(late("no answer")),
+    /// The first step: TCP.
+    pub(crate) async fn dial(
+        &self,
+        server: usize,
+        deadline: Instant,
+    ) -> Result<TcpStream, DirectoryError> {
+        let server = &self.servers[server];
+        let tcp = match timeout_at(deadline, self.tcp(server, deadline)).await {
+            Ok(tcp) => tcp.map_err(|cause| failed(server, cause))?,
+            Err(_) => return Err(self.late(server, "no answer")),
         };
-        self.tune(&tcp).map_err(failed)?;
-        if server.security == Security::StartTls {
-            match timeout_at(deadline, start_tls(server, &mut tcp)).await {
+        self.tune(&tcp).map_err(|cause| failed(server, cause))?;
+        Ok(tcp)
+    }
+
+    /// The second: TLS, if the URL or StartTLS asks for it.
+    pub(crate) async fn secure(
+        &self,
+        server: usize,
+        mut tcp: TcpStream,
+        deadline: Instant,
+    ) -> Result<Transport, DirectoryError> {
+        let server = &self.servers[server];
+        match server.security {
+            Security::Plain => return Ok(Transport::Plain(tcp)),
+            Security::Ldaps => {}
+            Security::StartTls => match timeout_at(deadline, start_tls(server, &mut tcp)).await {
                 Ok(outcome) => outcome?,
-                Err(_) => return Err(late("no answer to StartTLS")),
-            }
+                Err(_) => return Err(self.late(server, "no answer to StartTLS")),
+            },
         }
-        let (bridge, stream) = if server.security == Security::Plain {
-            Bridge::start(tcp)
-        } else {
-            match timeout_at(deadline, self.tls.connect(server, tcp)).await {
-                Ok(tls) => Bridge::start(tls?),
-                Err(_) => return Err(late("the TLS handshake was not finished")),
-            }
+        match timeout_at(deadline, self.tls.connect(server, tcp)).await {
+            Ok(tls) => Ok(Transport::Tls(Box::new(tls?))),
+            Err(_) => Err(self.late(server, "the TLS handshake was not finished")),
         }
-        .map_err(failed)?;
+    }
 
+    /// The third: the bind as the service account.
+    pub(crate) async fn bind(
+        &self,
+        server: usize,
+        mut transport: Transport,
+        deadline: Instant,
+    ) -> Result<Session, DirectoryError> {
+        let url = &self.servers[server].text;
+        match &self.account {
+            // No bind is needed: a new connection is anonymous (RFC 4513 §4).
+            Account::Anonymous => self.session(server, transport, None).await,
+            Account::Simple { name, password } => {
+                let mut session = self.session(server, transport, None).await?;
+                let (code, text) = session.bind(name, password, deadline).await?;
+                match code {
+                    ResultCode::SUCCESS => Ok(session),
+                    _ => Err(DirectoryError::Bind {
+                        url: url.clone(),
+                        binddn: name.clone(),
+                        code,
+                        text,
+                    }),
+                }
+            }
+            Account::Sasl(source) => {
+                let bind = SaslBind {
+                    url,
+                    source,
+                    threads: &self.threads,
+                    limit: self.connection_timeout,
+                    deadline,
+                };
+                let host = self.servers[server].host.clone();
+                let layer = match &mut transport {
+                    Transport::Plain(tcp) => {
+                        let peer = SaslServer {
+                            host,
+                            over_tls: false,
+                            channel_binding: None,
+                        };
+                        bind.run(tcp, peer).await?
+                    }
+                    Transport::Tls(tls) => {
+                        let peer = SaslServer {
+                            host,
+                            over_tls: true,
+                            channel_binding: channel_binding(tls.ssl()),
+                        };
+                        bind.run(tls.as_mut(), peer).await?
+                    }
+                };
+                self.session(server, transport, layer).await
+            }
+        }
+    }
+
+    /// Puts the LDAP library on a connection.
+    async fn session(
+        &self,
+        index: usize,
+        transport: Transport,
+        layer: Option<Layer>,
+    ) -> Result<Session, DirectoryError> {
+        let server = &self.servers[index];
+        let (bridge, stream) = match transport {
+            Transport::Plain(tcp) => Bridge::start(tcp, layer),
+            Transport::Tls(tls) => Bridge::start(*tls, layer),
+        }
+        .map_err(|cause| failed(server, cause))?;
         // The library only sees a local stream; what it dials is of no account.
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
         let (driver, handle) = LdapConnAsync::with_settings(settings, "ldapi:///")
@@ -128,6 +203,14 @@ impl Dialer {
             bridge,
             self.rules,
         ))
+    }
+
+    fn late(&self, server: &ServerUrl, what: &str) -> DirectoryError {
+        DirectoryError::Dial {
+            url: server.text.clone(),
+            cause: format!("{what} within {:?}", self.connection_timeout),
+            timed_out: true,
+        }
     }
 
     /// Tries each address of the host; none may use up the time of those after it.
@@ -163,6 +246,20 @@ impl Dialer {
                 .with_retries(3),
         )?;
         socket.set_tcp_user_timeout(Some(self.connection_timeout))
+    }
+}
+
+/// A connection before LDAP is spoken on it.
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<SslStream<TcpStream>>),
+}
+
+fn failed(server: &ServerUrl, cause: io::Error) -> DirectoryError {
+    DirectoryError::Dial {
+        url: server.text.clone(),
+        cause: cause.to_string(),
+        timed_out: cause.kind() == io::ErrorKind::TimedOut,
     }
 }
 

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::sasl::SaslError;
+
 /// Why a lookup or an authentication did not succeed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +34,21 @@ pub enum DirectoryError {
         binddn: String,
         code: ResultCode,
         text: String,
+    },
+    /// The server refused the service account's Kerberos ticket, or the mechanism.
+    #[error("{url} refused the GSSAPI bind as {name}: {code}{}", colon(text))]
+    SaslRefused {
+        url: String,
+        name: String,
+        code: ResultCode,
+        text: String,
+    },
+    /// This side could not go on with the GSSAPI bind: no ticket, or a server that is not itself.
+    #[error("no GSSAPI bind with {url} as {name}: {error}")]
+    Sasl {
+        url: String,
+        name: String,
+        error: SaslError,
     },
     /// The server refused the user's own name and password.
     #[error("{url} refused the user {user:?}: {code}{}", colon(text))]
@@ -146,7 +163,9 @@ impl DirectoryError {
             | Self::SizeLimit { cause, .. }
             | Self::Lost { cause, .. }
             | Self::Protocol { cause, .. } => cause.clone(),
+            Self::Sasl { error, .. } => error.cause.clone(),
             Self::Bind { code, text, .. }
+            | Self::SaslRefused { code, text, .. }
             | Self::Credentials { code, text, .. }
             | Self::Search { code, text, .. } => {
                 let account = ad_account_state(text).map(|state| format!(" ({state})"));
@@ -212,6 +231,23 @@ impl DirectoryError {
                     "the server wants a binddn with a bindpass".into()
                 }
                 None => "check what the server allows binddn to do".into(),
+            },
+            Self::Sasl { error, .. } => error.mend.clone(),
+            Self::SaslRefused { url, code, text, .. } => match ad_account_state(text) {
+                Some(state) if *code == ResultCode::INVALID_CREDENTIALS => {
+                    format!("mend the account of the keytab: {state}")
+                }
+                _ if *code == ResultCode::AUTH_METHOD_NOT_SUPPORTED => {
+                    "the server offers no GSSAPI (supportedSASLMechanisms of its root DSE): give it a keytab for its ldap/ principal, or use binddn and bindpass".into()
+                }
+                _ if *code == ResultCode::STRONGER_AUTH_REQUIRED
+                    || *code == ResultCode::CONFIDENTIALITY_REQUIRED =>
+                {
+                    "the server wants an encrypted connection: use ldaps:// or starttls".into()
+                }
+                _ => format!(
+                    "check that the host in {url} is the name that the server's ldap/ principal has, that the server's keytab holds that principal's present key, and the clocks"
+                ),
             },
             Self::Credentials { text, .. } => match ad_account_state(text) {
                 Some(state) => format!("a matter for the user's administrator: {state}"),
@@ -282,7 +318,9 @@ impl DirectoryError {
                 true
             }
             Self::NoServer { attempts } => attempts.iter().any(Self::is_unavailable),
+            Self::Sasl { error, .. } => error.is_unavailable,
             Self::Bind { code, .. }
+            | Self::SaslRefused { code, .. }
             | Self::Credentials { code, .. }
             | Self::Search { code, .. } => code.is_passing(),
             _ => false,
@@ -308,10 +346,12 @@ impl ResultCode {
     pub const OPERATIONS_ERROR: Self = Self(1);
     pub const TIME_LIMIT_EXCEEDED: Self = Self(3);
     pub const SIZE_LIMIT_EXCEEDED: Self = Self(4);
+    pub const AUTH_METHOD_NOT_SUPPORTED: Self = Self(7);
     pub const STRONGER_AUTH_REQUIRED: Self = Self(8);
     pub const REFERRAL: Self = Self(10);
     pub const ADMIN_LIMIT_EXCEEDED: Self = Self(11);
     pub const CONFIDENTIALITY_REQUIRED: Self = Self(13);
+    pub const SASL_BIND_IN_PROGRESS: Self = Self(14);
     pub const NO_SUCH_OBJECT: Self = Self(32);
     pub const INVALID_DN_SYNTAX: Self = Self(34);
     pub const INVALID_CREDENTIALS: Self = Self(49);

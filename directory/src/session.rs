@@ -500,7 +500,7 @@ fn bytes(tag: StructureTag) -> Option<Vec<u8>> {
 }
 
 /// A server's words on one line of a log, and not too many of them.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.trim_end_matches('\0')
         .chars()
         .take(500)

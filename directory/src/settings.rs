@@ -4,6 +4,7 @@
 //! settings that dial, search and pool take, so a URL, template, base DN or certificate that
 //! cannot work is refused when it is written, not at the first login.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ldap3::DerefAliases;
@@ -17,6 +18,7 @@ use crate::config::{
 };
 use crate::dn;
 use crate::filter::{FilterTemplate, Placeholders, is_attribute};
+use crate::sasl::SaslSource;
 use crate::server_url::{Security, ServerUrl};
 
 /// No wait is longer, so that no sum of times overflows.
@@ -28,7 +30,7 @@ const PAGE: i32 = 500;
 pub(crate) struct Settings {
     pub(crate) servers: Vec<ServerUrl>,
     pub(crate) tls: TlsSettings,
-    pub(crate) service: ServiceAccount,
+    pub(crate) account: Account,
     pub(crate) discover: bool,
     pub(crate) deny_null_bind: bool,
     pub(crate) upn_domain: Option<String>,
@@ -67,11 +69,41 @@ pub(crate) struct Limits {
     pub(crate) retry_after: Duration,
 }
 
-/// Who searches are bound as; an empty name is anonymous.
+/// Who searches are bound as.
 #[derive(Clone, Default)]
-pub(crate) struct ServiceAccount {
-    pub(crate) name: String,
-    pub(crate) password: Zeroizing<String>,
+pub(crate) enum Account {
+    /// Nobody.
+    #[default]
+    Anonymous,
+    Simple {
+        name: String,
+        password: Zeroizing<String>,
+    },
+    Sasl(Arc<dyn SaslSource>),
+}
+
+impl Account {
+    fn parse(config: &DirectoryConfig) -> Result<Self, ConfigError> {
+        let name = config.binddn.clone();
+        if name.contains('\0') {
+            return Err(ConfigError::new("binddn", "holds a NUL"));
+        }
+        match &config.sasl {
+            None if name.is_empty() => Ok(Self::Anonymous),
+            None => Ok(Self::Simple {
+                name,
+                password: config.bindpass.clone(),
+            }),
+            Some(_) if !name.is_empty() || !config.bindpass.is_empty() => Err(ConfigError::new(
+                match name.is_empty() {
+                    true => "bindpass",
+                    false => "binddn",
+                },
+                "has no use beside bind_with_keytab: clear it, or turn bind_with_keytab off",
+            )),
+            Some(source) => Ok(Self::Sasl(Arc::clone(source))),
+        }
+    }
 }
 
 pub(crate) struct TlsSettings {
@@ -110,9 +142,7 @@ impl Settings {
             roots: parse_certificates("certificate", &config.certificate)?,
             client: ClientCertificate::parse(&config.client_tls_cert, &config.client_tls_key)?,
         };
-        if config.binddn.contains('\0') {
-            return Err(ConfigError::new("binddn", "holds a NUL"));
-        }
+        let account = Account::parse(config)?;
         let upn_domain = parse_upn_domain(&config.upndomain)?;
         let user_base = parse_base("userdn", &config.userdn)?;
         let group_base = parse_base("groupdn", &config.groupdn)?;
@@ -131,11 +161,8 @@ impl Settings {
         let mut settings = Self {
             servers,
             tls,
-            service: ServiceAccount {
-                name: config.binddn.clone(),
-                password: config.bindpass.clone(),
-            },
-            discover: config.discoverdn || !config.binddn.is_empty(),
+            discover: config.discoverdn || !matches!(account, Account::Anonymous),
+            account,
             deny_null_bind: config.deny_null_bind,
             upn_domain,
             user_base,
@@ -151,12 +178,12 @@ impl Settings {
             limits,
             warnings: Vec::new(),
         };
-        settings.warnings = settings.collect_warnings();
+        settings.warnings = settings.collect_warnings(config);
         Ok(settings)
     }
 
     /// What is allowed but worth a second look.
-    fn collect_warnings(&self) -> Vec<String> {
+    fn collect_warnings(&self, config: &DirectoryConfig) -> Vec<String> {
         let mut warnings = Vec::new();
         let plain = self.servers.iter().any(|s| s.security == Security::Plain);
         let any_tls = self.servers.iter().any(|s| s.security != Security::Plain);
@@ -169,11 +196,12 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if plain && !self.service.name.is_empty() {
+        let sealed = matches!(self.account, Account::Sasl(_)) && !self.anonymous_group_search;
+        if plain && matches!(self.account, Account::Simple { .. }) {
             warnings.push(
                 "bindpass crosses the network in the clear: use ldaps:// or starttls".to_owned(),
             );
-        } else if plain {
+        } else if plain && !sealed {
             warnings.push(
                 "ldap:// without starttls: whoever sits on the network can forge groups".to_owned(),
             );
@@ -187,10 +215,10 @@ impl Settings {
                 self.tls.min
             ));
         }
-        if self.service.name.is_empty() && !self.service.password.is_empty() {
+        if config.binddn.is_empty() && !config.bindpass.is_empty() {
             warnings.push("bindpass without binddn is not used: searches are anonymous".to_owned());
         }
-        if !self.service.name.is_empty() && self.service.password.is_empty() {
+        if !config.binddn.is_empty() && config.bindpass.is_empty() {
             warnings.push(
                 "binddn without bindpass is an unauthenticated bind (RFC 4513 section 5.1.2), which most servers refuse"
                     .to_owned(),

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::ssl::{SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509NameRef, X509Ref, X509VerifyResult};
@@ -103,6 +105,20 @@ impl TlsClient {
         let kind = handshake_fault(&reasons, judged.load(Ordering::Relaxed));
         Err(fault(kind, reasons.join(", ")))
     }
+}
+
+/// The channel binding `tls-server-end-point` (RFC 5929 §4.1): the digest of the server's
+/// certificate by the hash of its signature, or SHA-256 where that is MD5 or SHA-1. Without one
+/// hash, as with EdDSA, it is not defined.
+pub(crate) fn channel_binding(ssl: &SslRef) -> Option<Vec<u8>> {
+    let certificate = ssl.peer_certificate()?;
+    let signature = certificate.signature_algorithm().object().nid();
+    let digest = match signature.signature_algorithms()?.digest {
+        Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
+        digest => MessageDigest::from_nid(digest)?,
+    };
+    let digest = certificate.digest(digest).ok()?;
+    Some([b"tls-server-end-point:", &*digest].concat())
 }
 
 fn connector(settings: &TlsSettings) -> Result<SslConnector, ErrorStack> {

@@ -7,6 +7,7 @@ mod hostile;
 mod lookups;
 mod outages;
 mod pool;
+mod sasl;
 mod support;
 mod tls;
 mod tokens;
