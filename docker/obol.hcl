@@ -79,5 +79,6 @@ listener "tcp" {
 # Where the server writes its process id while it runs.
 #:pid_file = "/run/obol/obol.pid"
 
-# There is no web console yet; files written for Vault may say so.
-#:ui = false
+# The page /ui/login, on each listener beside the API: it signs a browser in with its Kerberos ticket, and says what to
+# do when that does not work. It has no rights of its own; false leaves the API alone.
+#:ui = true

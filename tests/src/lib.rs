@@ -3,12 +3,14 @@
 //!
 //! The functions here panic with a plain account of what happened, because every caller is a test.
 
+pub mod browser;
 pub mod clients;
 pub mod http;
 pub mod kerberos;
 pub mod server;
 pub mod wait;
 
+pub use browser::{Browser, BrowserOptions};
 pub use http::{Client, Reply};
 pub use kerberos::{realm, ticket};
 pub use server::{Server, ServerOptions, Storage};

@@ -46,6 +46,8 @@ pub struct Config {
     pub disable_mlock: bool,
     /// Where the server writes its process id while it runs (nowhere).
     pub pid_file: Option<PathBuf>,
+    /// The pages for people, `/ui/login` (true).
+    pub ui: bool,
 }
 
 /// `storage "rocksdb" { path = ... }` or `storage "inmem" {}`.
@@ -227,6 +229,7 @@ impl Config {
             log_format: LogFormat::Text,
             disable_mlock: true,
             pid_file: None,
+            ui: true,
         }
     }
 

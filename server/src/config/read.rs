@@ -121,6 +121,7 @@ pub(super) struct Draft {
     log_format: LogFormat,
     disable_mlock: bool,
     pid_file: Option<PathBuf>,
+    ui: Option<bool>,
 }
 
 impl Draft {
@@ -177,12 +178,8 @@ impl Draft {
                 }
                 "pid_file" => self.pid_file = Some(source.path(value)?),
                 "disable_mlock" => self.disable_mlock = source.boolean(value)?,
-                // `ui`: files written for Vault often say it.
-                _ if source.boolean(value)? => {
-                    let message = "this version has no web console; remove `ui` or set it to false";
-                    return Err(source.error(value.at, message));
-                }
-                _ => {}
+                // `ui`, the last there is.
+                _ => self.ui = Some(source.boolean(value)?),
             }
         }
         Ok(())
@@ -232,6 +229,7 @@ impl Draft {
             log_format: self.log_format,
             disable_mlock: self.disable_mlock,
             pid_file: self.pid_file,
+            ui: self.ui.unwrap_or(true),
         })
     }
 }

@@ -41,7 +41,7 @@ fn defaults_are_vaults() {
         (config.log_level.as_str(), config.log_format),
         ("info", LogFormat::Text)
     );
-    assert!(!config.disable_mlock);
+    assert!(!config.disable_mlock && config.ui);
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn errors_name_file_line_column_and_the_mend() {
             "obol.hcl: line 2, column 1: `storage` is set twice; remove one of them",
         ),
         (
-            "ui = true",
-            "obol.hcl: line 1, column 6: this version has no web console; remove `ui` or set it to false",
+            "ui = \"often\"",
+            "obol.hcl: line 1, column 6: expected true or false",
         ),
         (
             "log_level = \"loud\"",

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Limits, json};
+use super::{Limits, json, ui};
 use crate::core::Core;
 use crate::core::request::{Incoming, Outgoing};
 
@@ -26,16 +26,19 @@ pub(super) struct Shared {
     pub core: Arc<Core>,
     pub limits: Limits,
     pub tls: bool,
+    /// Whether there are pages for people beside the API.
+    pub pages: bool,
     in_flight: Semaphore,
     bodies: Semaphore,
 }
 
 impl Shared {
-    pub(super) fn new(core: Arc<Core>, limits: Limits, tls: bool) -> Self {
+    pub(super) fn new(core: Arc<Core>, limits: Limits, tls: bool, pages: bool) -> Self {
         Self {
             core,
             limits,
             tls,
+            pages,
             in_flight: Semaphore::new(limits.max_in_flight),
             bodies: Semaphore::new(BODY_BUDGET.max(limits.max_request_size) / KIB),
         }
@@ -51,6 +54,10 @@ pub(super) struct Connection {
 }
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    if shared.pages && ui::serves(request.uri().path()) {
+        let sealed = shared.core.is_sealed();
+        return ui::answer(request.method(), request.uri(), sealed, shared.tls);
+    }
     let head = request.method() == Method::HEAD;
     let answered = match shared.in_flight.try_acquire() {
         Ok(_permit) => {

@@ -31,6 +31,7 @@ pub struct Bound {
     listener: TcpListener,
     tls: Option<Arc<ReloadableTls>>,
     limits: Limits,
+    pages: bool,
 }
 
 impl Bound {
@@ -50,7 +51,14 @@ impl Bound {
             listener,
             tls,
             limits: options.limits,
+            pages: false,
         })
+    }
+
+    /// Serves the pages for people too, beside the API.
+    pub fn with_pages(mut self, pages: bool) -> Self {
+        self.pages = pages;
+        self
     }
 
     /// The address in fact: the port, where 0 was asked for.
@@ -69,8 +77,9 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         listener,
         tls,
         limits,
+        pages,
     } = bound;
-    let shared = Arc::new(Shared::new(core, limits, tls.is_some()));
+    let shared = Arc::new(Shared::new(core, limits, tls.is_some(), pages));
     let router = Router::new().fallback(handle).with_state(shared);
     let graceful = GracefulShutdown::new();
     loop {

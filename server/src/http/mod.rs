@@ -4,6 +4,7 @@ mod handler;
 mod json;
 mod listener;
 mod tls;
+mod ui;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

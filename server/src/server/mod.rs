@@ -79,7 +79,8 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
     let core = Core::new(engine.clone(), open_seal(&config.seal)?, settings)?;
     let mut listeners = Vec::new();
     for listener in &config.listeners {
-        listeners.push(Bound::new(http_options(listener)).await?);
+        let bound = Bound::new(http_options(listener)).await?;
+        listeners.push(bound.with_pages(config.ui));
     }
     if let Some(dev) = &options.dev {
         start_dev(&core, dev, &listeners).await?;
