@@ -13,6 +13,7 @@ mod env;
 mod failure;
 mod files;
 mod interrupt;
+mod kerberos;
 mod kv;
 mod logical;
 mod login;
@@ -80,6 +81,8 @@ const COMMANDS: &[Entry] = &[
     entry::<audit::List>(),
     entry::<audit::Enable>(),
     entry::<audit::Disable>(),
+    entry::<kerberos::doctor::Doctor>(),
+    entry::<kerberos::keytab::Inspect>(),
     entry::<status::Status>(),
     entry::<operator::Init>(),
     entry::<operator::Unseal>(),
@@ -100,6 +103,11 @@ const GROUPS: &[(&str, &str)] = &[
     ("auth", "Auth methods: how clients log in"),
     ("secrets", "Secrets engines: where secrets live"),
     ("audit", "Audit devices: where every request is recorded"),
+    (
+        "kerberos",
+        "Setting up the Kerberos login: find faults, look into keytabs",
+    ),
+    ("kerberos keytab", "Files of service keys"),
     ("operator", "Running a server: initialise, unseal, seal"),
 ];
 

@@ -420,7 +420,7 @@ fn structured(format: Format, value: &Value) -> Result<String, Failure> {
 }
 
 /// Stored values may hold escape sequences that would drive the reader's terminal; they are shown, not obeyed.
-fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if text.chars().all(harmless) {
         return text.into();

@@ -9,6 +9,7 @@ use super::Session;
 use super::data;
 use super::failure::Failure;
 use super::interrupt;
+use super::output::printable;
 
 impl Session<'_> {
     /// Asks on the terminal, and only there: a secret that is piped in must be announced with `-`.
@@ -34,6 +35,40 @@ impl Session<'_> {
                 Failure::local(format!("cannot read the {name} from the terminal: {error}"))
             })?;
         tidy(secret, name)
+    }
+
+    /// Asks for a password on the terminal. Taken as it is typed: blanks may be part of it.
+    pub(super) fn ask_password(
+        &mut self,
+        of: &str,
+        non_interactive: bool,
+    ) -> Result<Secret, Failure> {
+        if non_interactive || !self.stdin_is_terminal {
+            let why = if non_interactive {
+                "-non-interactive forbids to ask for it"
+            } else {
+                "there is no terminal to ask on"
+            };
+            return Err(
+                Failure::local(format!("the password of {of} is missing, and {why}"))
+                    .hint("Write password=- to read it from standard input."),
+            );
+        }
+        let prompt = format!("Password of {} (will be hidden): ", printable(of));
+        let password = hidden(&prompt).map_err(|error| {
+            Failure::local(format!(
+                "cannot read the password from the terminal: {error}"
+            ))
+        })?;
+        if password.is_empty() {
+            return Err(Failure::local("the password is empty"));
+        }
+        Ok(password)
+    }
+
+    /// Standard input as a password: all of it but the newline that `echo` adds.
+    pub(super) fn read_password(&mut self) -> Result<Secret, Failure> {
+        password(Secret::new(data::read_stdin(&mut self.stdin)?))
     }
 
     /// Standard input as a secret, without the newline that `echo` adds.
@@ -69,6 +104,17 @@ fn tidy(secret: Secret, name: &str) -> Result<Secret, Failure> {
         return Err(Failure::local(format!("the {name} is empty")));
     }
     Ok(Secret::new(tidy.to_owned()))
+}
+
+/// A password that came from a file or a pipe.
+pub(super) fn password(text: Secret) -> Result<Secret, Failure> {
+    let line = text.expose();
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(Failure::local("the password is empty"));
+    }
+    Ok(Secret::new(line.to_owned()))
 }
 
 pub(super) fn capitalised(name: &str) -> String {

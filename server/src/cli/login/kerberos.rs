@@ -30,6 +30,7 @@ pub(super) const METHOD: Method = Method {
         "remove_instance_name",
         "disable_fast_negotiation",
     ],
+    password: true,
     login,
 };
 
@@ -80,7 +81,7 @@ fn login(
         ));
     }
     let spn = spn(proof.get("service"), client.address())?;
-    let initiator = initiator(&proof)?;
+    let initiator = initiator(session, &proof)?;
     let (token, negotiation) = initiator
         .negotiate(&spn, None)
         .map_err(|error| explained(&error))?;
@@ -88,15 +89,15 @@ fn login(
     let request = Request::post(format!("auth/{}/login", proof.mount), serde_json::json!({}))
         .header("Authorization", header)
         .without_redirects();
-    let answer =
-        client.send(request).map_err(|failure| {
-            match failure.status() {
-        Some(401) => failure.hint(format!(
-            "The server did not accept the ticket for {spn}. Its log says why; the usual causes \
-             are a keytab without the key of that name, and clocks that differ."
-        )),
-        _ => failure,
-    }
+    let answer = client
+        .send(request)
+        .map_err(|failure| match failure.status() {
+            Some(401) => failure.hint(format!(
+                "The server did not accept the ticket for {spn}. Its log says why, and so does \
+             `obol kerberos doctor`; the usual causes are a keytab without the key of that name, \
+             and clocks that differ."
+            )),
+            _ => failure,
         })?;
     let unproven = |cause: &str| {
         Failure::remote(format!(
@@ -114,23 +115,27 @@ fn login(
     Ok(answer)
 }
 
-fn initiator(proof: &Proof<'_>) -> Result<Initiator, Failure> {
+fn initiator(session: &mut Session<'_>, proof: &Proof<'_>) -> Result<Initiator, Failure> {
     let remove_instance = switch(proof, "remove_instance_name")?;
     // MIT's library negotiates FAST only with an armour ticket, and none is ever given to it.
     switch(proof, "disable_fast_negotiation")?;
-    let made = match (proof.get("keytab_path"), proof.get("username")) {
-        (None, None) if proof.get("realm").is_none() => Initiator::from_ccache(None),
-        (None, _) => {
-            return Err(
-                Failure::local("username and realm go with keytab_path").hint(
-                    "Without a keytab the ticket cache decides who logs in: kinit or KRB5CCNAME \
-                     chooses another.",
-                ),
-            );
+    let realm = proof.get("realm");
+    let made = match (proof.get("username"), proof.get("keytab_path")) {
+        (None, Some(_)) => return Err(Failure::local("keytab_path needs username")),
+        (None, None) if realm.is_some() || proof.password.is_some() => {
+            return Err(Failure::local("realm and password go with username").hint(
+                "Without them the ticket cache decides who logs in: kinit or KRB5CCNAME chooses \
+                 another.",
+            ));
         }
-        (Some(_), None) => return Err(Failure::local("keytab_path needs username")),
-        (Some(path), Some(username)) => {
-            let principal = principal(username, proof.get("realm"));
+        (None, None) => Initiator::from_ccache(None),
+        (Some(_), Some(_)) if proof.password.is_some() => {
+            return Err(Failure::local(
+                "keytab_path and password are two proofs; one is enough",
+            ));
+        }
+        (Some(username), Some(path)) => {
+            let principal = principal(username, realm);
             if remove_instance {
                 let renamed = RenamedKeytab::without_instances(Path::new(path))?;
                 Initiator::from_keytab(&renamed.path(), &principal)
@@ -138,16 +143,31 @@ fn initiator(proof: &Proof<'_>) -> Result<Initiator, Failure> {
                 Initiator::from_keytab(Path::new(path), &principal)
             }
         }
+        (Some(_), None) if remove_instance => {
+            return Err(Failure::local("remove_instance_name goes with keytab_path"));
+        }
+        (Some(username), None) => {
+            let principal = principal(username, realm);
+            let asked;
+            let password = match &proof.password {
+                Some(password) if !password.is_empty() => password,
+                _ => {
+                    asked = session.ask_password(&principal, proof.non_interactive)?;
+                    &asked
+                }
+            };
+            Initiator::from_password(&principal, password.expose())
+        }
     };
     made.map_err(|error| explained(&error))
 }
 
-fn explained(error: &InitiateError) -> Failure {
+pub(in crate::cli) fn explained(error: &InitiateError) -> Failure {
     Failure::local(error.to_string()).hint(sentence(error.mend()))
 }
 
 /// The mends are written to stand behind a colon; here they stand alone.
-fn sentence(mend: &str) -> String {
+pub(in crate::cli) fn sentence(mend: &str) -> String {
     format!("{}.", capitalised(mend))
 }
 
@@ -159,7 +179,7 @@ fn principal(username: &str, realm: Option<&str>) -> String {
 }
 
 /// `HTTP@host` of the address; a bare service class gets that host too; anything else is taken as it is.
-fn spn(service: Option<&str>, address: &Address) -> Result<String, Failure> {
+pub(in crate::cli) fn spn(service: Option<&str>, address: &Address) -> Result<String, Failure> {
     let class = match service {
         Some(service) if service.contains(['/', '@']) => return Ok(service.to_owned()),
         Some(class) => class,

@@ -1,6 +1,6 @@
 //! `login`: turns a proof into a token and keeps it for the commands that follow.
 
-mod kerberos;
+pub(super) mod kerberos;
 mod keytab;
 mod token;
 
@@ -12,6 +12,7 @@ use super::data;
 use super::failure::{Failure, Outcome, SUCCESS};
 use super::logical::sanitised;
 use super::output::{FieldFlag, Format, FormatFlag, field_of};
+use super::prompt;
 use super::token_file;
 use super::{Command, Example, Session};
 
@@ -20,6 +21,8 @@ struct Method {
     name: &'static str,
     /// The keys that it takes as KEY=VALUE.
     keys: &'static [&'static str],
+    /// Whether it takes a password too: never from the command line itself, which other users of the host can read.
+    password: bool,
     /// Gets a token from the auth method at a path.
     login: fn(&mut Session<'_>, &mut Client, Proof<'_>) -> Result<Answer, Failure>,
 }
@@ -31,6 +34,8 @@ struct Proof<'a> {
     /// Where the auth method is enabled, without `auth/`.
     mount: &'a str,
     data: &'a Map<String, Value>,
+    /// Kept apart from the data, which are not wiped. Empty: to be asked for.
+    password: Option<Secret>,
     non_interactive: bool,
 }
 
@@ -46,11 +51,12 @@ impl<'a> Proof<'a> {
 
 /// Log in and keep the token for the commands that follow
 ///
-/// With -method=kerberos the Kerberos ticket of this session (kinit, or the desktop's) is the proof; a service
-/// logs in with a keytab instead: username=, keytab_path=, and where they differ from the defaults realm=, service=
-/// (HTTP@ and the host of the address), krb5conf_path=, remove_instance_name=true. disable_fast_negotiation= is
-/// read too and changes nothing: FAST is negotiated only with an armour ticket, which is never used here. The server
-/// must prove its identity in turn, or its token is refused.
+/// With -method=kerberos the Kerberos ticket of this session (kinit, or the desktop's) is the proof. With username=
+/// the password is asked for and a ticket is fetched with it, which stays in memory; password=- reads it from standard
+/// input, password=@FILE from a file. A service logs in with a keytab instead: username= and keytab_path=. Where they
+/// differ from the defaults: realm=, -service= (HTTP@ and the host of the address), krb5conf_path=,
+/// remove_instance_name=true. disable_fast_negotiation= is read too and changes nothing: FAST is negotiated only with
+/// an armour ticket, which is never used here. The server must prove its identity in turn, or its token is refused.
 ///
 /// Without -method, a token that you already have is checked and kept; it is asked for, or read from standard
 /// input when the argument is -. The token is written to ~/.vault-token.
@@ -70,6 +76,9 @@ pub(super) struct Login {
     /// Where the auth method is enabled, when that is not its name
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// With -method=kerberos: the service to get a ticket for, when it is not HTTP@ and the host of the address
+    #[arg(long, value_name = "SPN")]
+    service: Option<String>,
     /// Do not keep the token
     #[arg(long)]
     no_store: bool,
@@ -95,8 +104,12 @@ impl Command for Login {
             "obol login -method=kerberos",
         ),
         (
+            "With a Kerberos password, which is asked for",
+            "obol login -method=kerberos username=grace",
+        ),
+        (
             "As a service, with its keytab",
-            "obol login -method=kerberos username=app keytab_path=/etc/app.keytab realm=EXAMPLE.COM service=HTTP/vault.example.com",
+            "obol login -method=kerberos -service=HTTP/vault.example.com username=app keytab_path=/etc/app.keytab realm=EXAMPLE.COM",
         ),
         (
             "Where the method is enabled under another name",
@@ -129,12 +142,13 @@ impl Command for Login {
         if method.name == kerberos::METHOD.name {
             kerberos::with_own_configuration(session, &self.data)?;
         }
-        let data = self.data(session, method)?;
+        let (data, password) = self.data(session, method)?;
         let mut client = Client::without_token(&self.http, &session.env)?;
         let mount = sanitised(self.path.as_deref().unwrap_or(name)).to_owned();
         let proof = Proof {
             mount: &mount,
             data: &data,
+            password,
             non_interactive: self.http.non_interactive,
         };
         let mut answer = (method.login)(session, &mut client, proof)
@@ -206,11 +220,12 @@ impl Command for Login {
 }
 
 impl Login {
+    /// What the arguments say, the password apart.
     fn data(
         &self,
         session: &mut Session<'_>,
         method: &Method,
-    ) -> Result<Map<String, Value>, Failure> {
+    ) -> Result<(Map<String, Value>, Option<Secret>), Failure> {
         let mut arguments = self.data.clone();
         if method.name == token::METHOD.name
             && let Some(first) = arguments.first_mut()
@@ -218,16 +233,56 @@ impl Login {
         {
             *first = format!("token={first}");
         }
+        if let Some(service) = &self.service {
+            arguments.push(format!("service={service}"));
+        }
+        let mut passwords = Vec::new();
+        if method.password {
+            arguments.retain(|argument| match argument.strip_prefix("password=") {
+                Some(value) => {
+                    passwords.push(value.to_owned());
+                    false
+                }
+                None => true,
+            });
+        }
+        let password = match passwords.as_slice() {
+            [] => None,
+            [place] => Some(password_at(session, place)?),
+            _ => return Err(Failure::local("password must be given once")),
+        };
         let data = data::parse_texts(&arguments, &mut session.stdin)?;
+        if method.password && data.contains_key("password") {
+            return Err(unsafe_password());
+        }
         match data.keys().find(|key| !method.keys.contains(&key.as_str())) {
-            None => Ok(data),
+            None => Ok((data, password)),
             Some(unknown) => Err(Failure::local(format!(
-                "-method={} does not know {unknown}; it takes {}",
+                "-method={} does not know {unknown}; it takes {}{}",
                 method.name,
-                method.keys.join(", ")
+                method.keys.join(", "),
+                if method.password { ", password" } else { "" }
             ))),
         }
     }
+}
+
+/// `-` is standard input, `@FILE` a file, nothing the terminal (asked later, and only when it is needed).
+fn password_at(session: &mut Session<'_>, place: &str) -> Result<Secret, Failure> {
+    match place {
+        "" => Ok(Secret::new(String::new())),
+        "-" => session.read_password(),
+        place => match place.strip_prefix('@') {
+            Some(path) => prompt::password(Secret::new(data::read_file(path)?)),
+            None => Err(unsafe_password()),
+        },
+    }
+}
+
+fn unsafe_password() -> Failure {
+    Failure::local("a password is not taken from the command line, where others can read it").hint(
+        "Leave it out to be asked for it, or write password=- (standard input) or password=@FILE.",
+    )
 }
 
 /// The login itself, out of the wrapping that -wrap-ttl or VAULT_WRAP_TTL asked for.

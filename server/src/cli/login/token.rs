@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 pub(super) const METHOD: Method = Method {
     name: "token",
     keys: &["token"],
+    password: false,
     login,
 };
 

@@ -125,6 +125,18 @@ fn an_unknown_method_or_key_is_refused_before_anything_is_sent() {
         .failed(1, "username");
     shell
         .run("login -method=kerberos username=x service=HTTP/h")
+        .failed(1, "password=-");
+    shell
+        .run("login -method=kerberos realm=X service=HTTP/h")
+        .failed(1, "username");
+    shell
+        .run("login -method=kerberos -service=HTTP/a service=HTTP/b")
+        .failed(1, "service must be given once");
+    shell
+        .run("login -service=HTTP/a t0ken")
+        .failed(1, "-method=token does not know service");
+    shell
+        .run("login -method=kerberos username=x remove_instance_name=true service=HTTP/h")
         .failed(1, "keytab_path");
     shell
         .run("login -method=kerberos keytab_path=/x service=HTTP/h")
@@ -146,4 +158,36 @@ fn a_keytab_that_is_missing_is_named() {
         .run("login -method=kerberos username=app keytab_path=/no/such.keytab realm=X")
         .failed(1, "/no/such.keytab");
     shell.run("login -method=kerberos username=app keytab_path=/no/such.keytab remove_instance_name=true").failed(1, "/no/such.keytab");
+}
+
+#[test]
+fn a_password_is_taken_from_anywhere_but_the_command_line() {
+    let shell = Shell::empty().set("VAULT_ADDR", "http://localhost:1");
+    for (line, says) in [
+        ("username=x password=hunter2", "others can read it"),
+        ("username=x password=- password=-", "once"),
+        ("password=-", "username"),
+        ("username=x password=- keytab_path=/x", "two proofs"),
+        ("username=x password=@/no/such/file", "/no/such/file"),
+    ] {
+        let ran = Shell::empty()
+            .set("VAULT_ADDR", "http://localhost:1")
+            .stdin("hunter2\n")
+            .run(&format!("login -method=kerberos {line}"))
+            .failed(1, says);
+        assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    }
+    // In a document of several values it would not be wiped from memory.
+    shell
+        .stdin(r#"{"username": "x", "password": "hunter2"}"#)
+        .run("login -method=kerberos -")
+        .failed(1, "password=-");
+    Shell::empty()
+        .set("VAULT_ADDR", "http://localhost:1")
+        .run("login -method=kerberos -non-interactive username=x")
+        .failed(1, "-non-interactive");
+    Shell::empty()
+        .set("VAULT_ADDR", "http://localhost:1")
+        .run("login -method=kerberos username=x password=-")
+        .failed(1, "empty");
 }

@@ -5,6 +5,7 @@
 mod client;
 mod harness;
 mod help;
+mod kerberos;
 mod kv;
 mod login;
 mod requests;
