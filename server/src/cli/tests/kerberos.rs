@@ -77,7 +77,7 @@ fn a_keytab_is_shown_without_its_keys() {
 
 #[test]
 fn a_keytab_comes_from_standard_input_too() {
-    let keytab = String::from_utf8(keytab(&[(&["vault_svc"], 1, AES, b'K')])).unwrap();
+    let keytab = String::from_utf8(keytab(&[(&["vault_svc"], 2, AES, b'K')])).unwrap();
     let ran = Shell::empty()
         .stdin(&keytab)
         .run("kerberos keytab inspect -");
