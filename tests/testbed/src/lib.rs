@@ -1,6 +1,8 @@
 //! Throwaway, real realms for tests and demos: MIT krb5-kdc and OpenLDAP as Debian ships them,
 //! each in a directory of its own, on free loopback ports, as any user, several at once.
 //! Nothing of the system's own configuration is read or written but the LDAP schema files.
+//! And Active Directory, as Samba's domain controller: on a loopback address of its own, because
+//! its LDAP ports are fixed, and as root.
 //!
 //! ```no_run
 //! # fn main() -> obol_testbed::Result<()> {

@@ -74,6 +74,66 @@ fn a_killed_test_bed_takes_its_daemons_and_files_with_it() {
 }
 
 #[test]
+fn a_killed_active_directory_leaves_no_process_and_no_file() {
+    let mut bed = Bed::start_of("ad", &[]);
+    let daemons = bed.children_named(&["samba"]);
+    assert_eq!(daemons.len(), 1);
+    assert!(children(daemons[0]).is_empty(), "all of it is one process");
+    bed.child.kill().unwrap();
+    bed.child.wait().unwrap();
+    eventually(|| daemons.iter().all(|pid| !is_alive(*pid)));
+    eventually(|| bed.scratch_directories() == 0);
+}
+
+#[test]
+fn an_active_directory_that_is_killed_while_it_is_provisioned_leaves_no_process_and_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let bed = |command: &[&str]| {
+        let mut bed = bed_command("ad", dir.path(), command);
+        bed.env("XDG_CACHE_HOME", dir.path().join("cache"));
+        bed.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut first = bed(&[]);
+    let part = dir.path().join("cache/obol/testbed/AD.EXAMPLE.COM.part");
+    eventually(|| part.join("private").exists());
+    let tools = children(first.id());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    eventually(|| tools.iter().all(|pid| !is_alive(*pid)));
+    assert!(part.exists());
+    let mut second = bed(&["true"]);
+    assert!(second.wait().unwrap().success());
+    assert!(!part.exists());
+}
+
+#[test]
+fn the_env_file_of_an_active_directory_leads_to_its_directory() {
+    let bed = Bed::start_of("ad", &[]);
+    let script = r#". "$1/env" && echo "$JOAN_PASSWORD" | kinit joan >&2 && klist -k "$HTTP_KEYTAB" &&
+        LDAPTLS_CACERT=$LDAP_CA_FILE ldapsearch -x -LLL -H "$LDAPS_URL" -D "$LDAP_BIND_DN" \
+            -w "$LDAP_BIND_PASSWORD" -b "$LDAP_USER_DN" "(sAMAccountName=joan)" dn &&
+        ldapsearch -Q -N -Y GSSAPI -LLL -H "$LDAP_URL" -b "$LDAP_GROUP_DN" "(cn=staff)" dn"#;
+    let output = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(bed.dir.path().join("realm"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for what in [
+        "vault_svc@AD.EXAMPLE.COM",
+        "dn: CN=Clarke\\, Joan,OU=People,",
+        "dn: CN=staff,",
+    ] {
+        assert!(said.contains(what), "{what} is not in {said}");
+    }
+}
+
+#[test]
 fn a_signal_or_the_end_of_its_input_ends_a_test_bed_cleanly() {
     for ending in [
         Ending::Signal(Signal::TERM),
@@ -112,6 +172,7 @@ fn a_command_ends_with_its_test_bed_and_is_told_to_end_by_sigterm() {
 fn a_command_runs_inside_the_realm_and_its_status_is_passed_on() {
     let dir = tempfile::tempdir().unwrap();
     let output = bed_command(
+        "mit",
         dir.path(),
         &[
             "sh",
@@ -160,12 +221,17 @@ fn help_shows_an_example_and_check_names_packages() {
     let help = Command::new(BINARY).arg("--help").output().unwrap();
     assert!(help.status.success());
     assert!(String::from_utf8_lossy(&help.stdout).contains("Example:"));
-    let check = Command::new(BINARY).arg("check").output().unwrap();
-    assert!(
-        check.status.success(),
-        "{}",
-        String::from_utf8_lossy(&check.stdout)
-    );
+    for kind in ["mit", "ad"] {
+        let check = Command::new(BINARY)
+            .args(["check", "--realm", kind])
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{}",
+            String::from_utf8_lossy(&check.stdout)
+        );
+    }
     assert_eq!(
         Command::new(BINARY)
             .arg("nonsense")
@@ -192,8 +258,12 @@ struct Bed {
 
 impl Bed {
     fn start(command: &[&str]) -> Self {
+        Self::start_of("mit", command)
+    }
+
+    fn start_of(kind: &str, command: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = bed_command(dir.path(), command)
+        let mut child = bed_command(kind, dir.path(), command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -241,10 +311,10 @@ impl Drop for Bed {
     }
 }
 
-fn bed_command(dir: &Path, command: &[&str]) -> Command {
+fn bed_command(kind: &str, dir: &Path, command: &[&str]) -> Command {
     let mut bed = Command::new(BINARY);
     bed.env("TMPDIR", dir)
-        .args(["run", "--dir"])
+        .args(["run", "--realm", kind, "--dir"])
         .arg(dir.join("realm"));
     if !command.is_empty() {
         bed.arg("--").args(command);

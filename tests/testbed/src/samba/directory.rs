@@ -300,6 +300,16 @@ impl SambaAd {
         run(&mut ldbmodify, ldif.as_bytes()).map(drop)
     }
 
+    /// Makes `ldap/ADDRESS` a service of the domain controller.
+    pub(super) fn name_address(&self) -> Result<()> {
+        let host = conf::HOST.to_uppercase();
+        let dn = format!("CN={host},OU=Domain Controllers,{}", self.base_dn());
+        let spn = format!("ldap/{}", self.address());
+        let mut ldif = Ldif::default();
+        seed::change(&mut ldif, &dn, "add", "servicePrincipalName", &spn);
+        self.modify_ldif(&ldif.0)
+    }
+
     fn replace(&self, account: &str, attribute: &str, value: &str) -> Result<()> {
         self.change(account, "replace", attribute, value)
     }

@@ -118,7 +118,7 @@ impl SambaAd {
         domain.write_files()?;
         // Clients that cannot resolve the domain controller's name reach it by its address, and
         // ask for a ticket of that name.
-        domain.add_spn("DC1$", &format!("ldap/{}", domain.address()))?;
+        domain.name_address()?;
         domain.start_again()?;
         Ok(domain)
     }

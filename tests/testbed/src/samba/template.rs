@@ -69,11 +69,15 @@ fn lock(cache: &Path, realm: &str) -> Option<File> {
     Some(lock)
 }
 
-/// Another for each realm, version of Samba, and contents.
+/// Another for each realm, installation of Samba, and contents.
 fn key(realm: &str) -> Result<String> {
-    let version = run(Command::new(SAMBA.find()?).arg("-V"), b"")?;
+    // An upgrade replaces the program. Asking it for its version takes longer than the copy.
+    let program = SAMBA.find()?;
+    let installed = fs::metadata(&program)
+        .and_then(|meta| Ok((meta.len(), meta.modified()?)))
+        .doing(|| format!("looking at {}", program.display()))?;
     let mut hasher = DefaultHasher::new();
-    (version, seed(realm), REVISION).hash(&mut hasher);
+    (installed, seed(realm), REVISION).hash(&mut hasher);
     Ok(format!("{realm}.{:016x}", hasher.finish()))
 }
 
