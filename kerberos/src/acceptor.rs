@@ -327,8 +327,17 @@ impl ChannelBindings {
             CertificateHash::Sha384 => &digest::SHA384,
             CertificateHash::Sha512 => &digest::SHA512,
         };
-        let mut data = b"tls-server-end-point:".to_vec();
-        data.extend_from_slice(digest::digest(algorithm, certificate).as_ref());
+        Self::tls_server_end_point_hash(digest::digest(algorithm, certificate).as_ref())
+    }
+
+    /// From the hash of the certificate, made as RFC 5929 section 4.1 wants it.
+    pub fn tls_server_end_point_hash(hash: &[u8]) -> Self {
+        Self([END_POINT, hash].concat().into())
+    }
+
+    /// From application data that somebody else has put together: the binding's name, a colon, and
+    /// its value.
+    pub fn from_bytes(data: &[u8]) -> Self {
         Self(data.into())
     }
 
@@ -337,6 +346,8 @@ impl ChannelBindings {
         &self.0
     }
 }
+
+const END_POINT: &[u8] = b"tls-server-end-point:";
 
 /// The hash of a certificate's signature, as RFC 5929 section 4.1 maps it (MD5 and SHA-1 become
 /// SHA-256).
