@@ -107,13 +107,16 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         tokio::spawn(async move {
             let builder = connection_builder(&limits);
             match tls {
-                None => drop(
-                    watcher
-                        .watch(
-                            builder.serve_connection(TokioIo::new(stream), service(router, connection)),
-                        )
-                        .await,
-                ),
+                None => {
+                    drop(
+                        watcher
+                            .watch(builder.serve_connection(
+                                TokioIo::new(stream),
+                                service(router, connection),
+                            ))
+                            .await,
+                    )
+                }
                 Some(tls) => {
                     let acceptor = TlsAcceptor::from(tls.config.clone());
                     let Some(stream) = handshake(acceptor, stream, peer).await else {
@@ -121,10 +124,10 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                     };
                     drop(
                         watcher
-                            .watch(
-                                builder
-                                    .serve_connection(TokioIo::new(stream), service(router, connection)),
-                            )
+                            .watch(builder.serve_connection(
+                                TokioIo::new(stream),
+                                service(router, connection),
+                            ))
                             .await,
                     );
                 }
