@@ -123,3 +123,18 @@ fn a_signal_that_ends_the_command_restores_the_terminal() {
     assert!(screen.contains("status 143"), "{screen}");
     assert_restored(&screen);
 }
+
+#[test]
+fn a_password_that_is_typed_is_not_shown() {
+    let mut terminal = Terminal::run(
+        "$OBOL login -method=kerberos username=grace@NOWHERE.INVALID service=HTTP/h; echo \"status $?\"; stty -a",
+    );
+    terminal.wait_for("Password of grace@NOWHERE.INVALID (will be hidden): ");
+    terminal.press("s3cret\r");
+    let screen = terminal.finish();
+    assert!(
+        !screen.contains("s3cret") && screen.contains("status 1"),
+        "{screen}"
+    );
+    assert_restored(&screen);
+}

@@ -1,6 +1,7 @@
 //! The page `/ui/login` in a real Chromium, with real tickets: what it shows to whom, and what it does not give away.
 #![allow(clippy::unwrap_used)]
 
+mod ad;
 mod pages;
 
 use std::sync::OnceLock;

@@ -1,0 +1,113 @@
+//! What the command line does with Kerberos beside using a ticket: logging in by password, looking into keytabs.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::OnceLock;
+
+use obol_testbed::realm::{HTTP_SERVICE, SERVICE_ACCOUNT};
+use obol_tests::clients::{Cli, Ended};
+use obol_tests::{Server, kerberos, realm};
+
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(kerberos::kerberized)
+}
+
+/// In the realm, with a ticket cache that is not there, and which no login by password may make.
+fn log_in(password: &str, arguments: &[&str]) -> Ended {
+    let tickets = realm().kdc.new_ccache();
+    let cli = Cli::new(server()).tickets(realm(), &tickets);
+    let mut line = vec!["login", "-method=kerberos", "-token-only", "password=-"];
+    line.extend(arguments);
+    let ended = cli.run_with_input(&line, password);
+    assert!(!tickets.path().exists());
+    assert!(!ended.stderr.contains(password.trim()), "{}", ended.stderr);
+    ended
+}
+
+#[test]
+fn a_password_becomes_a_ticket_in_memory_and_that_a_token() {
+    for arguments in [
+        &["username=joan"][..],
+        &["username=joan", "realm=EXAMPLE.COM"],
+        &["username=joan@EXAMPLE.COM", "-service=HTTP/localhost"],
+    ] {
+        let said = log_in("joan-password\n", arguments).ok();
+        let client = server().client().with_token(said.text());
+        client.get("secret/data/lab/formula").expect(200);
+        assert_eq!(
+            client.get("auth/token/lookup-self").data()["display_name"],
+            "kerberos-joan"
+        );
+    }
+}
+
+#[test]
+fn a_password_comes_from_a_file_too() {
+    let file = server().dir().join("grace.password");
+    std::fs::write(&file, "grace-password\n").unwrap();
+    let cli = Cli::new(server()).tickets(realm(), &realm().kdc.new_ccache());
+    cli.run(&[
+        "login",
+        "-method=kerberos",
+        "-no-store",
+        "username=grace",
+        &format!("password=@{}", file.display()),
+    ])
+    .ok();
+}
+
+#[test]
+fn a_login_by_password_that_fails_says_why() {
+    let said = log_in("not-her-password", &["username=joan"]).expect(1);
+    assert!(said.stderr.contains("password"), "{}", said.stderr);
+    let said = log_in("any-password", &["username=nobody-knows"]).expect(1);
+    assert!(
+        said.stderr.contains("nobody-knows") && said.stderr.contains("spelling"),
+        "{}",
+        said.stderr
+    );
+    let said = log_in(
+        "joan-password",
+        &["username=joan", "-service=HTTP/nowhere.example.com"],
+    )
+    .expect(1);
+    assert!(
+        said.stderr.contains("HTTP/nowhere.example.com"),
+        "{}",
+        said.stderr
+    );
+    let said = log_in("joan-password", &["username=joan", "realm=NO.SUCH.REALM"]).expect(1);
+    assert!(said.stderr.contains("realm"), "{}", said.stderr);
+}
+
+#[test]
+fn a_keytab_of_the_realm_is_shown_with_its_versions_and_without_its_keys() {
+    let path = realm().keytab_file().display().to_string();
+    let inspect = |more: &[&str]| {
+        let mut line = vec!["kerberos", "keytab", "inspect"];
+        line.extend(more);
+        line.push(&path);
+        Cli::new(server()).run(&line)
+    };
+    let said = inspect(&["-service-account=vault_svc"]).ok();
+    for text in [HTTP_SERVICE, SERVICE_ACCOUNT, "aes256-cts-hmac-sha1-96"] {
+        assert!(said.stdout.contains(text), "{}", said.stdout);
+    }
+    let all = inspect(&["-format=json"]).ok().json();
+    let klist = realm()
+        .kdc
+        .command("klist")
+        .args(["-k", "-K", &path])
+        .output()
+        .unwrap();
+    let klist = String::from_utf8(klist.stdout).unwrap();
+    let keys: Vec<&str> = klist
+        .split("(0x")
+        .skip(1)
+        .map(|rest| rest.split(')').next().unwrap())
+        .collect();
+    assert_eq!(all["entries"].as_array().unwrap().len(), keys.len());
+    let all = all.to_string();
+    assert!(keys.iter().all(|key| key.len() >= 32 && !all.contains(key)));
+    inspect(&["-service-account=HTTP/elsewhere"]).expect(1);
+}
