@@ -73,6 +73,13 @@ pub struct DirectoryConfig {
     /// Entries asked for at a time (RFC 2696); 0: this crate's own choice, 500. Active Directory
     /// gives 1,000 at most.
     pub max_page_size: u32,
+    /// How long the answer to a lookup is used for further lookups of exactly the same name, counted
+    /// from when it was asked for; zero: not at all. That a user is not found or ambiguous is
+    /// remembered for 5 seconds at most.
+    pub cache_ttl: Duration,
+    /// How long the name behind a SID, or that there is none, is believed, counted in the same way;
+    /// zero: not at all. Names in use are asked for again in the background.
+    pub sid_cache_ttl: Duration,
     /// Longest wait for one search, or for one bind as a user.
     pub request_timeout: Duration,
     /// Longest wait for a connection to one server: TCP, TLS and the bind together.
@@ -114,6 +121,8 @@ impl Default for DirectoryConfig {
             use_token_groups: false,
             dereference_aliases: DereferenceAliases::Never,
             max_page_size: 0,
+            cache_ttl: Duration::ZERO,
+            sid_cache_ttl: Duration::from_secs(300),
             request_timeout: Duration::from_secs(90),
             connection_timeout: Duration::from_secs(30),
             max_connections: 8,
@@ -151,6 +160,8 @@ impl fmt::Debug for DirectoryConfig {
             use_token_groups,
             dereference_aliases,
             max_page_size,
+            cache_ttl,
+            sid_cache_ttl,
             request_timeout,
             connection_timeout,
             max_connections,
@@ -190,6 +201,8 @@ impl fmt::Debug for DirectoryConfig {
             .field("use_token_groups", use_token_groups)
             .field("dereference_aliases", dereference_aliases)
             .field("max_page_size", max_page_size)
+            .field("cache_ttl", cache_ttl)
+            .field("sid_cache_ttl", sid_cache_ttl)
             .field("request_timeout", request_timeout)
             .field("connection_timeout", connection_timeout)
             .field("max_connections", max_connections)

@@ -7,6 +7,7 @@
 //! Nothing here knows HTTP, mounts or policies; names are returned as the directory spells them.
 
 mod bridge;
+mod cache;
 mod config;
 mod dial;
 pub mod dn;
@@ -22,8 +23,9 @@ mod settings;
 mod sid;
 mod tls;
 
+pub use cache::CacheCounters;
 pub use config::{ConfigError, DereferenceAliases, DirectoryConfig, TlsVersion};
 pub use error::{DirectoryError, ResultCode, TlsFault};
-pub use lookup::{Directory, Membership};
+pub use lookup::{CacheStats, Directory, Membership};
 pub use sasl::{SaslError, SaslGssapi, SaslServer, SaslSource};
 pub use sid::{SidNames, sid_text};

@@ -12,11 +12,15 @@
 //!   no group, rather than in a group of the user's own name.
 //! - A DN's first relative name is the group's name, whatever its attribute.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::cache::{Answer, Bytes, Cache, CacheCounters};
 use crate::config::{ConfigError, DirectoryConfig};
 use crate::dial::Dialer;
 use crate::dn::{self, Dn};
@@ -25,14 +29,32 @@ use crate::filter;
 use crate::pool::{Lease, Pool, UserSession};
 use crate::session::{Entry, Query, Scope};
 use crate::settings::Settings;
+use crate::sid::GroupOrNone;
 
 /// One configured directory and its connections. Cheap to clone; the last clone closes them.
 #[derive(Clone)]
 pub struct Directory {
-    settings: Arc<Settings>,
-    pool: Arc<Pool>,
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) pool: Arc<Pool>,
     /// Where group searches are to be anonymous.
     anonymous_groups: Option<Arc<Pool>>,
+    /// By the name as it was asked for: one spelling never answers for another.
+    users: Cache<String, Known>,
+    /// By SID; `None`: no group that counts has it.
+    pub(crate) sids: Cache<Vec<u8>, GroupOrNone>,
+    /// A task sees to it that names in use are asked for again.
+    pub(crate) renews_sids: AtomicBool,
+}
+
+/// What is remembered of a user.
+#[derive(Clone)]
+enum Known {
+    Member(Arc<Membership>),
+    Refused(DirectoryError),
 }
 
 /// What a directory says about a user. Names are spelled as the directory has them; folding
@@ -47,6 +69,15 @@ pub struct Membership {
     pub group_dns: Vec<String>,
 }
 
+/// What the caches of one directory have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Lookups of users.
+    pub users: CacheCounters,
+    /// Names of SIDs.
+    pub sids: CacheCounters,
+}
+
 impl Directory {
     /// Checks the configuration; makes no connection yet.
     pub fn new(config: &DirectoryConfig) -> Result<Self, ConfigError> {
@@ -56,22 +87,95 @@ impl Directory {
             .anonymous_group_search
             .then(|| Pool::new(dialer.anonymous(), settings.limits));
         Ok(Self {
-            anonymous_groups,
-            pool: Pool::new(dialer, settings.limits),
-            settings: Arc::new(settings),
+            inner: Arc::new(Inner {
+                anonymous_groups,
+                pool: Pool::new(dialer, settings.limits),
+                users: Cache::new(settings.limits.cache_ttl, MAX_USER_BYTES),
+                sids: Cache::new(settings.limits.sid_cache_ttl, MAX_SID_BYTES),
+                renews_sids: AtomicBool::new(false),
+                settings,
+            }),
         })
     }
 
     /// What in the configuration works but deserves a second look, for the answer to the write.
     pub fn warnings(&self) -> &[String] {
-        &self.settings.warnings
+        &self.inner.settings.warnings
     }
 
-    /// Finds a user who has proved who they are by other means, and the user's groups.
+    /// Finds a user who has proved who they are by other means, and the user's groups. With a
+    /// `cache_ttl` the answer may be up to that old; a user's groups are asked for once however many
+    /// logins wait.
     pub async fn lookup(&self, username: &str) -> Result<Membership, DirectoryError> {
-        let mut via = Via::service(&self.pool);
+        let ttl = self.inner.users.ttl();
+        if ttl.is_zero() {
+            let (membership, _) = self.ask(username, Names::Kept).await?;
+            return Ok(membership);
+        }
+        let directory = self.clone();
+        let answers = self.inner.users.get([username.to_owned()], |names, asked| {
+            Box::pin(async move {
+                let mut answers = HashMap::with_capacity(names.len());
+                for name in names {
+                    let (value, until) = match directory.ask(&name, Names::Kept).await {
+                        Ok((membership, names_until)) => {
+                            let until = names_until.unwrap_or(asked + ttl).min(asked + ttl);
+                            (Known::Member(Arc::new(membership)), until)
+                        }
+                        Err(error) if error.is_refusal() => {
+                            (Known::Refused(error), asked + ttl.min(REFUSAL_TTL))
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    answers.insert(name, Answer { value, until });
+                }
+                Ok(answers)
+            })
+        });
+        match answers.await?.remove(username).map(|answer| answer.value) {
+            Some(Known::Member(membership)) => Ok(Membership::clone(&membership)),
+            Some(Known::Refused(error)) => Err(error),
+            // Cannot happen: each name that is asked for is answered.
+            None => self.lookup_fresh(username).await,
+        }
+    }
+
+    /// The same, asked of the directory now, and not remembered.
+    pub async fn lookup_fresh(&self, username: &str) -> Result<Membership, DirectoryError> {
+        let (membership, _) = self.ask(username, Names::Fresh).await?;
+        Ok(membership)
+    }
+
+    /// What the caches have done so far, and hold.
+    pub fn cache_stats(&self) -> CacheStats {
+        CacheStats {
+            users: self.inner.users.counters(),
+            sids: self.inner.sids.counters(),
+        }
+    }
+
+    /// Forgets one user, by the name as it was asked for. With `None`, everything, names of SIDs
+    /// included. A lookup that is under way meanwhile is answered, but not remembered.
+    pub fn flush(&self, username: Option<&str>) {
+        match username {
+            Some(username) => self.inner.users.flush(Some(&username.to_owned())),
+            None => {
+                self.inner.users.flush(None);
+                self.inner.sids.flush(None);
+            }
+        }
+    }
+
+    /// Asks for a user and the user's groups; also says until when names that went into the answer
+    /// may be used.
+    async fn ask(
+        &self,
+        username: &str,
+        names: Names,
+    ) -> Result<(Membership, Option<Instant>), DirectoryError> {
+        let mut via = Via::service(&self.inner.pool);
         let user_dn = self.user_dn(username, &mut via).await?;
-        self.membership(user_dn, username, &mut via).await
+        self.membership(user_dn, username, &mut via, names).await
     }
 
     /// Checks a user's password by binding with it, and finds the user's groups. An empty password
@@ -81,7 +185,7 @@ impl Directory {
         username: &str,
         password: &str,
     ) -> Result<Membership, DirectoryError> {
-        let settings = &self.settings;
+        let settings = &self.inner.settings;
         if settings.deny_null_bind && password.is_empty() {
             return Err(DirectoryError::NullBind);
         }
@@ -93,13 +197,13 @@ impl Directory {
             _ => {
                 // Others may search while this user binds.
                 let dn = self
-                    .user_dn(username, &mut Via::service(&self.pool))
+                    .user_dn(username, &mut Via::service(&self.inner.pool))
                     .await?;
                 (dn.clone(), Some(dn))
             }
         };
-        let mut user = self.pool.user_session().await?;
-        let deadline = Instant::now() + self.pool.request_timeout();
+        let mut user = self.inner.pool.user_session().await?;
+        let deadline = Instant::now() + self.inner.pool.request_timeout();
         let (code, text) = user.session.bind(&bind_name, password, deadline).await?;
         let url = user.session.url().to_owned();
         match code {
@@ -126,7 +230,7 @@ impl Directory {
         let mut via = match settings.discover {
             true => {
                 user.close().await;
-                Via::service(&self.pool)
+                Via::service(&self.inner.pool)
             }
             false => Via::User(user),
         };
@@ -134,7 +238,9 @@ impl Directory {
             Some(dn) => dn,
             None => self.user_dn(username, &mut via).await?,
         };
-        let membership = self.membership(user_dn, username, &mut via).await?;
+        let (membership, _) = self
+            .membership(user_dn, username, &mut via, Names::Kept)
+            .await?;
         if let Via::User(user) = via {
             user.close().await;
         }
@@ -143,7 +249,7 @@ impl Directory {
 
     async fn user_dn(&self, username: &str, via: &mut Via) -> Result<String, DirectoryError> {
         self.check_name(username)?;
-        let settings = &self.settings;
+        let settings = &self.inner.settings;
         let (attribute, wanted, filter, is_exact) = if let Some(domain) = &settings.upn_domain {
             let upn = format!("{username}@{domain}");
             let filter = format!("(userPrincipalName={})", filter::escape_value(&upn));
@@ -213,29 +319,42 @@ impl Directory {
         user_dn: String,
         username: &str,
         via: &mut Via,
-    ) -> Result<Membership, DirectoryError> {
-        let settings = &self.settings;
+        names_from: Names,
+    ) -> Result<(Membership, Option<Instant>), DirectoryError> {
+        let settings = &self.inner.settings;
         let mut membership = Membership {
             user_dn,
             ..Membership::default()
         };
         let Some(base) = &settings.group_base else {
-            return Ok(membership);
+            return Ok((membership, None));
         };
+        let mut until = None;
         let mut names = Ordered::default();
         let mut dns = Ordered::default();
         if settings.use_token_groups {
             let sids = self.token_groups(&membership.user_dn, via).await?;
-            let mut anonymous = self.anonymous_groups.as_ref().map(Via::service);
-            let via = anonymous.as_mut().unwrap_or(via);
-            let groups = self.groups_of_sids(&sids, via).await?;
-            for group in groups.into_iter().flatten() {
+            let groups;
+            (groups, until) = match via {
+                Via::Service(_, lease) => {
+                    // Others may ask for the names, on the last connection perhaps.
+                    *lease = None;
+                    self.groups_of_sids(&sids, names_from).await?
+                }
+                // Whose names depend on the user's rights are nobody else's.
+                Via::User(_) => {
+                    let mut anonymous = self.inner.anonymous_groups.as_ref().map(Via::service);
+                    let via = anonymous.as_mut().unwrap_or(via);
+                    (self.ask_for_sids(&sids, via).await?, None)
+                }
+            };
+            for group in sids.iter().filter_map(|sid| groups.get(sid)?.as_ref()) {
                 group.names.iter().for_each(|name| names.push(name.clone()));
                 group.dns.iter().for_each(|dn| dns.push(dn.clone()));
             }
         } else {
             let filter = self.group_filter(&membership.user_dn, username)?;
-            let mut anonymous = self.anonymous_groups.as_ref().map(Via::service);
+            let mut anonymous = self.inner.anonymous_groups.as_ref().map(Via::service);
             let via = anonymous.as_mut().unwrap_or(via);
             let query = Query {
                 what: "search for groups",
@@ -257,24 +376,30 @@ impl Directory {
         }
         membership.groups = names.in_order;
         membership.group_dns = dns.in_order;
-        Ok(membership)
+        Ok((membership, until))
     }
 
     /// The group filter for one user.
     fn group_filter(&self, user_dn: &str, username: &str) -> Result<String, DirectoryError> {
-        self.settings
+        self.inner
+            .settings
             .group_filter
             .render(&[("UserDN", user_dn), ("Username", username)])
             .map_err(|cause| self.broken_template(cause))
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self { inner }
     }
 
     /// The connections that groups are searched for on.
     pub(crate) fn group_pool(&self) -> &Arc<Pool> {
-        self.anonymous_groups.as_ref().unwrap_or(&self.pool)
+        let inner = &self.inner;
+        inner.anonymous_groups.as_ref().unwrap_or(&inner.pool)
     }
 
     pub(crate) async fn search(
@@ -287,7 +412,7 @@ impl Directory {
             Via::Service(pool, none) => none.insert(pool.lease().await?).search(query).await,
             Via::User(user) => {
                 user.session
-                    .search(query, self.pool.request_timeout())
+                    .search(query, self.inner.pool.request_timeout())
                     .await
             }
         }
@@ -298,7 +423,7 @@ impl Directory {
             false => Ok(()),
             true => Err(DirectoryError::UserNotFound {
                 username: String::new(),
-                base: self.settings.user_base.clone(),
+                base: self.inner.settings.user_base.clone(),
                 filter: String::new(),
                 near: None,
             }),
@@ -310,6 +435,30 @@ impl Directory {
         DirectoryError::Protocol {
             url: "this server".into(),
             cause,
+        }
+    }
+}
+
+/// Where the names of SIDs may come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    Kept,
+    Fresh,
+}
+
+impl Bytes for Known {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Refused(error) => error.to_string().len(),
+            Self::Member(membership) => {
+                let Membership {
+                    user_dn,
+                    groups,
+                    group_dns,
+                } = &**membership;
+                let lists = groups.iter().chain(group_dns);
+                user_dn.bytes() + lists.map(Bytes::bytes).sum::<usize>()
+            }
         }
     }
 }
@@ -385,6 +534,12 @@ pub(crate) fn groups_of(
     groups
 }
 
+/// How long it is remembered that a user is not found or ambiguous, at most.
+const REFUSAL_TTL: Duration = Duration::from_secs(5);
+/// For memberships in memory: 100,000 users of a few groups.
+const MAX_USER_BYTES: u64 = 64 << 20;
+/// For names of SIDs in memory: more than 10,000 groups.
+const MAX_SID_BYTES: u64 = 8 << 20;
 /// Attributes whose values are names for people, in the usual schemas.
 const NAMING_ATTRIBUTES: [&str; 8] = [
     "cn",

@@ -58,7 +58,7 @@ pub(crate) struct SearchRules {
     pub(crate) dereference: DerefAliases,
 }
 
-/// Time and number limits of the pool.
+/// Limits of time and number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) request_timeout: Duration,
@@ -67,6 +67,8 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
     pub(crate) max_wait: Duration,
     pub(crate) retry_after: Duration,
+    pub(crate) cache_ttl: Duration,
+    pub(crate) sid_cache_ttl: Duration,
 }
 
 /// Who searches are bound as.
@@ -326,6 +328,8 @@ impl Limits {
             idle_timeout: span("idle_timeout", config.idle_timeout, Duration::ZERO)?,
             max_wait: span("max_wait", config.max_wait, Duration::ZERO)?,
             retry_after: span("retry_after", config.retry_after, Duration::ZERO)?,
+            cache_ttl: span("cache_ttl", config.cache_ttl, Duration::ZERO)?,
+            sid_cache_ttl: span("sid_cache_ttl", config.sid_cache_ttl, Duration::ZERO)?,
         })
     }
 }
@@ -540,6 +544,11 @@ mod tests {
                 "request_timeout",
             ),
             (refused(|c| c.retry_after = Duration::MAX), "retry_after"),
+            (refused(|c| c.cache_ttl = Duration::MAX), "cache_ttl"),
+            (
+                refused(|c| c.sid_cache_ttl = Duration::MAX),
+                "sid_cache_ttl",
+            ),
             (refused(|c| c.max_connections = 0), "max_connections"),
             (refused(|c| c.max_page_size = u32::MAX), "max_page_size"),
         ] {

@@ -8,11 +8,17 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::cache::{Answer, Asking, Bytes};
 use crate::dn::Dn;
 use crate::error::DirectoryError;
-use crate::lookup::{Directory, Ordered, Via, groups_of};
+use crate::lookup::{Directory, Inner, Names, Ordered, Via, groups_of};
 use crate::session::{Entry, Query, Scope};
 use crate::settings::Settings;
 
@@ -52,11 +58,13 @@ impl Directory {
         &self,
         sids: &[Vec<u8>],
     ) -> Result<Vec<SidNames>, DirectoryError> {
-        let mut via = Via::service(self.group_pool());
-        let groups = self.groups_of_sids(sids, &mut via).await?;
-        let named = sids.iter().zip(groups).map(|(sid, group)| SidNames {
+        let (groups, _) = self.groups_of_sids(sids, Names::Kept).await?;
+        let named = sids.iter().map(|sid| SidNames {
             sid: sid.clone(),
-            names: group.map_or_else(Vec::new, |group| group.names.clone()),
+            names: match groups.get(sid) {
+                Some(Some(group)) => group.names.clone(),
+                _ => Vec::new(),
+            },
         });
         Ok(named.collect())
     }
@@ -79,40 +87,65 @@ impl Directory {
         }
     }
 
-    /// For each SID the group that has it, if it counts.
+    /// For each SID the group that has it, if it counts, and until when that may be used.
     pub(crate) async fn groups_of_sids(
         &self,
         sids: &[Vec<u8>],
-        via: &mut Via,
-    ) -> Result<Vec<Option<Arc<SidGroup>>>, DirectoryError> {
-        let found = self.ask_for_sids(sids, via).await?;
-        Ok(sids.iter().map(|sid| found.get(sid).cloned()).collect())
+        names: Names,
+    ) -> Result<(SidGroups, Option<Instant>), DirectoryError> {
+        let inner = self.inner();
+        let ttl = inner.sids.ttl();
+        if ttl.is_zero() || names == Names::Fresh || inner.settings.group_base.is_none() {
+            let mut via = Via::service(self.group_pool());
+            return Ok((self.ask_for_sids(sids, &mut via).await?, None));
+        }
+        let wanted = wanted_sids(sids, &inner.settings)?;
+        let answers = inner.sids.get(wanted, self.asker()).await?;
+        self.renew_names();
+        let until = answers.values().map(|answer| answer.until).min();
+        let groups = answers
+            .into_iter()
+            .map(|(sid, answer)| (sid, answer.value))
+            .collect();
+        Ok((groups, until))
     }
 
-    /// Asks the directory.
-    async fn ask_for_sids(
+    /// Asks for SIDs as the cache wants it.
+    fn asker(&self) -> impl FnOnce(Vec<Sid>, Instant) -> Asking<Sid, GroupOrNone> {
+        let directory = self.clone();
+        move |sids, asked| {
+            Box::pin(async move {
+                let until = asked + directory.inner().sids.ttl();
+                let mut via = Via::service(directory.group_pool());
+                let groups = directory.ask_for_sids(&sids, &mut via).await?;
+                let answer = |(sid, value)| (sid, Answer { value, until });
+                Ok(groups.into_iter().map(answer).collect())
+            })
+        }
+    }
+
+    /// Starts the task that asks again for names in use, unless it runs.
+    fn renew_names(&self) {
+        let inner = self.inner();
+        if !inner.sids.is_empty() && !inner.renews_sids.swap(true, Ordering::AcqRel) {
+            tokio::spawn(renew_names(Arc::downgrade(inner), inner.sids.ttl()));
+        }
+    }
+
+    /// Asks the directory; every SID gets an answer.
+    pub(crate) async fn ask_for_sids(
         &self,
         sids: &[Vec<u8>],
         via: &mut Via,
-    ) -> Result<HashMap<Vec<u8>, Arc<SidGroup>>, DirectoryError> {
-        let settings = self.settings();
+    ) -> Result<SidGroups, DirectoryError> {
+        let settings = &self.inner().settings;
         let Some(base) = sid_base(settings) else {
             return Ok(HashMap::new());
         };
-        let mut wanted: Vec<&Vec<u8>> = sids.iter().filter(|sid| is_sid(sid)).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        if wanted.len() > MAX_SIDS {
-            return Err(DirectoryError::SizeLimit {
-                base,
-                filter: "(objectSid=...)".into(),
-                received: 0,
-                cause: format!("the user is in more than {MAX_SIDS} groups"),
-            });
-        }
+        let wanted = wanted_sids(sids, settings)?;
         let mut found: HashMap<Vec<u8>, SidGroup> = HashMap::with_capacity(wanted.len());
         for batch in wanted.chunks(BATCH) {
-            let filter = filter_of(batch);
+            let filter = filter_of(batch.iter());
             let query = Query {
                 what: "search for groups by SID",
                 base: &base,
@@ -125,18 +158,67 @@ impl Directory {
                 let Entry { dn, mut attributes } = entry;
                 let values = attributes.pop().unwrap_or_default();
                 let sid = attributes.pop().and_then(|mut sids| sids.pop());
-                let Some(sid) = sid.filter(|sid| batch.contains(&sid)) else {
+                let Some(sid) = sid.filter(|sid| batch.contains(sid)) else {
                     continue;
                 };
                 let group = SidGroup::of(dn, values, &settings.group_attr);
                 found.entry(sid).or_default().merge(group);
             }
         }
-        let shared = found
-            .into_iter()
-            .map(|(sid, group)| (sid, Arc::new(group)))
-            .collect();
-        Ok(shared)
+        let answered = wanted.into_iter().map(|sid| {
+            let group = found.remove(&sid).map(Arc::new);
+            (sid, group)
+        });
+        Ok(answered.collect())
+    }
+}
+
+/// Groups by their SIDs; `None`: no group that counts.
+pub(crate) type SidGroups = HashMap<Sid, GroupOrNone>;
+type Sid = Vec<u8>;
+pub(crate) type GroupOrNone = Option<Arc<SidGroup>>;
+
+/// Asks again for names before their time is up, so that logins need not wait for them; ends when
+/// none is left, or with the directory. Names that nobody has used for an hour are let go.
+async fn renew_names(directory: Weak<Inner>, ttl: Duration) {
+    loop {
+        tokio::time::sleep((ttl / 4).max(Duration::from_millis(10))).await;
+        let Some(inner) = directory.upgrade() else {
+            return;
+        };
+        let directory = Directory::of(inner);
+        let inner = directory.inner();
+        let due = inner.sids.due(ttl / 2, UNUSED);
+        if inner.sids.is_empty() {
+            inner.renews_sids.store(false, Ordering::Release);
+            // Who put a name in just before has seen this task running.
+            if inner.sids.is_empty() || inner.renews_sids.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+        for batch in due.chunks(RENEWED_AT_ONCE) {
+            let outcome = inner.sids.renew(batch.to_vec(), directory.asker()).await;
+            if let Err(error) = outcome {
+                debug!(error = %error, "names of groups could not be asked for again");
+                break;
+            }
+        }
+    }
+}
+
+/// Those that are SIDs, each once.
+fn wanted_sids(sids: &[Vec<u8>], settings: &Settings) -> Result<Vec<Vec<u8>>, DirectoryError> {
+    let mut wanted: Vec<_> = sids.iter().filter(|sid| is_sid(sid)).cloned().collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    match wanted.len() <= MAX_SIDS {
+        true => Ok(wanted),
+        false => Err(DirectoryError::SizeLimit {
+            base: settings.group_base.clone().unwrap_or_default(),
+            filter: "(objectSid=...)".into(),
+            received: 0,
+            cause: format!("the user is in more than {MAX_SIDS} groups"),
+        }),
     }
 }
 
@@ -170,6 +252,15 @@ impl SidGroup {
     }
 }
 
+impl Bytes for GroupOrNone {
+    fn bytes(&self) -> usize {
+        let lists = self
+            .iter()
+            .flat_map(|group| group.names.iter().chain(&group.dns));
+        size_of::<Self>() + lists.map(Bytes::bytes).sum::<usize>()
+    }
+}
+
 /// Where groups are searched for by SID.
 fn sid_base(settings: &Settings) -> Option<String> {
     let base = settings.group_base.as_ref()?;
@@ -182,11 +273,11 @@ fn sid_base(settings: &Settings) -> Option<String> {
 
 /// `(&(objectClass=group)(|(objectSid=\01\05...)...))`: a user or a trusted domain's principal
 /// that has the SID, by its history perhaps, is no group.
-fn filter_of(sids: &[&Vec<u8>]) -> String {
+fn filter_of<'a>(sids: impl Iterator<Item = &'a Vec<u8>>) -> String {
     let mut filter = String::from("(&(objectClass=group)(|");
     for sid in sids {
         filter.push_str("(objectSid=");
-        for byte in *sid {
+        for byte in sid {
             write!(filter, "\\{byte:02x}").expect("a String takes every write");
         }
         filter.push(')');
@@ -215,6 +306,10 @@ const REVISION: u8 = 1;
 const MAX_SUB_AUTHORITIES: u8 = 15;
 /// SIDs in one filter, which so stays below 25 kB whatever the SIDs.
 const BATCH: usize = 100;
+/// Names that are asked for again together.
+const RENEWED_AT_ONCE: usize = 500;
+/// Names unused for this long are not asked for again.
+const UNUSED: Duration = Duration::from_secs(3600);
 /// Windows puts no more than 1,024 groups into a token.
 const MAX_SIDS: usize = 4096;
 
@@ -253,10 +348,10 @@ mod tests {
         let sids: Vec<_> = (0..BATCH as u32)
             .map(|n| sid(&[n * 0x0102_0304; 15]))
             .collect();
-        let filter = filter_of(&sids.iter().collect::<Vec<_>>());
+        let filter = filter_of(sids.iter());
         assert!(filter.len() < 25_000);
         assert!(ldap3::parse_filter(&filter).is_ok());
-        let one = filter_of(&[&sid(&[544])]);
+        let one = filter_of([sid(&[544])].iter());
         assert_eq!(
             one,
             "(&(objectClass=group)(|(objectSid=\\01\\01\\00\\00\\00\\00\\00\\05\\20\\02\\00\\00)))"

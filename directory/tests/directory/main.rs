@@ -3,6 +3,7 @@
 
 mod awkward;
 mod binds;
+mod cache;
 mod hostile;
 mod lookups;
 mod outages;

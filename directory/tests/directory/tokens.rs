@@ -18,7 +18,7 @@ objectclass ( 1.3.6.1.4.1.4203.666.99.3 NAME 'principal' AUXILIARY
   MAY ( objectSid $ tokenGroups ) )
 ";
 
-fn sid(rid: u32) -> Vec<u8> {
+pub(crate) fn sid(rid: u32) -> Vec<u8> {
     let mut sid = vec![1, 5, 0, 0, 0, 0, 0, 5];
     for part in [21, 1004336348, 1177238915, 682003330, rid] {
         sid.extend_from_slice(&u32::to_le_bytes(part));
@@ -39,7 +39,7 @@ fn group(dn: &str, cn: &str, rid: u32) -> String {
 
 /// `loner` holds the SIDs of 1000 (engineers-ad), 1001 (elsewhere), 1002 (nobody's), and of all of
 /// 2000 to 2249 (crowd-N).
-fn start(options: LdapOptions) -> OpenLdap {
+pub(crate) fn start(options: LdapOptions) -> OpenLdap {
     let directory = OpenLdap::start(LdapOptions {
         global_config: SCHEMA.into(),
         ..options
