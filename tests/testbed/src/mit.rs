@@ -339,7 +339,12 @@ impl MitRealm {
 
     /// Puts the other realm's KDC into our krb5.conf, without any trust.
     pub fn know(&self, other: &MitRealm) -> Result<()> {
-        lock(&self.known).push((other.realm().to_owned(), other.kdc_addr()));
+        self.know_kdc(other.realm(), &other.kdc_addr())
+    }
+
+    /// The same for a KDC of any kind.
+    pub fn know_kdc(&self, realm: &str, address: &str) -> Result<()> {
+        lock(&self.known).push((realm.to_owned(), address.to_owned()));
         self.write_krb5_conf()
     }
 

@@ -9,9 +9,9 @@ use obol_testbed::keytab::{AES256_CTS_HMAC_SHA1_96, ARCFOUR_HMAC};
 use obol_testbed::samba::escape_filter;
 use obol_testbed::samba::people::{
     AWKWARD_NAMES, CROWD, CROWD_SIZE, DISABLED, EXPIRED, HTTP_SERVICE, SERVICE_ACCOUNT,
-    SERVICE_PASSWORD, TEAMS, USERS,
+    SERVICE_PASSWORD, Scope, TEAMS, USERS,
 };
-use obol_testbed::{AdOptions, CCache, Keytab, SambaAd};
+use obol_testbed::{AdOptions, CCache, Keytab, MitOptions, MitRealm, SambaAd};
 
 #[test]
 fn every_user_gets_a_ticket_but_those_who_may_not() {
@@ -305,6 +305,46 @@ fn a_stopped_domain_controller_comes_back_with_its_contents() {
     ad.pause().unwrap();
     ad.resume().unwrap();
     ad.kinit_as("alan").unwrap();
+}
+
+#[test]
+fn users_of_a_trusted_domain_reach_our_services_and_may_be_in_our_groups() {
+    let (one, two) = thread::scope(|scope| {
+        let one = scope.spawn(|| SambaAd::start(AdOptions::realm("OTHER.EXAMPLE.COM")).unwrap());
+        (start(), one.join().unwrap())
+    });
+    one.trust(&two).unwrap();
+    one.add_group_of(Scope::DomainLocal, "guests-of-one", &[])
+        .unwrap();
+    one.add_foreign_member("guests-of-one", &two.sid_of("scientists").unwrap())
+        .unwrap();
+    let members = one.search("(cn=guests-of-one)", &["member"]).unwrap();
+    assert!(
+        members.contains("CN=ForeignSecurityPrincipals"),
+        "{members}"
+    );
+    for (here, there) in [(&one, &two), (&two, &one)] {
+        let joan = here
+            .kinit(&format!("joan@{}", there.realm()), "joan-password")
+            .unwrap();
+        here.service_ticket(&joan, HTTP_SERVICE).unwrap();
+        let shown = said(here.command("klist").envs(joan.env())).unwrap();
+        let krbtgt = format!("krbtgt/{}@{}", here.realm(), there.realm());
+        assert!(shown.contains(&krbtgt), "{shown}");
+    }
+}
+
+#[test]
+fn our_users_reach_services_of_an_mit_realm_that_trusts_us() {
+    let ad = start();
+    let mit = MitRealm::start(MitOptions::default()).unwrap();
+    mit.add_service(HTTP_SERVICE).unwrap();
+    mit.add_principal("grace", "grace-password").unwrap();
+    ad.trusted_by(&mit).unwrap();
+    let joan = mit.kinit("joan@AD.EXAMPLE.COM", "joan-password").unwrap();
+    mit.service_ticket(&joan, HTTP_SERVICE).unwrap();
+    let grace = ad.kinit("grace@EXAMPLE.COM", "grace-password").unwrap();
+    assert!(ad.service_ticket(&grace, HTTP_SERVICE).is_err());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::people::Scope;
 use super::{SambaAd, conf, lock, seed};
 use crate::error::{Doing, Error, Result, read, run};
-use crate::keytab::{AES128_CTS_HMAC_SHA1_96, AES256_CTS_HMAC_SHA1_96, ARCFOUR_HMAC, Keytab};
+use crate::keytab::Keytab;
 use crate::ldif::{self, Ldif};
 use crate::people::escape_rdn;
 use crate::programs::{LDBMODIFY, LDBSEARCH, SAMBA_TOOL};
@@ -143,27 +143,14 @@ impl SambaAd {
     /// as msDS-SupportedEncryptionTypes (MS-KILE 2.2.7); with none, the attribute is removed, and
     /// the KDC takes its default.
     pub fn set_enctypes(&self, account: &str, enctypes: &[u16]) -> Result<()> {
-        let mut flags = 0;
-        for enctype in enctypes {
-            flags |= match *enctype {
-                ARCFOUR_HMAC => 0x04,
-                AES128_CTS_HMAC_SHA1_96 => 0x08,
-                AES256_CTS_HMAC_SHA1_96 => 0x10,
-                other => {
-                    return Err(Error::Usage(format!(
-                        "Active Directory has no bit for encryption type {other}"
-                    )));
-                }
-            };
-        }
-        const ATTRIBUTE: &str = "msDS-SupportedEncryptionTypes";
+        let flags = seed::enctype_flags(enctypes)?;
         if flags == 0 {
             self.on(
                 account,
-                &format!("changetype: modify\nreplace: {ATTRIBUTE}\n"),
+                &format!("changetype: modify\nreplace: {}\n", seed::ENCTYPES),
             )
         } else {
-            self.replace(account, ATTRIBUTE, &flags.to_string())
+            self.replace(account, seed::ENCTYPES, &flags.to_string())
         }
     }
 
@@ -314,7 +301,13 @@ impl SambaAd {
         self.change(account, "replace", attribute, value)
     }
 
-    fn change(&self, account: &str, how: &str, attribute: &str, value: &str) -> Result<()> {
+    pub(super) fn change(
+        &self,
+        account: &str,
+        how: &str,
+        attribute: &str,
+        value: &str,
+    ) -> Result<()> {
         let mut ldif = Ldif::default();
         seed::change(&mut ldif, &self.dn_of(account)?, how, attribute, value);
         self.modify_ldif(&ldif.0)

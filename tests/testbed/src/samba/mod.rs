@@ -7,9 +7,11 @@ mod directory;
 pub mod people;
 mod seed;
 mod template;
+mod trust;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,6 +74,8 @@ pub struct SambaAd {
     passwords: Mutex<HashMap<String, String>>,
     /// The keys that accounts had before their passwords were set anew.
     old_keys: Mutex<HashMap<String, Keytab>>,
+    /// Other realms of the clients' krb5.conf, with their lines.
+    known: Mutex<Vec<(String, Vec<String>)>>,
     daemon: Mutex<Option<Daemon>>,
     scratch: Scratch,
 }
@@ -105,6 +109,7 @@ impl SambaAd {
             other_ca: Ca::new("A CA that signed nothing here")?,
             passwords: Mutex::new(known.collect()),
             old_keys: Mutex::default(),
+            known: Mutex::default(),
             daemon: Mutex::new(None),
             scratch: Scratch::new("ad")?,
             options,
@@ -333,20 +338,6 @@ impl SambaAd {
             }),
             extra: &self.options.global_config,
         };
-        let address = self.address().to_string();
-        let domain = self.realm().to_lowercase();
-        let krb5_conf = Krb5Conf {
-            default_realm: self.realm(),
-            libdefaults: &self.options.libdefaults,
-            realms: &[(
-                self.realm().to_owned(),
-                vec![
-                    format!("kdc = {}", self.kdc_addr()),
-                    format!("kpasswd_server = {address}:{}", self.kpasswd.port()),
-                ],
-            )],
-            hosts: &["localhost", &address, &domain, &format!(".{domain}")],
-        };
         for (path, contents) in [
             (self.ca_file(), self.ca.pem()),
             (self.other_ca_file(), self.other_ca.pem()),
@@ -354,14 +345,34 @@ impl SambaAd {
             (dir.join("tls/cert.pem"), certificate),
             (dir.join("tls/key.pem"), key),
             (self.smb_conf(), smb_conf.text()),
-            (self.krb5_conf(), krb5_conf.text(self.scratch.path())),
         ] {
             write(&path, contents)?;
         }
+        self.write_krb5_conf()?;
         let key = dir.join("tls/key.pem");
         // Samba refuses a key that others may read.
-        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o600))
             .doing(|| format!("hiding {}", key.display()))
+    }
+
+    fn write_krb5_conf(&self) -> Result<()> {
+        let address = self.address().to_string();
+        let domain = self.realm().to_lowercase();
+        let own = vec![
+            format!("kdc = {}", self.kdc_addr()),
+            format!("kpasswd_server = {address}:{}", self.kpasswd.port()),
+        ];
+        let mut realms = vec![(self.realm().to_owned(), own)];
+        realms.extend(lock(&self.known).iter().cloned());
+        let conf = Krb5Conf {
+            default_realm: self.realm(),
+            libdefaults: &self.options.libdefaults,
+            realms: &realms,
+            hosts: &["localhost", &address, &domain, &format!(".{domain}")],
+        };
+        let draft = self.scratch.fresh("krb5.conf");
+        write(&draft, conf.text(self.scratch.path()))?;
+        fs::rename(&draft, self.krb5_conf()).doing(|| "replacing krb5.conf".to_owned())
     }
 }
 

@@ -7,6 +7,8 @@ use super::people::{
     CROWD, CROWD_SIZE, DISABLED, EXPIRED, GROUPS, HTTP_SERVICE, SERVICE_ACCOUNT, SERVICE_PASSWORD,
     Scope, TEAMS, USERS,
 };
+use crate::error::{Error, Result};
+use crate::keytab::{AES128_CTS_HMAC_SHA1_96, AES256_CTS_HMAC_SHA1_96, ARCFOUR_HMAC};
 use crate::ldif::{Ldif, base64};
 use crate::people::escape_rdn;
 
@@ -63,12 +65,7 @@ pub(super) fn seed(realm: &str) -> String {
         SERVICE_PASSWORD,
     );
     replace(&mut ldif, &service, "servicePrincipalName", HTTP_SERVICE);
-    replace(
-        &mut ldif,
-        &service,
-        "msDS-SupportedEncryptionTypes",
-        AES_ONLY,
-    );
+    replace(&mut ldif, &service, ENCTYPES, AES_ONLY);
 
     for group in GROUPS {
         let dn = format!("CN={},{groups}", escape_rdn(group.cn));
@@ -164,6 +161,23 @@ pub(super) fn set_password(ldif: &mut Ldif, dn: &str, password: &str) {
     ldif.0.push_str("\n\n");
 }
 
+/// The bits of msDS-SupportedEncryptionTypes (MS-KILE 2.2.7) for numbers of [`crate::keytab`].
+pub(super) fn enctype_flags(enctypes: &[u16]) -> Result<u32> {
+    enctypes.iter().try_fold(0, |flags, enctype| {
+        let flag = match *enctype {
+            ARCFOUR_HMAC => 0x04,
+            AES128_CTS_HMAC_SHA1_96 => 0x08,
+            AES256_CTS_HMAC_SHA1_96 => 0x10,
+            other => {
+                return Err(Error::Usage(format!(
+                    "Active Directory has no bit for encryption type {other}"
+                )));
+            }
+        };
+        Ok(flags | flag)
+    })
+}
+
 fn add(ldif: &mut Ldif, dn: &str, class: &str, attributes: &[(&str, &str)]) {
     ldif.line("dn", dn);
     ldif.0.push_str("changetype: add\n");
@@ -190,5 +204,6 @@ pub(super) fn change(ldif: &mut Ldif, dn: &str, how: &str, attribute: &str, valu
 const NORMAL_ACCOUNT: &str = "512";
 const ACCOUNT_DISABLED: &str = "514";
 const PASSWORD_NOT_REQUIRED: &str = "544";
-/// msDS-SupportedEncryptionTypes (MS-KILE 2.2.7): AES128 and AES256.
+/// AES128 and AES256.
 const AES_ONLY: &str = "24";
+pub(super) const ENCTYPES: &str = "msDS-SupportedEncryptionTypes";
