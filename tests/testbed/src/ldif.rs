@@ -27,13 +27,16 @@ impl Ldif {
 /// The entries of an answer of ldbsearch or ldapsearch, each as its attributes, `dn` first. What
 /// has no `dn`, such as a referral, is left out.
 pub(crate) fn parse(text: &str) -> Vec<Vec<(String, String)>> {
-    // A line that starts with a blank goes on from the one before.
-    let unfolded = text.replace("\n ", "");
-    unfolded
+    unfold(text)
         .split("\n\n")
         .map(|block| block.lines().filter_map(line).collect::<Vec<_>>())
         .filter(|entry| entry.iter().any(|(name, _)| name == "dn"))
         .collect()
+}
+
+/// A line that starts with a blank goes on from the one before.
+pub(crate) fn unfold(text: &str) -> String {
+    text.replace("\n ", "")
 }
 
 fn line(line: &str) -> Option<(String, String)> {

@@ -72,14 +72,14 @@ impl SambaAd {
             .ok_or_else(|| Error::Usage(format!("{account} has no {name}")))
     }
 
-    /// Searches the whole domain with all rights; returns LDIF.
+    /// Searches the whole domain with all rights; returns LDIF, a line for each value.
     pub fn search(&self, filter: &str, attributes: &[&str]) -> Result<String> {
         let mut ldbsearch = self.ldb(&LDBSEARCH.find()?, &conf::database(&self.dc_dir()));
         ldbsearch
             .args(["-b", &self.base_dn(), "--controls=domain_scope:1"])
             .arg(filter)
             .args(attributes);
-        run(&mut ldbsearch, b"")
+        Ok(ldif::unfold(&run(&mut ldbsearch, b"")?))
     }
 
     // --- accounts -----------------------------------------------------------------------------
