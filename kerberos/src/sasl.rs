@@ -44,7 +44,7 @@ impl Initiator {
         bindings: Option<&ChannelBindings>,
     ) -> Result<SaslClient, InitiateError> {
         // RFC 4752 section 3.1: integrity and sequence where a layer is wanted, confidentiality
-        // where that is. Without one they stay unset: some servers take them for the wish itself.
+        // where that is. (MIT's library sends the flags whatever is asked for.)
         let mut wanted = libgssapi_sys::GSS_C_MUTUAL_FLAG;
         if layers.iter().any(|layer| *layer != SecurityLayer::None) {
             wanted |= libgssapi_sys::GSS_C_INTEG_FLAG

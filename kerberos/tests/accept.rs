@@ -140,7 +140,7 @@ own_process! {
     }
 
     /// `realm-confusion`
-    fn a_client_of_a_trusted_realm_keeps_its_realm() {
+    fn realm_confusion_a_client_of_a_trusted_realm_keeps_its_realm() {
         let home = realm();
         let other = MitRealm::start(MitOptions::realm("OTHER.COM")).unwrap();
         other.add_principal("grace", PASSWORD).unwrap();
@@ -151,25 +151,58 @@ own_process! {
         assert_eq!(accepted.ticket_service.realm(), "EXAMPLE.COM");
     }
 
-    fn channel_bindings_are_matched_refused_or_reported_as_absent() {
+    fn channel_bindings_are_ignored_accepted_or_required() {
         let realm = realm();
-        let acceptor = acceptor(&realm);
         let grace = Client::grace(&realm);
+        let [none, ignore, accept, require] = [None, Some(BindingMode::Ignore), Some(BindingMode::Accept), Some(BindingMode::Require)].map(|mode| {
+            let options = match mode {
+                Some(channel_bindings) => AcceptorOptions { channel_bindings, ..AcceptorOptions::default() },
+                None => AcceptorOptions::default(),
+            };
+            Acceptor::new(&keytab(&realm), options).unwrap()
+        });
         let ours = ChannelBindings::tls_server_end_point(b"our certificate", CertificateHash::Sha256);
         let theirs = ChannelBindings::tls_server_end_point(b"a relay's certificate", CertificateHash::Sha256);
         let token = |bindings| grace.initiator.negotiate(SPN, bindings).unwrap().0;
+        let bound = |acceptor: &Acceptor, sent, own| acceptor.accept(&token(sent), own).map(|accepted| accepted.channel_bound);
+        let (ours, theirs) = (Some(&ours), Some(&theirs));
 
-        let bound = acceptor.accept(&token(Some(&ours)), Some(&ours)).unwrap();
-        assert!(bound.channel_bound);
-        let relayed = acceptor.accept(&token(Some(&theirs)), Some(&ours)).unwrap_err();
+        for sent in [ours, theirs, None] {
+            assert_eq!(bound(&ignore, sent, ours), Ok(false));
+            assert_eq!(bound(&ignore, sent, None), Ok(false));
+        }
+        // The default is to accept.
+        for accept in [&none, &accept] {
+            assert_eq!(bound(accept, ours, ours), Ok(true));
+            assert_eq!(bound(accept, None, ours), Ok(false));
+            assert_eq!(bound(accept, ours, None), Ok(false));
+            let relayed = bound(accept, theirs, ours).unwrap_err();
+            assert!(matches!(relayed, AcceptError::ChannelBindings { .. }), "{relayed:?}");
+        }
+        assert_eq!(bound(&require, ours, ours), Ok(true));
+        let relayed = bound(&require, theirs, ours).unwrap_err();
         assert!(matches!(relayed, AcceptError::ChannelBindings { .. }), "{relayed:?}");
-        assert!(!acceptor.accept(&token(None), Some(&ours)).unwrap().channel_bound);
-        assert!(!acceptor.accept(&token(Some(&ours)), None).unwrap().channel_bound);
+        let unbound = bound(&require, None, ours).unwrap_err();
+        assert!(matches!(unbound, AcceptError::NotBound { .. }), "{unbound:?}");
+        for sent in [ours, None] {
+            let nothing = bound(&require, sent, None).unwrap_err();
+            assert!(matches!(nothing, AcceptError::NothingToBind { .. }), "{nothing:?}");
+        }
+    }
+
+    fn mits_own_client_is_bound_as_ours_is() {
+        let realm = realm();
+        let options = AcceptorOptions { channel_bindings: BindingMode::Require, ..AcceptorOptions::default() };
+        let acceptor = Acceptor::new(&keytab(&realm), options).unwrap();
+        let ours = ChannelBindings::tls_server_end_point(b"our certificate", CertificateHash::Sha384);
+        let mut client = mit_client(&realm, GSS_MECH_SPNEGO, CtxFlags::empty());
+        let token = client.step(None, Some(ours.as_bytes())).unwrap().unwrap();
+        assert!(acceptor.accept(&token, Some(&ours)).unwrap().channel_bound);
     }
 
     /// `replay`: refused by whoever keeps the digests; here they must be the same for the same
     /// request.
-    fn a_replay_has_the_same_digest_in_every_frame_and_a_new_request_another() {
+    fn replay_a_replay_has_the_same_digest_in_every_frame_and_a_new_request_another() {
         let realm = realm();
         let acceptor = acceptor(&realm);
         let grace = Client::grace(&realm);
@@ -200,7 +233,7 @@ own_process! {
     }
 
     /// `keytab-readback`: the keytab lies in memory alone, sealed, and goes with its last owner.
-    fn the_keytab_is_never_on_disk_and_cannot_be_changed() {
+    fn keytab_readback_the_keytab_is_never_on_disk_and_cannot_be_changed() {
         let realm = realm();
         let keytab = keytab(&realm);
         let workplace = scratch().join("work");

@@ -63,7 +63,7 @@ own_process! {
     }
 
     /// `enctype-downgrade`
-    fn a_type_that_the_operator_does_not_allow_is_refused() {
+    fn enctype_downgrade_a_type_that_the_operator_does_not_allow_is_refused() {
         let realm = realm_with(MitOptions {
             libdefaults: vec![("allow_weak_crypto".to_owned(), "true".to_owned())],
             ..MitOptions::default()
@@ -85,7 +85,7 @@ own_process! {
     }
 
     /// `enctype-downgrade`: a strong ticket can carry a weaker session key.
-    fn a_session_key_of_a_type_that_is_not_allowed_is_refused() {
+    fn enctype_downgrade_a_session_key_of_a_type_that_is_not_allowed_is_refused() {
         let realm = realm();
         realm.kadmin(&["setstr", SERVICE, "session_enctypes", "aes128-cts-hmac-sha1-96"]).unwrap();
         let options = AcceptorOptions { allowed_enctypes: Some(vec![Enctype::Aes256Sha1]), ..AcceptorOptions::default() };
@@ -99,7 +99,7 @@ own_process! {
     }
 
     /// `realm-confusion`
-    fn a_ticket_of_another_realm_is_told_from_a_wrong_key() {
+    fn realm_confusion_a_ticket_of_another_realm_is_told_from_a_wrong_key() {
         let ours = realm();
         let other = MitRealm::start(MitOptions::realm("OTHER.COM")).unwrap();
         other.add_principal("grace", PASSWORD).unwrap();
@@ -122,7 +122,10 @@ own_process! {
         accept(&acceptor, &token).unwrap();
         move_clock(600);
         let error = accept(&acceptor, &token).unwrap_err();
-        assert!(matches!(error, AcceptError::ClockSkew { .. }), "{error:?}");
+        assert_behind(&error, 600);
+        let prefix = "the client's clock is 60";
+        assert!(error.cause().starts_with(prefix), "{}", error.cause());
+        assert!(error.cause().contains(" seconds behind this host's (with the ticket for HTTP/localhost@"), "{}", error.cause());
         assert!(error.mend().contains("NTP"));
         // To a clock that is behind, the ticket itself is of the future.
         move_clock(-600);
@@ -131,6 +134,49 @@ own_process! {
         assert!(error.mend().contains("NTP"));
         move_clock(60);
         accept(&acceptor, &token).unwrap();
+    }
+
+    fn a_stricter_clock_skew_than_libkrb5s_is_kept_to() {
+        let realm = realm();
+        let strict = strict(&realm, 60).unwrap();
+        let lax = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        accept(&strict, &token).unwrap();
+        move_clock(30);
+        accept(&strict, &token).unwrap();
+        move_clock(120);
+        accept(&lax, &token).unwrap();
+        let error = accept(&strict, &token).unwrap_err();
+        assert_behind(&error, 120);
+        assert!(error.cause().contains(", and the configuration allows 60 seconds"), "{}", error.cause());
+        // The other way round: a token of two minutes ahead.
+        let ahead = Client::grace(&realm).token();
+        move_clock(0);
+        let error = accept(&strict, &ahead).unwrap_err();
+        let AcceptError::ClockSkew { offset: Some(ClockOffset::Ahead(by)), .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!((100..=120).contains(&by.as_secs()), "{by:?}");
+    }
+
+    fn a_clock_skew_is_bounded_by_krb5_conf() {
+        let realm = realm();
+        let include = format!("include {}\n", realm.krb5_conf().display());
+        assert_eq!(library_clock_skew().unwrap(), Duration::from_secs(300));
+        strict(&realm, 300).unwrap();
+        let error = strict(&realm, 301).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the clock skew of 301 s is more than libkrb5 on this host allows (300 s): \
+             set clockskew in [libdefaults] of its krb5.conf first"
+        );
+        configure(&format!("[libdefaults]\nclockskew = 120\n{include}"));
+        assert_eq!(library_clock_skew().unwrap(), Duration::from_secs(120));
+        assert!(matches!(strict(&realm, 200), Err(AcceptorError::ClockSkew { .. })));
+        let token = Client::grace(&realm).token();
+        let acceptor = acceptor(&realm);
+        move_clock(200);
+        assert_behind(&accept(&acceptor, &token).unwrap_err(), 200);
     }
 
     fn an_expired_ticket_is_named_by_a_clock_that_moved_on() {
@@ -171,7 +217,7 @@ own_process! {
     }
 
     /// `ntlm-downgrade`
-    fn ntlm_and_garbage_never_reach_the_library() {
+    fn ntlm_downgrade_ntlm_and_garbage_never_reach_the_library() {
         let realm = realm();
         let acceptor = acceptor(&realm);
         let ntlm = b"NTLMSSP\0\x01\0\0\0\x97\x82\x08\xe2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -210,13 +256,31 @@ own_process! {
     }
 }
 
-/// Rewrites this process's krb5.conf.
 fn permit(realm: &MitRealm, enctype: &str) {
-    let strict = format!(
+    configure(&format!(
         "[libdefaults]\npermitted_enctypes = {enctype}\ninclude {}\n",
         realm.krb5_conf().display()
-    );
-    std::fs::write(scratch().join("krb5.conf"), strict).unwrap();
+    ));
+}
+
+fn strict(realm: &MitRealm, seconds: u64) -> Result<Acceptor, AcceptorError> {
+    let options = AcceptorOptions {
+        clock_skew: Some(Duration::from_secs(seconds)),
+        ..AcceptorOptions::default()
+    };
+    Acceptor::new(&keytab(realm), options)
+}
+
+/// The test itself takes some seconds.
+fn assert_behind(error: &AcceptError, seconds: u64) {
+    let AcceptError::ClockSkew {
+        offset: Some(ClockOffset::Behind(by)),
+        ..
+    } = error
+    else {
+        panic!("{error:?}")
+    };
+    assert!((seconds..seconds + 10).contains(&by.as_secs()), "{by:?}");
 }
 
 /// libkrb5 looks at the time of its configuration once a second.
@@ -231,15 +295,6 @@ fn first_refusal(acceptor: &Acceptor, token: &[u8]) -> AcceptError {
             ),
         }
     }
-}
-
-/// Moves this process's clock, and with it the KDC's, which it started.
-fn move_clock(seconds: i64) {
-    let file =
-        PathBuf::from(std::env::var_os("FAKETIME_TIMESTAMP_FILE").expect("the package faketime"));
-    let draft = file.with_extension("draft");
-    std::fs::write(&draft, format!("{seconds:+}\n")).unwrap();
-    std::fs::rename(draft, file).unwrap();
 }
 
 /// Gives the KDC a certificate, and anonymous clients a principal. Returns the certificate.

@@ -105,22 +105,26 @@ pub fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     out
 }
 
-fn elements(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+pub fn elements(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut out = Vec::new();
-    while let [tag, rest @ ..] = bytes {
-        let (head, length) = match rest[0] {
-            short @ ..=0x7f => (1, usize::from(short)),
-            0x81 => (2, usize::from(rest[1])),
-            0x82 => (3, usize::from(rest[1]) << 8 | usize::from(rest[2])),
-            _ => panic!("a longer length than any ticket here has"),
+    while let [tag, length, rest @ ..] = bytes {
+        let digits = usize::from(length & 0x7f);
+        let (rest, length) = match length {
+            0x80.. => (
+                &rest[digits..],
+                rest[..digits]
+                    .iter()
+                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            ),
+            short => (rest, usize::from(*short)),
         };
-        out.push((*tag, &rest[head..head + length]));
-        bytes = &rest[head + length..];
+        out.push((*tag, &rest[..length]));
+        bytes = &rest[length..];
     }
     out
 }
 
-fn value(bytes: &[u8]) -> &[u8] {
+pub fn value(bytes: &[u8]) -> &[u8] {
     elements(bytes)[0].1
 }
 

@@ -72,8 +72,22 @@ pub fn scratch() -> PathBuf {
 
 /// Makes the realm the one that libkrb5 in this process knows.
 pub fn adopt(realm: &MitRealm) {
-    let include = format!("include {}\n", realm.krb5_conf().display());
-    std::fs::write(scratch().join("krb5.conf"), include).unwrap();
+    configure(&format!("include {}\n", realm.krb5_conf().display()));
+}
+
+/// The contents of this process's krb5.conf.
+pub fn configure(krb5_conf: &str) {
+    std::fs::write(scratch().join("krb5.conf"), krb5_conf).unwrap();
+}
+
+/// Moves this process's clock, and with it the KDC's, which it started. For tests with `clock` in
+/// their names.
+pub fn move_clock(seconds: i64) {
+    let file =
+        PathBuf::from(std::env::var_os("FAKETIME_TIMESTAMP_FILE").expect("the package faketime"));
+    let draft = file.with_extension("draft");
+    std::fs::write(&draft, format!("{seconds:+}\n")).unwrap();
+    std::fs::rename(draft, file).unwrap();
 }
 
 /// A realm with grace and a web server.
