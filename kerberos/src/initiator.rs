@@ -138,6 +138,12 @@ impl Initiator {
             name: principal.to_owned(),
             error,
         })?;
+        // libkrb5 has no words for an empty password, and reads one up to its first NUL.
+        if password.is_empty() || password.contains('\0') {
+            return Err(InitiateError::WrongPassword {
+                client: principal.to_owned(),
+            });
+        }
         Credential::password(principal, password)
             .and_then(|credential| resolved(&credential).map(|left| (credential, left)))
             .map_err(|status| InitiateError::from_status(status, principal, None))

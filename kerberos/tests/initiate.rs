@@ -43,6 +43,10 @@ own_process! {
         let login = |name: &str, password: &str| Initiator::from_password(name, password).unwrap_err();
         let error = login("grace@EXAMPLE.COM", "wrong");
         assert!(matches!(error, InitiateError::WrongPassword { .. }), "{error:?}");
+        for almost in [String::new(), format!("{PASSWORD}\0"), format!("{PASSWORD}\0and more")] {
+            let error = login("grace@EXAMPLE.COM", &almost);
+            assert!(matches!(error, InitiateError::WrongPassword { .. }), "{error:?}");
+        }
         let error = login("nobody@EXAMPLE.COM", "wrong");
         assert!(matches!(error, InitiateError::UnknownClient { .. }), "{error:?}");
         realm.kadmin(&["modprinc", "-allow_tix", "grace"]).unwrap();
