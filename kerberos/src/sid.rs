@@ -87,10 +87,11 @@ impl Sid {
 
     /// The account or group `rid` of the domain that this identifier names.
     pub fn with_rid(&self, rid: u32) -> Result<Self, SidError> {
-        let count = usize::from(self.count);
-        let mut subs = self.subs;
-        *subs.get_mut(count).ok_or(SidError::TooManySubAuthorities)? = rid;
-        Self::new(self.authority, &subs[..=count])
+        let mut sid = *self;
+        let place = sid.subs.get_mut(usize::from(self.count));
+        *place.ok_or(SidError::TooManySubAuthorities)? = rid;
+        sid.count += 1;
+        Ok(sid)
     }
 
     /// Whether this is an account or group directly in `domain`. What stands in a ticket from
