@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use listener::{Bound, serve};
 pub use tls::ReloadableTls;
+pub(crate) use tls::end_point;
 
 /// One listener, as configured.
 #[derive(Debug, Clone)]

@@ -86,7 +86,7 @@ fn build(options: &TlsOptions) -> io::Result<Loaded> {
 
 /// The `tls-server-end-point` of a certificate: its hash, by the hash of its own signature, where MD5 and SHA-1
 /// become SHA-256.
-fn end_point(certificate: &[u8]) -> Option<Arc<[u8]>> {
+pub(crate) fn end_point(certificate: &[u8]) -> Option<Arc<[u8]>> {
     use x509_parser::signature_algorithm::SignatureAlgorithm;
 
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;

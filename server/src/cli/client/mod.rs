@@ -3,6 +3,7 @@
 
 mod address;
 mod curl;
+mod end_point;
 mod explain;
 mod flags;
 mod tls;

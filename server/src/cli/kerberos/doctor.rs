@@ -165,7 +165,7 @@ impl Doctor {
             }
         };
         steps.push(Step::new("tickets", Status::Ok, "there is a ticket"));
-        match initiator.negotiate(&name, None) {
+        match initiator.negotiate(&name, client.channel_bindings().as_ref()) {
             Ok((token, _)) => {
                 let size = token.len();
                 steps.push(Step::new(

@@ -83,7 +83,7 @@ fn login(
     let spn = spn(proof.get("service"), client.address())?;
     let initiator = initiator(session, &proof)?;
     let (token, negotiation) = initiator
-        .negotiate(&spn, None)
+        .negotiate(&spn, client.channel_bindings().as_ref())
         .map_err(|error| explained(&error))?;
     let header = Secret::new(format!("Negotiate {}", STANDARD.encode(token)));
     let request = Request::post(format!("auth/{}/login", proof.mount), serde_json::json!({}))
