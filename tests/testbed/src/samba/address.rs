@@ -1,5 +1,5 @@
-//! A loopback address of one's own. Samba's LDAP ports are fixed, so each domain controller gets
-//! an address instead, held by a file lock like a [`PortLease`](crate::PortLease).
+//! A loopback address of one's own, with every port where clients expect it: Samba's LDAP ports cannot
+//! be moved. Held by a file lock like a [`PortLease`](crate::PortLease).
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::error::{Doing, Error, Result};
 use crate::ports::locks_dir;
 
-/// An address in 127.0.0.0/8 on which the ports of LDAP were free when it was leased, and leased
+/// An address in 127.0.0.0/8 on which the ports of LDAP and Kerberos were free when it was leased, and leased
 /// to nobody else who asks here until this value is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct AddressLease {
@@ -65,19 +65,31 @@ impl AddressLease {
 fn is_free(address: Ipv4Addr) -> Result<()> {
     let bound = |port: u16, bind: io::Result<()>| {
         bind.doing(|| {
-            format!("listening on {address}:{port} (is an LDAP server running on this machine?)")
+            format!("listening on {address}:{port} (is an LDAP server or a KDC running on this machine?)")
         })
     };
-    for port in [LDAP, LDAPS, GLOBAL_CATALOGUE, GLOBAL_CATALOGUE_TLS] {
+    for port in [
+        LDAP,
+        LDAPS,
+        GLOBAL_CATALOGUE,
+        GLOBAL_CATALOGUE_TLS,
+        KERBEROS,
+        KPASSWD,
+    ] {
         bound(port, TcpListener::bind((address, port)).map(drop))?;
     }
-    bound(LDAP, UdpSocket::bind((address, LDAP)).map(drop))
+    for port in [LDAP, KERBEROS, KPASSWD] {
+        bound(port, UdpSocket::bind((address, port)).map(drop))?;
+    }
+    Ok(())
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub(super) const LDAP: u16 = 389;
 pub(super) const LDAPS: u16 = 636;
+pub(super) const KERBEROS: u16 = 88;
+pub(super) const KPASSWD: u16 = 464;
 const GLOBAL_CATALOGUE: u16 = 3268;
 const GLOBAL_CATALOGUE_TLS: u16 = 3269;
 const ADDRESSES: u32 = 1 << 16;

@@ -25,17 +25,10 @@ pub(super) fn raw_database(dir: &Path, base_dn: &str) -> PathBuf {
 pub(super) struct SmbConf<'a> {
     pub(super) dir: &'a Path,
     pub(super) realm: &'a str,
-    pub(super) network: Option<Network>,
+    /// Where a server listens, on the usual ports.
+    pub(super) address: Option<Ipv4Addr>,
     /// Further lines of `[global]`.
     pub(super) extra: &'a str,
-}
-
-/// What only a running server needs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Network {
-    pub(super) address: Ipv4Addr,
-    pub(super) kdc: u16,
-    pub(super) kpasswd: u16,
 }
 
 impl<'a> SmbConf<'a> {
@@ -44,7 +37,7 @@ impl<'a> SmbConf<'a> {
         Self {
             dir,
             realm,
-            network: None,
+            address: None,
             extra: "",
         }
     }
@@ -52,19 +45,12 @@ impl<'a> SmbConf<'a> {
     pub(super) fn text(&self) -> String {
         let Self { dir, realm, .. } = self;
         let dir = dir.display();
-        let network = self.network.map_or_else(String::new, |network| {
-            let Network {
-                address,
-                kdc,
-                kpasswd,
-            } = network;
+        let network = self.address.map_or_else(String::new, |address| {
             // Nothing but directory and KDC: no file server, no RPC, no winbindd. One process.
             format!(
                 "\tserver services = ldap, cldap, kdc\n\
                  \tinterfaces = {address}/8\n\
                  \tbind interfaces only = yes\n\
-                 \tkrb5 port = {kdc}\n\
-                 \tkpasswd port = {kpasswd}\n\
                  \ttls enabled = yes\n\
                  \ttls certfile = {dir}/tls/cert.pem\n\
                  \ttls keyfile = {dir}/tls/key.pem\n\

@@ -21,12 +21,11 @@ use crate::client::{self, CCache, Krb5Conf};
 use crate::daemon::{Daemon, log_file};
 use crate::error::{Doing, Error, Result, read, write};
 use crate::keytab::Keytab;
-use crate::ports::PortLease;
 use crate::programs::SAMBA;
 use crate::scratch::Scratch;
 use crate::tls::Ca;
-use address::{AddressLease, LDAP, LDAPS};
-use conf::{Network, SmbConf};
+use address::{AddressLease, KERBEROS, KPASSWD, LDAP, LDAPS};
+use conf::SmbConf;
 pub use directory::escape_filter;
 
 /// What the domain is like.
@@ -66,8 +65,6 @@ impl Default for AdOptions {
 pub struct SambaAd {
     options: AdOptions,
     address: AddressLease,
-    kdc: PortLease,
-    kpasswd: PortLease,
     ca: Ca,
     other_ca: Ca,
     /// By account name, as they were last set.
@@ -103,8 +100,6 @@ impl SambaAd {
             .map(|(name, password)| (name.to_owned(), password.to_owned()));
         let domain = Self {
             address: AddressLease::new()?,
-            kdc: PortLease::new()?,
-            kpasswd: PortLease::new()?,
             ca: Ca::new("Test domain CA")?,
             other_ca: Ca::new("A CA that signed nothing here")?,
             passwords: Mutex::new(known.collect()),
@@ -142,9 +137,9 @@ impl SambaAd {
         self.address.address()
     }
 
-    /// `ADDRESS:PORT`.
+    /// `ADDRESS:88`.
     pub fn kdc_addr(&self) -> String {
-        format!("{}:{}", self.address(), self.kdc.port())
+        format!("{}:{KERBEROS}", self.address())
     }
 
     /// `ldap://ADDRESS`, which takes StartTLS, and SASL GSSAPI for the service `ldap/ADDRESS`.
@@ -266,8 +261,7 @@ impl SambaAd {
         }
     }
 
-    /// Starts a stopped domain controller again, on the same address and ports and with its
-    /// contents. Nothing happens if it runs.
+    /// Starts a stopped domain controller again, on the same address and with its contents. Nothing happens if it runs.
     pub fn start_again(&self) -> Result<()> {
         let mut daemon = lock(&self.daemon);
         if daemon.is_none() {
@@ -276,7 +270,7 @@ impl SambaAd {
                 .args(["--interactive", "--model=single", "--configfile"])
                 .arg(self.smb_conf())
                 .current_dir("/");
-            let ports = [LDAP, LDAPS, self.kdc.port(), self.kpasswd.port()];
+            let ports = [LDAP, LDAPS, KERBEROS, KPASSWD];
             *daemon = Some(Daemon::start(
                 "samba",
                 &command,
@@ -331,11 +325,7 @@ impl SambaAd {
         let smb_conf = SmbConf {
             dir: &dir,
             realm: self.realm(),
-            network: Some(Network {
-                address: self.address(),
-                kdc: self.kdc.port(),
-                kpasswd: self.kpasswd.port(),
-            }),
+            address: Some(self.address()),
             extra: &self.options.global_config,
         };
         for (path, contents) in [
@@ -360,7 +350,7 @@ impl SambaAd {
         let domain = self.realm().to_lowercase();
         let own = vec![
             format!("kdc = {}", self.kdc_addr()),
-            format!("kpasswd_server = {address}:{}", self.kpasswd.port()),
+            format!("kpasswd_server = {address}:{KPASSWD}"),
         ];
         let mut realms = vec![(self.realm().to_owned(), own)];
         realms.extend(lock(&self.known).iter().cloned());
