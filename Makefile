@@ -7,6 +7,8 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/obol
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export OBOL_TEST_PYTHON ?= $(CACHE)/python/bin/python
 BIN := $(CARGO_TARGET_DIR)/debug
+# The kind of realm to show: mit, or ad for an Active Directory. `make demo REALM=ad`
+REALM := mit
 
 .PHONY: help demo dev test lint bench fuzz docs build clean-cache
 

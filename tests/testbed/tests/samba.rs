@@ -189,6 +189,34 @@ fn a_keytab_holds_the_account_alone_and_opens_its_services_tickets() {
 }
 
 #[test]
+fn msktutil_makes_a_keytab_over_the_network_that_opens_tickets() {
+    let ad = start();
+    let administrator = ad.kinit_as("Administrator").unwrap();
+    let file = ad.dir().join("vault.keytab");
+    let mut msktutil = ad.command("msktutil");
+    msktutil
+        .envs(administrator.env())
+        .args(["create", "--use-service-account", "--no-reverse-lookups"])
+        .args(["--account-name", SERVICE_ACCOUNT])
+        .args(["--service", HTTP_SERVICE, "--enctypes", "24"])
+        .args(["--realm", ad.realm(), "--base", "OU=Services"])
+        .args(["--server", &ad.address().to_string(), "--keytab"])
+        .arg(&file)
+        .current_dir(ad.dir());
+    let before = ad.kvno(SERVICE_ACCOUNT).unwrap();
+    said(&mut msktutil).unwrap();
+    assert_eq!(ad.kvno(SERVICE_ACCOUNT).unwrap(), before + 1);
+    let grace = ad.kinit_as("grace").unwrap();
+    let mut kvno = ad.command("kvno");
+    let kvno = kvno.envs(grace.env()).arg("-k").arg(&file);
+    assert!(
+        said(kvno.arg(HTTP_SERVICE))
+            .unwrap()
+            .contains("keytab entry valid")
+    );
+}
+
+#[test]
 fn a_new_password_makes_a_new_key_version_beside_the_old() {
     let ad = start();
     let before = ad.kvno(SERVICE_ACCOUNT).unwrap();
