@@ -60,6 +60,25 @@ impl Dialer {
         &self.servers
     }
 
+    /// Who the sessions of [`Self::open`] are bound as, for people.
+    pub(crate) fn bound_as(&self, over_tls: bool) -> String {
+        match &self.account {
+            Account::Anonymous => "nobody is bound: searches are anonymous".to_owned(),
+            Account::Simple { name, .. } => format!("as {name}"),
+            Account::Sasl(source) => {
+                let layer = match over_tls {
+                    true => "inside TLS",
+                    false => "and what follows is sealed",
+                };
+                format!("as {}, by GSSAPI, {layer}", source.name())
+            }
+        }
+    }
+
+    pub(crate) fn checks_certificates(&self) -> bool {
+        self.tls.checks_certificates()
+    }
+
     /// A session bound as the service account, ready for searches.
     pub(crate) async fn open(&self, server: usize) -> Result<Session, DirectoryError> {
         let deadline = self.deadline();

@@ -248,69 +248,99 @@ impl Directory {
     }
 
     async fn user_dn(&self, username: &str, via: &mut Via) -> Result<String, DirectoryError> {
+        let search = match self.user_search(username)? {
+            UserSearch::Composed(dn) => return Ok(dn),
+            UserSearch::Search(search) => search,
+        };
+        let found = self.users_found(&search, 2, via).await?;
+        self.only_user(username, &search, &found)
+    }
+
+    /// How a user's DN comes about.
+    pub(crate) fn user_search(&self, username: &str) -> Result<UserSearch, DirectoryError> {
         self.check_name(username)?;
         let settings = &self.inner.settings;
-        let (attribute, wanted, filter, is_exact) = if let Some(domain) = &settings.upn_domain {
-            let upn = format!("{username}@{domain}");
-            let filter = format!("(userPrincipalName={})", filter::escape_value(&upn));
-            ("userPrincipalName", upn, filter, true)
+        let search = if let Some(domain) = &settings.upn_domain {
+            let wanted = format!("{username}@{domain}");
+            SearchForUser {
+                attribute: "userPrincipalName".into(),
+                filter: format!("(userPrincipalName={})", filter::escape_value(&wanted)),
+                wanted,
+                is_exact: true,
+            }
         } else if settings.discover {
             let filter = settings
                 .user_filter
                 .render(&[("UserAttr", &settings.user_attr), ("Username", username)])
                 .map_err(|cause| self.broken_template(cause))?;
-            let is_exact = settings.user_filter_is_default;
-            (
-                settings.user_attr.as_str(),
-                username.to_owned(),
+            SearchForUser {
+                attribute: settings.user_attr.clone(),
                 filter,
-                is_exact,
-            )
+                wanted: username.to_owned(),
+                is_exact: settings.user_filter_is_default,
+            }
         } else {
             let name = dn::escape_value(username);
             let base = match settings.user_base.is_empty() {
                 true => String::new(),
                 false => format!(",{}", settings.user_base),
             };
-            return Ok(format!("{}={name}{base}", settings.user_attr));
+            let dn = format!("{}={name}{base}", settings.user_attr);
+            return Ok(UserSearch::Composed(dn));
         };
-        let found = self
-            .search(
-                via,
-                &Query {
-                    what: "search for the user",
-                    base: &settings.user_base,
-                    scope: Scope::Subtree,
-                    filter: &filter,
-                    attributes: &[attribute],
-                    enough: 2,
-                },
-            )
-            .await?;
-        let mut found = found.into_iter();
-        let (entry, another) = (found.next(), found.next());
+        Ok(UserSearch::Search(search))
+    }
+
+    /// The search, for this many entries at most; the name is the first attribute.
+    pub(crate) async fn users_found(
+        &self,
+        search: &SearchForUser,
+        enough: usize,
+        via: &mut Via,
+    ) -> Result<Vec<Entry>, DirectoryError> {
+        let query = Query {
+            what: "search for the user",
+            base: &self.inner.settings.user_base,
+            scope: Scope::Subtree,
+            filter: &search.filter,
+            attributes: &[&search.attribute],
+            enough,
+        };
+        self.search(via, &query).await
+    }
+
+    /// The DN of the one entry that is the user.
+    pub(crate) fn only_user(
+        &self,
+        username: &str,
+        search: &SearchForUser,
+        found: &[Entry],
+    ) -> Result<String, DirectoryError> {
+        let base = || self.inner.settings.user_base.clone();
         let not_found = |near| DirectoryError::UserNotFound {
             username: username.to_owned(),
-            base: settings.user_base.clone(),
-            filter: filter.clone(),
+            base: base(),
+            filter: search.filter.clone(),
             near,
         };
-        let Some(entry) = entry else {
-            return Err(not_found(None));
+        let entry = match found {
+            [] => return Err(not_found(None)),
+            [entry] => entry,
+            _ => {
+                return Err(DirectoryError::UserAmbiguous {
+                    username: username.to_owned(),
+                    base: base(),
+                    filter: search.filter.clone(),
+                });
+            }
         };
-        if another.is_some() {
-            return Err(DirectoryError::UserAmbiguous {
-                username: username.to_owned(),
-                base: settings.user_base.clone(),
-                filter,
-            });
-        }
-        match is_exact
-            .then(|| differently_spelled(&entry, &wanted))
-            .flatten()
-        {
+        let near = match search.is_exact {
+            true => differently_spelled(entry, &search.wanted),
+            false => None,
+        };
+        match near {
             Some(near) => Err(not_found(Some(near))),
-            None => Ok(entry.dn),
+            None => Ok(entry.dn.clone()),
         }
     }
 
@@ -354,24 +384,12 @@ impl Directory {
             }
         } else {
             let filter = self.group_filter(&membership.user_dn, username)?;
-            let mut anonymous = self.inner.anonymous_groups.as_ref().map(Via::service);
-            let via = anonymous.as_mut().unwrap_or(via);
-            let query = Query {
-                what: "search for groups",
-                base,
-                scope: Scope::Subtree,
-                filter: &filter,
-                attributes: &[&settings.group_attr],
-                enough: 0,
-            };
-            let entries = self.search(via, &query).await?;
-            let user = Dn::parse(&membership.user_dn).ok();
-            for entry in entries {
-                let (dn, values) = entry.into_values();
-                for (name, dn) in groups_of(dn, values, &settings.group_attr, user.as_ref()) {
-                    names.push(name);
-                    dns.push(dn);
-                }
+            let groups = self
+                .groups_by_filter(base, &filter, &membership.user_dn, via)
+                .await?;
+            for (name, dn) in groups {
+                names.push(name);
+                dns.push(dn);
             }
         }
         membership.groups = names.in_order;
@@ -379,8 +397,40 @@ impl Directory {
         Ok((membership, until))
     }
 
+    /// Names and DNs of the groups that the filter finds.
+    pub(crate) async fn groups_by_filter(
+        &self,
+        base: &str,
+        filter: &str,
+        user_dn: &str,
+        via: &mut Via,
+    ) -> Result<Vec<(String, String)>, DirectoryError> {
+        let attribute = &self.inner.settings.group_attr;
+        let mut anonymous = self.inner.anonymous_groups.as_ref().map(Via::service);
+        let via = anonymous.as_mut().unwrap_or(via);
+        let query = Query {
+            what: "search for groups",
+            base,
+            scope: Scope::Subtree,
+            filter,
+            attributes: &[attribute],
+            enough: 0,
+        };
+        let entries = self.search(via, &query).await?;
+        let user = Dn::parse(user_dn).ok();
+        let groups = entries.into_iter().flat_map(|entry| {
+            let (dn, values) = entry.into_values();
+            groups_of(dn, values, attribute, user.as_ref())
+        });
+        Ok(groups.collect())
+    }
+
     /// The group filter for one user.
-    fn group_filter(&self, user_dn: &str, username: &str) -> Result<String, DirectoryError> {
+    pub(crate) fn group_filter(
+        &self,
+        user_dn: &str,
+        username: &str,
+    ) -> Result<String, DirectoryError> {
         self.inner
             .settings
             .group_filter
@@ -437,6 +487,22 @@ impl Directory {
             cause,
         }
     }
+}
+
+/// How a user's DN comes about.
+pub(crate) enum UserSearch {
+    /// Of `userattr`, the name and `userdn`, without asking.
+    Composed(String),
+    Search(SearchForUser),
+}
+
+pub(crate) struct SearchForUser {
+    /// That holds the user's name.
+    attribute: String,
+    pub(crate) filter: String,
+    /// What the attribute must say, case aside, if the filter asks for just that.
+    wanted: String,
+    is_exact: bool,
 }
 
 /// Where the names of SIDs may come from.

@@ -85,6 +85,10 @@ impl Pool {
         })
     }
 
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         self.limits.request_timeout
     }

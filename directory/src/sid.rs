@@ -30,6 +30,20 @@ pub struct SidNames {
     pub names: Vec<String>,
 }
 
+impl SidNames {
+    /// One for each SID, in their order.
+    pub(crate) fn all(sids: &[Sid], groups: &SidGroups) -> Vec<Self> {
+        let named = sids.iter().map(|sid| Self {
+            sid: sid.clone(),
+            names: match groups.get(sid) {
+                Some(Some(group)) => group.names.clone(),
+                _ => Vec::new(),
+            },
+        });
+        named.collect()
+    }
+}
+
 /// `S-1-5-21-...`, for people; `None` if the bytes are not a SID.
 pub fn sid_text(sid: &[u8]) -> Option<String> {
     let [REVISION, count, authority @ ..] = sid else {
@@ -59,14 +73,7 @@ impl Directory {
         sids: &[Vec<u8>],
     ) -> Result<Vec<SidNames>, DirectoryError> {
         let (groups, _) = self.groups_of_sids(sids, Names::Kept).await?;
-        let named = sids.iter().map(|sid| SidNames {
-            sid: sid.clone(),
-            names: match groups.get(sid) {
-                Some(Some(group)) => group.names.clone(),
-                _ => Vec::new(),
-            },
-        });
-        Ok(named.collect())
+        Ok(SidNames::all(sids, &groups))
     }
 
     /// The groups that the user's entry says by SID, nested ones included (MS-ADTS 3.1.1.4.5.19).

@@ -5,10 +5,12 @@
 //! cannot lower OpenSSL 3's security level, without which OpenSSL offers nothing below 1.2 (its
 //! signatures need SHA-1). Doing the handshake here also tells which fault a certificate has.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
@@ -43,6 +45,10 @@ impl TlsClient {
             connector,
             insecure: settings.insecure,
         })
+    }
+
+    pub(crate) fn checks_certificates(&self) -> bool {
+        !self.insecure
     }
 
     /// The handshake, with the server's certificate checked against the host in its URL.
@@ -209,6 +215,44 @@ fn handshake_fault(reasons: &[&str], judged: bool) -> TlsFault {
         true => TlsFault::Version,
         false => TlsFault::Other,
     }
+}
+
+/// What was agreed on, and with whom, for people.
+pub(crate) fn finding(ssl: &SslRef, checked: bool) -> String {
+    let version = ssl.version_str();
+    let Some(certificate) = ssl.peer_certificate() else {
+        return format!("{version}, and no certificate");
+    };
+    let names: Vec<_> = certificate
+        .subject_alt_names()
+        .iter()
+        .flatten()
+        .filter_map(|name| match (name.dnsname(), name.ipaddress()) {
+            (Some(name), _) => Some(name.to_owned()),
+            (None, Some([a, b, c, d])) => Some(Ipv4Addr::new(*a, *b, *c, *d).to_string()),
+            (None, Some(address)) => {
+                let address = <[u8; 16]>::try_from(address).ok()?;
+                Some(Ipv6Addr::from(address).to_string())
+            }
+            (None, None) => None,
+        })
+        .collect();
+    let names = match names.is_empty() {
+        true => "no name".to_owned(),
+        false => names.join(", "),
+    };
+    let until = certificate.not_after();
+    let left = Asn1Time::days_from_now(0)
+        .and_then(|now| now.diff(until))
+        .map_or_else(|_| String::new(), |left| format!(" ({} days)", left.days));
+    let judged = match checked {
+        true => "believed, and the name fits",
+        false => "not checked, because insecure_tls is on",
+    };
+    format!(
+        "{version}; certificate {}, for {names}, until {until}{left}: {judged}",
+        describe(&certificate)
+    )
 }
 
 /// `CN=dc1 issued by CN=corp CA`, as far as the certificate says so.

@@ -8,6 +8,7 @@ mod hostile;
 mod lookups;
 mod outages;
 mod pool;
+mod probe;
 mod sasl;
 mod support;
 mod tls;
