@@ -65,6 +65,8 @@ pub struct Login {
     pub metadata: BTreeMap<String, String>,
     /// As configured: names are checked when they are stored, and again when the token is issued.
     pub policies: Vec<String>,
+    /// What the client is shown in `data`, beside the token in `auth`; empty for nothing.
+    pub data: Map<String, Value>,
     /// Names of external groups, for identity's group aliases.
     pub group_aliases: Vec<String>,
     pub token: TokenParams,

@@ -1,6 +1,6 @@
-//! `config`: the keytab, the service account whose keys in it count, and two switches. The keytab
-//! is checked down to a credential of libkrb5 before it is stored, rests encrypted and whole, and
-//! comes back through nothing.
+//! `config`: the keytab, the service account whose keys in it count, and what is asked of a ticket.
+//! The keytab is checked down to a credential of libkrb5 before it is stored, rests encrypted and
+//! whole, and comes back through nothing.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::Kerberos;
 use super::live::Service;
 use super::store::{self, ATTEMPTS, CONFIG};
+use super::ticket_rules::{TicketRules, WriteTicketRules};
 
 /// `GET config`.
 pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<ConfigView>>> {
@@ -25,6 +26,7 @@ pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<ConfigView>>> {
             add_group_aliases: config.add_group_aliases,
             remove_instance_name: config.remove_instance_name,
             service_account: config.service_account,
+            ticket: config.ticket,
         })
     }))
 }
@@ -65,8 +67,10 @@ pub(super) struct WriteConfig {
     /// (`foo/localhost@EXAMPLE.COM` is `foo`), and users when they are looked up in LDAP (`grace/admin` is
     /// `grace`, and gets the policies of `grace`).
     remove_instance_name: Option<Flag>,
-    /// Makes the user's LDAP groups group aliases of identity.
+    /// Makes the user's groups group aliases of identity.
     add_group_aliases: Option<Flag>,
+    #[serde(flatten)]
+    ticket: WriteTicketRules,
 }
 
 /// The configuration without its secret.
@@ -75,6 +79,8 @@ pub(super) struct ConfigView {
     add_group_aliases: bool,
     remove_instance_name: bool,
     service_account: String,
+    #[serde(flatten)]
+    ticket: TicketRules,
 }
 
 /// The record.
@@ -86,19 +92,23 @@ pub(super) struct StoredConfig {
     pub(super) service_account: String,
     pub(super) remove_instance_name: bool,
     pub(super) add_group_aliases: bool,
+    #[serde(default)]
+    pub(super) ticket: TicketRules,
 }
 
 impl WriteConfig {
     fn applied_to(&self, stored: Option<StoredConfig>) -> Result<StoredConfig> {
-        let (keytab, account, remove_instance_name, add_group_aliases) = match stored {
-            None => (None, None, false, false),
+        let (keytab, account, remove_instance_name, add_group_aliases, mut ticket) = match stored {
+            None => (None, None, false, false, TicketRules::default()),
             Some(old) => (
                 Some(old.keytab),
                 Some(old.service_account),
                 old.remove_instance_name,
                 old.add_group_aliases,
+                old.ticket,
             ),
         };
+        self.ticket.clone().apply(&mut ticket)?;
         let required = |field| move || Error::bad_request(format!("{field} is required"));
         let keytab = match &self.keytab {
             Some(sent) => without_line_breaks(sent)?,
@@ -115,6 +125,7 @@ impl WriteConfig {
                 .remove_instance_name
                 .map_or(remove_instance_name, |f| f.0),
             add_group_aliases: self.add_group_aliases.map_or(add_group_aliases, |f| f.0),
+            ticket,
         })
     }
 }

@@ -5,8 +5,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use obol_directory::{ConfigError, DirectoryConfig, TlsVersion};
-use obol_mount::fields::{Flag, StoredTokenFields, TokenFields, Ttl};
+use obol_directory::{ConfigError, DereferenceAliases, DirectoryConfig, TlsVersion};
+use obol_kerberos::Keytab;
+use obol_mount::fields::{Count, Flag, StoredTokenFields, TokenFields, Ttl};
 use obol_mount::{Cx, Data, Error, Result, Secret, TokenParams, Written};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -14,9 +15,11 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use super::Kerberos;
+use super::bind;
+use super::config::StoredConfig;
 use super::groups;
 use super::live::Users;
-use super::store::{self, ATTEMPTS, LDAP};
+use super::store::{self, ATTEMPTS, CONFIG, LDAP};
 
 /// `GET config/ldap`.
 pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<LdapView>>> {
@@ -34,7 +37,9 @@ pub(super) async fn write(cx: Cx<Kerberos>, input: WriteLdap) -> Result<Written>
             .is_some_and(|ldap| ldap.case_sensitive_names);
         let ldap = input.applied_to(stored)?;
         // Checks the configuration without any network; the login builds its own from the record.
-        let users = Users::build(&ldap)?;
+        let config: Option<StoredConfig> = cx.store.read(CONFIG).await?;
+        let keys = config.map(|config| config.keys()).transpose()?;
+        let users = Users::build(&ldap, keys.as_ref())?;
         let mut warnings = users.warnings(&ldap);
         match (was_sensitive, ldap.case_sensitive_names) {
             (true, false) => groups::fold_all(&cx.store, &mut change).await?,
@@ -106,6 +111,28 @@ pub(super) struct WriteLdap {
     groupdn: Option<String>,
     /// The attribute of what `groupfilter` finds that names the group: `cn` on groups, `memberOf` on users.
     groupattr: Option<String>,
+    /// Searches for groups anonymously, also where there is a `binddn`.
+    anonymous_group_search: Option<Flag>,
+    /// Reads a user's groups, nested ones included, from the `tokenGroups` that Active Directory computes, instead
+    /// of searching with `groupfilter`. Groups below `groupdn` count.
+    use_token_groups: Option<Flag>,
+    /// Makes the name that LDAP is asked for the user's alias in identity: with `remove_instance_name`, `grace/admin`
+    /// is then the entity of `grace`. Otherwise the alias is the whole name.
+    username_as_alias: Option<Flag>,
+    /// The certificate (PEM) shown to the server where it asks for one.
+    client_tls_cert: Option<String>,
+    /// The key (PEM) of `client_tls_cert`. Never returned.
+    client_tls_key: Option<Secret>,
+    /// When aliases in the directory are followed: `never`, `searching`, `finding` or `always`.
+    dereference_aliases: Option<String>,
+    /// Entries asked for at a time. Zero: 500. Active Directory gives 1,000 at most.
+    max_page_size: Option<Count>,
+    /// Binds with Kerberos (SASL GSSAPI), as the service account with the keytab of `config`, instead of `binddn` and
+    /// `bindpass`: no password anywhere. Over plain `ldap://` the connection is encrypted by Kerberos.
+    bind_with_keytab: Option<Flag>,
+    /// How long a user's groups may be remembered. Zero: the directory is asked at each login. A user who left a group
+    /// keeps its policies no longer than this (and the token they have until it ends).
+    cache_ttl: Option<Ttl>,
     /// The longest wait for one search.
     request_timeout: Option<Ttl>,
     /// The longest wait for a connection to one server.
@@ -117,18 +144,26 @@ pub(super) struct WriteLdap {
 /// The configuration without its secret. Fields in the order of the alphabet, as Vault shows them.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LdapView {
+    anonymous_group_search: bool,
+    bind_with_keytab: bool,
     binddn: String,
     /// Always empty: the password is never returned.
     bindpass: String,
+    cache_ttl: Ttl,
     case_sensitive_names: bool,
     certificate: String,
+    client_tls_cert: String,
+    /// Always empty: the key is never returned.
+    client_tls_key: String,
     connection_timeout: Ttl,
     deny_null_bind: bool,
+    dereference_aliases: String,
     discoverdn: bool,
     groupattr: String,
     groupdn: String,
     groupfilter: String,
     insecure_tls: bool,
+    max_page_size: u32,
     request_timeout: Ttl,
     starttls: bool,
     tls_max_version: String,
@@ -137,9 +172,11 @@ pub(super) struct LdapView {
     token: StoredTokenFields,
     upndomain: String,
     url: String,
+    use_token_groups: bool,
     userattr: String,
     userdn: String,
     userfilter: String,
+    username_as_alias: bool,
 }
 
 /// The record.
@@ -152,9 +189,9 @@ pub(super) struct StoredLdap {
     tls_max_version: String,
     insecure_tls: bool,
     certificate: String,
-    binddn: String,
+    pub(super) binddn: String,
     #[serde(serialize_with = "expose")]
-    bindpass: Secret,
+    pub(super) bindpass: Secret,
     userdn: String,
     userattr: String,
     userfilter: String,
@@ -164,6 +201,24 @@ pub(super) struct StoredLdap {
     groupfilter: String,
     groupdn: String,
     groupattr: String,
+    #[serde(default)]
+    anonymous_group_search: bool,
+    #[serde(default)]
+    use_token_groups: bool,
+    #[serde(default)]
+    pub(super) username_as_alias: bool,
+    #[serde(default)]
+    client_tls_cert: String,
+    #[serde(default, serialize_with = "expose")]
+    client_tls_key: Secret,
+    #[serde(default)]
+    dereference_aliases: String,
+    #[serde(default)]
+    max_page_size: u32,
+    #[serde(default)]
+    pub(super) bind_with_keytab: bool,
+    #[serde(default)]
+    cache_ttl_ms: u64,
     /// Milliseconds, because timeouts below a second are allowed.
     request_timeout_ms: u64,
     connection_timeout_ms: u64,
@@ -214,6 +269,23 @@ impl WriteLdap {
         text(&mut ldap.groupfilter, sent.groupfilter);
         text(&mut ldap.groupdn, sent.groupdn);
         text(&mut ldap.groupattr, sent.groupattr);
+        flag(
+            &mut ldap.anonymous_group_search,
+            sent.anonymous_group_search,
+        );
+        flag(&mut ldap.use_token_groups, sent.use_token_groups);
+        flag(&mut ldap.username_as_alias, sent.username_as_alias);
+        text(&mut ldap.client_tls_cert, sent.client_tls_cert);
+        if let Some(key) = sent.client_tls_key {
+            ldap.client_tls_key = key;
+        }
+        text(&mut ldap.dereference_aliases, sent.dereference_aliases);
+        if let Some(Count(size)) = sent.max_page_size {
+            ldap.max_page_size = u32::try_from(size)
+                .map_err(|_| Error::bad_request("max_page_size: that many is too many"))?;
+        }
+        flag(&mut ldap.bind_with_keytab, sent.bind_with_keytab);
+        millis(&mut ldap.cache_ttl_ms, sent.cache_ttl);
         millis(&mut ldap.request_timeout_ms, sent.request_timeout);
         millis(&mut ldap.connection_timeout_ms, sent.connection_timeout);
         let mut token = TokenParams::from(ldap.token);
@@ -226,11 +298,23 @@ impl WriteLdap {
 impl StoredLdap {
     /// Whether the directory is asked if a user exists; otherwise the user's DN is put together.
     pub(super) fn searches_for_users(&self) -> bool {
-        self.discoverdn || !self.binddn.is_empty() || !self.upndomain.is_empty()
+        self.discoverdn
+            || self.bind_with_keytab
+            || !self.binddn.is_empty()
+            || !self.upndomain.is_empty()
     }
 
     /// What the directory crate takes. The errors are for the operator who wrote the configuration.
-    pub(super) fn directory_config(&self) -> Result<DirectoryConfig> {
+    pub(super) fn directory_config(&self, keytab: Option<&Keytab>) -> Result<DirectoryConfig> {
+        let sasl = match (self.bind_with_keytab, keytab) {
+            (false, _) => None,
+            (true, Some(keytab)) => Some(bind::source(keytab)?),
+            (true, None) => {
+                return Err(Error::bad_request(
+                    "bind_with_keytab: there is no keytab yet; write it to config first",
+                ));
+            }
+        };
         Ok(DirectoryConfig {
             url: self.url.clone(),
             starttls: self.starttls,
@@ -249,6 +333,14 @@ impl StoredLdap {
             groupfilter: self.groupfilter.clone(),
             groupdn: self.groupdn.clone(),
             groupattr: self.groupattr.clone(),
+            anonymous_group_search: self.anonymous_group_search,
+            use_token_groups: self.use_token_groups,
+            client_tls_cert: self.client_tls_cert.clone(),
+            client_tls_key: Zeroizing::new(self.client_tls_key.expose().to_owned()),
+            dereference_aliases: dereference_aliases(&self.dereference_aliases)?,
+            max_page_size: self.max_page_size,
+            sasl,
+            cache_ttl: Duration::from_millis(self.cache_ttl_ms),
             request_timeout: Duration::from_millis(self.request_timeout_ms),
             connection_timeout: Duration::from_millis(self.connection_timeout_ms),
             ..DirectoryConfig::default()
@@ -279,6 +371,15 @@ impl Default for StoredLdap {
             groupfilter: directory.groupfilter,
             groupdn: directory.groupdn,
             groupattr: directory.groupattr,
+            anonymous_group_search: directory.anonymous_group_search,
+            use_token_groups: directory.use_token_groups,
+            username_as_alias: false,
+            client_tls_cert: directory.client_tls_cert,
+            client_tls_key: Secret::default(),
+            dereference_aliases: directory.dereference_aliases.to_string(),
+            max_page_size: directory.max_page_size,
+            bind_with_keytab: false,
+            cache_ttl_ms: directory.cache_ttl.as_millis() as u64,
             request_timeout_ms: directory.request_timeout.as_millis() as u64,
             connection_timeout_ms: directory.connection_timeout.as_millis() as u64,
             token: StoredTokenFields::default(),
@@ -289,17 +390,27 @@ impl Default for StoredLdap {
 impl LdapView {
     fn of(ldap: StoredLdap) -> Self {
         Self {
+            anonymous_group_search: ldap.anonymous_group_search,
+            bind_with_keytab: ldap.bind_with_keytab,
             binddn: ldap.binddn,
             bindpass: String::new(),
+            cache_ttl: Ttl(Duration::from_millis(ldap.cache_ttl_ms)),
             case_sensitive_names: ldap.case_sensitive_names,
             certificate: ldap.certificate,
+            client_tls_cert: ldap.client_tls_cert,
+            client_tls_key: String::new(),
             connection_timeout: Ttl(Duration::from_millis(ldap.connection_timeout_ms)),
             deny_null_bind: ldap.deny_null_bind,
+            dereference_aliases: match ldap.dereference_aliases.as_str() {
+                "" => DereferenceAliases::default().to_string(),
+                _ => ldap.dereference_aliases,
+            },
             discoverdn: ldap.discoverdn,
             groupattr: ldap.groupattr,
             groupdn: ldap.groupdn,
             groupfilter: ldap.groupfilter,
             insecure_tls: ldap.insecure_tls,
+            max_page_size: ldap.max_page_size,
             request_timeout: Ttl(Duration::from_millis(ldap.request_timeout_ms)),
             starttls: ldap.starttls,
             tls_max_version: ldap.tls_max_version,
@@ -307,9 +418,11 @@ impl LdapView {
             token: ldap.token,
             upndomain: ldap.upndomain,
             url: ldap.url,
+            use_token_groups: ldap.use_token_groups,
             userattr: ldap.userattr,
             userdn: ldap.userdn,
             userfilter: ldap.userfilter,
+            username_as_alias: ldap.username_as_alias,
         }
     }
 }
@@ -317,6 +430,14 @@ impl LdapView {
 /// A 400 that names the field.
 pub(super) fn refused(error: ConfigError) -> Error {
     Error::bad_request(error.to_string())
+}
+
+/// Empty: the default, which is what records from before the field hold.
+fn dereference_aliases(text: &str) -> Result<DereferenceAliases> {
+    if text.is_empty() {
+        return Ok(DereferenceAliases::default());
+    }
+    DereferenceAliases::from_str(text).map_err(refused)
 }
 
 fn tls_version(field: &'static str, text: &str) -> Result<TlsVersion> {

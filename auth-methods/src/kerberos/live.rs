@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
 use obol_directory::Directory;
-use obol_kerberos::{Acceptor, AcceptorOptions};
+use obol_kerberos::{Acceptor, AcceptorError, AcceptorOptions, BindingMode, Keytab, Sid};
 use obol_mount::{Error, Result, TokenParams, cidr};
 use obol_storage::Seen;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,9 @@ use tokio::sync::Mutex;
 use super::config::StoredConfig;
 use super::groups::{self, fold};
 use super::ldap::{self, StoredLdap};
+use super::membership::Membership;
 use super::store::{self, ATTEMPTS, CONFIG, LDAP, Store};
+use super::ticket_rules::TicketRules;
 
 /// The present configuration, as logins use it.
 #[derive(Default)]
@@ -45,12 +47,21 @@ pub(super) struct Service {
     pub(super) realms: BTreeSet<String>,
     pub(super) remove_instance_name: bool,
     pub(super) add_group_aliases: bool,
+    pub(super) ticket: TicketRules,
+    /// Domains whose groups in a PAC count beside those of the user's own.
+    pub(super) trusted_domains: Vec<Sid>,
+    keys: Keytab,
+    options: AcceptorOptions,
 }
 
 /// What is made of a user, from `config/ldap`.
 pub(super) struct Users {
     pub(super) directory: Directory,
     pub(super) case_sensitive_names: bool,
+    /// The alias in identity is the name that LDAP is asked for.
+    pub(super) username_as_alias: bool,
+    /// The directory knows the service account by its keytab.
+    binds_with_keytab: bool,
     /// The one realm whose users may log in.
     pub(super) upndomain: Option<String>,
     pub(super) token: TokenParams,
@@ -93,21 +104,28 @@ impl Snapshot {
         old: Option<Arc<Self>>,
     ) -> Result<Self> {
         let old = old.as_deref();
+        let old_service = old.and_then(|old| old.service.as_ref());
+        let service = part(store, CONFIG, old_service, |record| Service::build(&record)).await?;
+        let same_keytab = seen(&service) == old_service.map(|(seen, _)| seen);
+        let old_users = old
+            .and_then(|old| old.users.as_ref())
+            .filter(|(_, users)| same_keytab || !users.binds_with_keytab);
+        let keys = service.as_ref().map(|(_, service)| &service.keys);
+        let users = part(store, LDAP, old_users, |record| Users::build(&record, keys)).await?;
         Ok(Self {
             generation,
-            service: part(
-                store,
-                CONFIG,
-                old.and_then(|o| o.service.as_ref()),
-                |record| Service::build(&record),
-            )
-            .await?,
-            users: part(store, LDAP, old.and_then(|o| o.users.as_ref()), |record| {
-                Users::build(&record)
-            })
-            .await?,
+            service,
+            users,
             groups: groups::all(store).await?.into_iter().collect(),
         })
+    }
+
+    pub(super) fn service(&self) -> Option<&Service> {
+        self.service.as_ref().map(|(_, service)| &**service)
+    }
+
+    pub(super) fn users(&self) -> Option<&Users> {
+        self.users.as_ref().map(|(_, users)| &**users)
     }
 
     /// The two halves that a login needs; without one of them, what to configure.
@@ -123,10 +141,21 @@ impl Snapshot {
         }
     }
 
-    /// The policies that these groups mean, sorted, each once.
-    pub(super) fn policies(&self, users: &Users, groups: &[String]) -> Vec<String> {
-        let policies: BTreeSet<&String> = groups
-            .iter()
+    /// Whether names of groups are needed: not where every mapped group is mapped by its SID.
+    pub(super) fn needs_group_names(&self) -> bool {
+        let is_sid = |name: &String| name.to_uppercase().parse::<Sid>().is_ok();
+        self.service
+            .as_ref()
+            .is_some_and(|(_, service)| service.add_group_aliases)
+            || !self.groups.keys().all(is_sid)
+    }
+
+    /// The policies that a user's groups mean, sorted, each once.
+    pub(super) fn policies(&self, users: &Users, membership: &Membership) -> Vec<String> {
+        let policies: BTreeSet<&String> = membership
+            .groups
+            .keys()
+            .chain(&membership.sids)
             .filter_map(|name| self.groups.get(&fold(name, users.case_sensitive_names)))
             .flatten()
             .collect();
@@ -138,9 +167,17 @@ impl Service {
     /// The errors are for the operator who wrote the configuration.
     pub(super) fn build(config: &StoredConfig) -> Result<Self> {
         let keys = config.keys()?;
-        let acceptor = Acceptor::new(&keys, AcceptorOptions::default())
-            .map_err(|error| Error::bad_request(format!("keytab: {error}")))?;
+        let options = config.ticket.acceptor_options()?;
+        let acceptor = Acceptor::new(&keys, options.clone()).map_err(|error| {
+            let field = match error {
+                AcceptorError::ClockSkew { .. } => "clock_skew",
+                _ => "keytab",
+            };
+            Error::bad_request(format!("{field}: {error}"))
+        })?;
         Ok(Self {
+            trusted_domains: config.ticket.trusted_domains()?,
+            ticket: config.ticket.clone(),
             realms: keys
                 .entries()
                 .iter()
@@ -149,7 +186,23 @@ impl Service {
             acceptor,
             remove_instance_name: config.remove_instance_name,
             add_group_aliases: config.add_group_aliases,
+            keys,
+            options,
         })
+    }
+
+    /// The keys in use, for logging in as the service account.
+    pub(super) fn keys(&self) -> &Keytab {
+        &self.keys
+    }
+
+    /// For a ticket that comes over no connection: the server's own, when it tries the way of a client.
+    pub(super) fn acceptor_without_bindings(&self) -> std::result::Result<Acceptor, AcceptorError> {
+        let options = AcceptorOptions {
+            channel_bindings: BindingMode::Ignore,
+            ..self.options.clone()
+        };
+        Acceptor::new(&self.keys, options)
     }
 
     /// What works but deserves a second look.
@@ -187,6 +240,13 @@ impl Users {
     /// What works but deserves a second look.
     pub(super) fn warnings(&self, ldap: &StoredLdap) -> Vec<String> {
         let mut warnings = self.directory.warnings().to_vec();
+        if self.binds_with_keytab && !(ldap.binddn.is_empty() && ldap.bindpass.expose().is_empty())
+        {
+            warnings.push(
+                "bind_with_keytab: binddn and bindpass are not used; write them empty to forget the password"
+                    .to_owned(),
+            );
+        }
         if !ldap.searches_for_users() {
             warnings.push(
                 "binddn, discoverdn and upndomain are not set: users are not searched for, so one who is not in the directory logs in without groups"
@@ -197,16 +257,22 @@ impl Users {
     }
 
     /// The errors are for the operator who wrote the configuration.
-    pub(super) fn build(ldap: &StoredLdap) -> Result<Self> {
+    pub(super) fn build(ldap: &StoredLdap, keys: Option<&Keytab>) -> Result<Self> {
         let token = TokenParams::from(ldap.token.clone());
         Ok(Self {
-            directory: Directory::new(&ldap.directory_config()?).map_err(ldap::refused)?,
+            directory: Directory::new(&ldap.directory_config(keys)?).map_err(ldap::refused)?,
             case_sensitive_names: ldap.case_sensitive_names,
+            username_as_alias: ldap.username_as_alias,
+            binds_with_keytab: ldap.bind_with_keytab,
             upndomain: Some(ldap.upndomain.clone()).filter(|domain| !domain.is_empty()),
             bound_cidrs: cidr::parse_list("token_bound_cidrs", &token.bound_cidrs)?,
             token,
         })
     }
+}
+
+fn seen<T>(part: &Option<(Seen, Arc<T>)>) -> Option<&Seen> {
+    part.as_ref().map(|(seen, _)| seen)
 }
 
 /// A part of the configuration, built from its record unless that is still the one it was built from.

@@ -6,19 +6,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_directory::DirectoryError;
 use obol_kerberos::{
-    AcceptError, Accepted, AcceptorPool, HeaderError, PoolOptions, TokenError,
-    parse_authorization_header,
+    AcceptError, Accepted, Acceptor, AcceptorPool, ChannelBindings, HeaderError, PoolOptions,
+    TokenError, parse_authorization_header,
 };
+use obol_mount::fields::Flag;
 use obol_mount::{Cx, Error, Login, RequestInfo, Response, Result, Secret, cidr};
 use obol_storage::Batch;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use super::Kerberos;
 use super::groups::fold;
 use super::live::Service;
+use super::membership::{self, Membership, Unknown};
 use super::renew::Proof;
 use super::replay;
 use super::user::{Refusal, Rules, User};
@@ -42,7 +45,11 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         return Err(refused(request, None, &refusal, Error::forbidden()));
     }
 
-    let accepted = accept(service, token)
+    let bindings = request
+        .end_point
+        .as_deref()
+        .map(ChannelBindings::tls_server_end_point_hash);
+    let accepted = accept(&service.acceptor, token, bindings)
         .await
         .map_err(|error| not_accepted(request, &error))?;
     let client = accepted.client.to_string();
@@ -59,43 +66,53 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         let error = sentence(request, Error::bad_request, "this user may not log in here");
         refused(request, Some(&client), &refusal, error)
     })?;
-    let membership = users
-        .directory
-        .lookup(&user.directory_name)
+    let names = input.show_groups.0 || snapshot.needs_group_names();
+    let membership = membership::at_login(service, users, &user, &accepted.pac, names)
         .await
-        .map_err(|error| no_membership(request, &client, &error))?;
+        .map_err(|unknown| no_membership(request, &client, &unknown))?;
 
     let mut commit = Batch::new();
     replay::mark(&cx.proofs, &mut commit, digest, request.now_unix())?;
-    let policies = snapshot.policies(users, &membership.groups);
+    let policies = snapshot.policies(users, &membership);
     debug!(
         request = request.id,
         mount = &*request.mount,
         client,
         user_dn = membership.user_dn,
+        user_sid = membership.user_sid,
         groups = membership.groups.len(),
+        sids = membership.sids.len(),
         policies = policies.join(","),
         "a ticket was accepted"
     );
+    let data = match input.show_groups.0 {
+        true => shown(service, &membership),
+        false => Map::new(),
+    };
+    let group_aliases = match service.add_group_aliases {
+        true => membership.names(),
+        false => Vec::new(),
+    };
     let proof = Proof {
         principal: client,
         user_dn: membership.user_dn,
+    };
+    let alias = match users.username_as_alias {
+        true => &user.directory_name,
+        false => &user.name,
     };
     let reply = accepted.reply.as_ref();
     Ok(Login {
         // Folded as groups are, so that one user of the directory is one user of identity, however the
         // client spelled the name (threats: `alias-case`).
-        alias: fold(&user.name, users.case_sensitive_names),
+        alias: fold(alias, users.case_sensitive_names),
         display_name: user.name.clone(),
         metadata: [("user", user.name), ("domain", user.realm)]
             .map(|(key, value)| (key.to_owned(), value))
             .into(),
         policies,
-        group_aliases: if service.add_group_aliases {
-            membership.groups
-        } else {
-            Vec::new()
-        },
+        group_aliases,
+        data,
         token: users.token.clone(),
         renewable: true,
         commit,
@@ -118,6 +135,20 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
 pub(super) struct LoginInput {
     /// `Negotiate` and a SPNEGO token in base64: for clients that cannot set the Authorization header.
     authorization: Option<Secret>,
+    /// Returns in `data` which groups the user is in and where that was found, for a sign-on page or to try things out.
+    #[serde(default)]
+    show_groups: Flag,
+}
+
+/// What `show_groups` asks for.
+fn shown(service: &Service, membership: &Membership) -> Map<String, Value> {
+    let mut data = Map::new();
+    data.insert("groups".into(), json!(membership.names()));
+    data.insert("group_sids".into(), json!(membership.sids));
+    data.insert("source".into(), json!(service.ticket.group_source));
+    data.insert("user_dn".into(), json!(membership.user_dn));
+    data.insert("user_sid".into(), json!(membership.user_sid));
+    data
 }
 
 /// The Negotiate token of a request, from its header or its body, decoded.
@@ -154,7 +185,11 @@ fn token(request: &RequestInfo, input: &LoginInput) -> Result<Vec<u8>> {
     }
 }
 
-async fn accept(service: &Service, token: Vec<u8>) -> Result<Accepted, AcceptError> {
+pub(super) async fn accept(
+    acceptor: &Acceptor,
+    token: Vec<u8>,
+    bindings: Option<ChannelBindings>,
+) -> Result<Accepted, AcceptError> {
     // One set of threads for all mounts of the process: the work is cryptography, more would only wait.
     static POOL: OnceCell<AcceptorPool> = OnceCell::const_new();
     let pool = POOL
@@ -162,7 +197,7 @@ async fn accept(service: &Service, token: Vec<u8>) -> Result<Accepted, AcceptErr
         .await
         // The system gives no threads: overload, as far as this login is concerned.
         .map_err(|_| AcceptError::Busy)?;
-    pool.accept(&service.acceptor, token, None).await
+    pool.accept(acceptor, token, bindings).await
 }
 
 /// 401 with the challenge of RFC 4559.
@@ -199,7 +234,18 @@ fn not_accepted(request: &RequestInfo, error: &AcceptError) -> Error {
     refused(request, None, &refusal, answer)
 }
 
-fn no_membership(request: &RequestInfo, client: &str, error: &DirectoryError) -> Error {
+fn no_membership(request: &RequestInfo, client: &str, unknown: &Unknown) -> Error {
+    let error = match unknown {
+        Unknown::Directory(error) => error,
+        Unknown::Ticket(refusal) => {
+            let answer = sentence(
+                request,
+                Error::forbidden_because,
+                "the ticket does not say which groups its user is in",
+            );
+            return refused(request, Some(client), refusal, answer);
+        }
+    };
     warn!(
         request = request.id,
         mount = &*request.mount,

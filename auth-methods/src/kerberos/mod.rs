@@ -2,19 +2,26 @@
 //!
 //! The contract is Vault's `auth/kerberos` API. The rooms:
 //! `config` the keytab and whose it is; `ldap` the directory and the settings of tokens;
+//! `ticket_rules` what is asked of a ticket; `bind` the keytab as the directory's credential;
 //! `groups` which policies a group means; `login` a Negotiate token becomes a login;
-//! `user` whom an accepted ticket stands for; `replay` a ticket's proof is taken once;
-//! `renew` is the user still who they were; `store` records that change together;
-//! `live` what logins use, built from those records.
+//! `user` whom an accepted ticket stands for; `membership` which groups they are in;
+//! `replay` a ticket's proof is taken once; `renew` is the user still who they were;
+//! `store` records that change together; `live` what logins use, built from those records;
+//! `diagnose` why a login fails, step by step; `cache` what is remembered of the directory.
 
+mod bind;
+mod cache;
 mod config;
+mod diagnose;
 mod groups;
 mod ldap;
 mod live;
 mod login;
+mod membership;
 mod renew;
 mod replay;
 mod store;
+mod ticket_rules;
 mod user;
 
 use std::sync::Arc;
@@ -22,7 +29,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use obol_mount::{
-    Backend, Family, Kind, MountContext, OpenFuture, Renewal, Result, RouteTable, Routes, get, list,
+    Backend, Family, Kind, MountContext, OpenFuture, Renewal, Result, RouteTable, Routes, delete,
+    get, list, post,
 };
 use obol_storage::View;
 use serde_json::{Map, Value};
@@ -81,6 +89,22 @@ fn routes() -> Routes<Kerberos> {
             "groups/{name*}",
             "The policies of one LDAP group.",
             get(groups::read).post(groups::write).delete(groups::delete),
+        )
+        .at(
+            "cache",
+            "What is remembered of the directory on this server; DELETE forgets it.",
+            get(cache::read).delete(cache::flush),
+        )
+        // A rest: the name of a user with an instance holds a slash.
+        .at(
+            "cache/{user*}",
+            "Forgets one user's groups on this server.",
+            delete(cache::flush_user),
+        )
+        .sudo(
+            "diagnose",
+            "Why a login fails, step by step: keytab, KDC, ticket, directory, one user.",
+            post(diagnose::diagnose),
         )
         .login(
             "login",

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use super::Kerberos;
+use super::membership::{self, Unknown};
 use super::user::{Rules, User};
 
 /// What a login leaves with its token, to be looked at again here.
@@ -16,8 +17,9 @@ use super::user::{Rules, User};
 pub(super) struct Proof {
     /// The principal as the ticket had it.
     pub(super) principal: String,
-    /// The user's entry in the directory.
-    pub(super) user_dn: String,
+    /// The user's entry in the directory; none where the groups came from the ticket alone.
+    #[serde(default)]
+    pub(super) user_dn: Option<String>,
 }
 
 impl Proof {
@@ -46,15 +48,22 @@ pub(super) async fn renew(
     };
     let user = User::of(&principal, Rules::of(service, users))
         .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
-    let membership = users.directory.lookup(&user.directory_name).await.map_err(|error| {
-        if error.is_refusal() {
-            refused(&error.to_string(), "this user may not log in here any more")
-        } else {
-            Error::bad_gateway("the directory cannot be asked for the user's groups; the token was not renewed")
-                .with_cause(format!("{error}: {} ({})", error.cause(), error.mend()))
-        }
-    })?;
-    if membership.user_dn != proof.user_dn {
+    // Groups that came from the ticket are asked of the directory now: it gives the same ones by another way.
+    let membership = membership::in_directory(users, &user).await.map_err(
+        |unknown| match unknown {
+            Unknown::Directory(error) if !error.is_refusal() => Error::bad_gateway(
+                "the directory cannot be asked for the user's groups; the token was not renewed",
+            )
+            .with_cause(format!("{error}: {} ({})", error.cause(), error.mend())),
+            Unknown::Directory(error) => {
+                refused(&error.to_string(), "this user may not log in here any more")
+            }
+            Unknown::Ticket(refusal) => {
+                refused(&refusal.cause, "this user may not log in here any more")
+            }
+        },
+    )?;
+    if proof.user_dn.is_some() && membership.user_dn != proof.user_dn {
         let cause = format!(
             "the user's entry was {:?} and is {:?}",
             proof.user_dn, membership.user_dn
@@ -64,7 +73,7 @@ pub(super) async fn renew(
             "the user is another entry of the directory now",
         ));
     }
-    let mut now = snapshot.policies(users, &membership.groups);
+    let mut now = snapshot.policies(users, &membership);
     now.extend(users.token.policies.iter().cloned());
     if !same_policies(&now, policies) {
         let cause = format!(

@@ -13,8 +13,10 @@
 //! Layout: `replay/DIGEST` holds the second at which the mark may go; `replay-expiry/SECOND/DIGEST`
 //! orders the marks by it, so that tidying reads from the front and stops at the present.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use obol_kerberos::library_clock_skew;
 use obol_mount::Result;
 use obol_storage::{Batch, View};
 
@@ -26,7 +28,7 @@ pub(super) async fn is_known(view: &View, digest: &[u8; 32]) -> Result<bool> {
 /// Adds the mark to `batch`, and the expectation that it is not there yet.
 pub(super) fn mark(view: &View, batch: &mut Batch, digest: &[u8; 32], now_unix: u64) -> Result<()> {
     let digest = hex(digest);
-    let expires = now_unix + KEPT.as_secs();
+    let expires = now_unix + kept().as_secs();
     let path = mark_path(&digest);
     view.expect_absent_in(batch, &path);
     view.put_json_in(batch, &path, &expires)?;
@@ -70,10 +72,17 @@ fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// libkrb5 takes an authenticator whose time is up to `clockskew` ahead or behind, five minutes unless the
-/// host's krb5.conf says otherwise, so one can be valid for ten minutes after it was first seen. Five more
-/// bridge a clock that is set back, or a `clockskew` of up to seven and a half minutes.
-const KEPT: Duration = Duration::from_secs(2 * 300 + 300);
+/// How long a mark stays. libkrb5 takes an authenticator whose time is up to its `clockskew` ahead or behind, so one
+/// can be valid for twice as long after it was first seen. Five minutes more bridge a clock that is set back. A mount's
+/// own `clock_skew` can only be less. krb5.conf is read once: another `clockskew` counts after a restart.
+fn kept() -> Duration {
+    static KEPT: LazyLock<Duration> = LazyLock::new(|| {
+        // Where it cannot be read, longer than anybody sets it.
+        let skew = library_clock_skew().unwrap_or(Duration::from_secs(3600));
+        skew.saturating_mul(2) + Duration::from_secs(300)
+    });
+    *KEPT
+}
 
 const MARKS: &str = "replay/";
 const INDEX: &str = "replay-expiry/";

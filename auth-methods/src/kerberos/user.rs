@@ -10,11 +10,14 @@ use super::live::{Service, Users};
 /// A principal that may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
-    /// The principal without its realm: `grace`, `grace/admin`. What identity and metadata know.
+    /// The principal without its realm: `grace`, `grace/admin`; with it, `grace@OTHER.REALM`, if the realm is one of
+    /// `allowed_realms`. What identity and metadata know.
     pub(super) name: String,
     /// The name that LDAP is asked for; without the instance where the operator wants that.
     pub(super) directory_name: String,
     pub(super) realm: String,
+    /// The realm is one of `allowed_realms`: another's users, not to be taken for ours.
+    pub(super) is_foreign: bool,
 }
 
 /// Why a principal may not log in. For the operator's log.
@@ -31,6 +34,8 @@ pub(super) struct Rules<'c> {
     upndomain: Option<&'c str>,
     /// The realms of the keytab's keys: those whose users may log in without an `upndomain`.
     realms: &'c BTreeSet<String>,
+    /// Other realms whose users may log in, under their name with the realm.
+    allowed_realms: &'c [String],
     remove_instance_name: bool,
 }
 
@@ -39,6 +44,7 @@ impl<'c> Rules<'c> {
         Self {
             upndomain: users.upndomain.as_deref(),
             realms: &service.realms,
+            allowed_realms: &service.ticket.allowed_realms,
             remove_instance_name: service.remove_instance_name,
         }
     }
@@ -50,20 +56,28 @@ impl User {
     /// count, unless `upndomain` names the realm; it is compared exactly, as Vault documents.
     pub(super) fn of(principal: &Principal, rules: Rules<'_>) -> Result<Self, Refusal> {
         let realm = principal.realm();
-        match rules.upndomain {
-            Some(domain) if domain != realm => {
-                return Err(Refusal {
+        let is_ours = match rules.upndomain {
+            Some(domain) => domain == realm,
+            None => rules.realms.contains(realm),
+        };
+        let is_foreign = !is_ours && rules.allowed_realms.iter().any(|allowed| allowed == realm);
+        if !is_ours && !is_foreign {
+            return Err(match rules.upndomain {
+                Some(domain) if domain.eq_ignore_ascii_case(realm) => Refusal {
+                    cause: format!(
+                        "{principal} is of realm {realm}, and upndomain is spelled {domain}"
+                    ),
+                    mend: "spell upndomain in config/ldap as the realm is spelled: case counts",
+                },
+                Some(domain) => Refusal {
                     cause: format!("{principal} is of realm {realm}, and upndomain is {domain}"),
-                    mend: "set upndomain in config/ldap to the realm of the users, in its spelling",
-                });
-            }
-            None if !rules.realms.contains(realm) => {
-                return Err(Refusal {
+                    mend: "set upndomain in config/ldap to the realm of the users, or name the realm in allowed_realms of config",
+                },
+                None => Refusal {
                     cause: format!("{principal} is of a realm that the keytab has no keys of"),
-                    mend: "if the users of that realm are those of the directory, set upndomain in config/ldap to it",
-                });
-            }
-            _ => {}
+                    mend: "name the realm in allowed_realms of config if its users may log in; if they are those of the directory, set upndomain in config/ldap to it",
+                },
+            });
         }
         // A slash within a component would make `grace\/admin` and `grace/admin` one user.
         if principal
@@ -76,15 +90,20 @@ impl User {
                 mend: "rename the principal",
             });
         }
-        let name = principal.components().join("/");
+        let with_realm = |name: String| match is_foreign {
+            true => format!("{name}@{realm}"),
+            false => name,
+        };
+        let name = with_realm(principal.components().join("/"));
         Ok(Self {
             directory_name: if rules.remove_instance_name {
-                principal.primary().to_owned()
+                with_realm(principal.primary().to_owned())
             } else {
                 name.clone()
             },
             name,
             realm: realm.to_owned(),
+            is_foreign,
         })
     }
 }
@@ -102,6 +121,7 @@ mod tests {
         let rules = Rules {
             upndomain,
             realms: &["EXAMPLE.COM".to_owned()].into(),
+            allowed_realms: &["PARTNER.COM".to_owned()],
             remove_instance_name,
         };
         User::of(&Principal::parse(principal).unwrap(), rules)
@@ -125,6 +145,20 @@ mod tests {
                 "{principal} {upndomain:?}"
             );
         }
+    }
+
+    #[test]
+    fn realm_confusion_a_user_of_an_allowed_realm_keeps_the_realm_in_every_name() {
+        for (upndomain, remove, directory_name) in [
+            (None, false, "grace/admin@PARTNER.COM"),
+            (Some("EXAMPLE.COM"), true, "grace@PARTNER.COM"),
+        ] {
+            let user = user("grace/admin@PARTNER.COM", upndomain, remove).unwrap();
+            assert!(user.is_foreign);
+            assert_eq!(user.name, "grace/admin@PARTNER.COM");
+            assert_eq!(user.directory_name, directory_name);
+        }
+        assert!(user("grace@partner.com", None, false).is_err());
     }
 
     #[test]

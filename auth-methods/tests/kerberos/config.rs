@@ -74,8 +74,26 @@ async fn the_contracts_keytab_is_taken_and_everything_but_it_is_returned() {
     );
     assert_eq!(
         mount.read("config").await.unwrap(),
-        json!({"add_group_aliases": false, "remove_instance_name": false, "service_account": "vault_svc"})
+        shown(
+            json!({"add_group_aliases": false, "remove_instance_name": false, "service_account": "vault_svc"})
+        )
     );
+}
+
+/// What `config` shows beside the contract's fields, where nobody wrote it.
+fn shown(contract: Value) -> Value {
+    with(
+        contract,
+        json!({
+            "allowed_enctypes": [],
+            "allowed_realms": [],
+            "channel_bindings": "ignore",
+            "clock_skew": 0,
+            "decode_pac": true,
+            "group_source": "ldap",
+            "trusted_domain_sids": [],
+        }),
+    )
 }
 
 #[tokio::test]
@@ -101,8 +119,15 @@ async fn the_contracts_ldap_configuration_is_taken_and_returned_key_for_key() {
     assert_eq!(
         more,
         [
+            "anonymous_group_search",
+            "bind_with_keytab",
+            "cache_ttl",
             "case_sensitive_names",
+            "client_tls_cert",
+            "client_tls_key",
             "connection_timeout",
+            "dereference_aliases",
+            "max_page_size",
             "request_timeout",
             "token_ttl",
             "token_max_ttl",
@@ -113,7 +138,9 @@ async fn the_contracts_ldap_configuration_is_taken_and_returned_key_for_key() {
             "token_num_uses",
             "token_period",
             "token_type",
-            "userfilter"
+            "use_token_groups",
+            "userfilter",
+            "username_as_alias"
         ]
     );
     assert_eq!(read["connection_timeout"], 30);
@@ -190,7 +217,9 @@ async fn what_a_first_write_must_have_a_later_one_may_leave_out() {
         .unwrap();
     assert_eq!(
         mount.read("config").await.unwrap(),
-        json!({"add_group_aliases": true, "remove_instance_name": false, "service_account": HTTP_SERVICE})
+        shown(
+            json!({"add_group_aliases": true, "remove_instance_name": false, "service_account": HTTP_SERVICE})
+        )
     );
     let ldap = mount.read("config/ldap").await.unwrap();
     assert_eq!(ldap["userattr"], "uid");

@@ -46,6 +46,7 @@ impl Core {
             display_name,
             metadata,
             policies,
+            data,
             group_aliases: _,
             token,
             renewable,
@@ -97,6 +98,9 @@ impl Core {
             return Err(Error::not_found_because(
                 "the auth method is being disabled",
             ));
+        }
+        if !data.is_empty() {
+            response.reply = Reply::Data(data);
         }
         response.headers.extend(headers);
         response.warnings.extend(issued.warnings.iter().cloned());

@@ -1,0 +1,233 @@
+//! The steps that ask the KDC and DNS: can the service account log in with its keytab, does the SPN exist, is the
+//! ticket that clients get for it one that the keytab opens. The whole way of a client, walked by the server itself.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use obol_kerberos::{InitiateError, Initiator};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::super::live::Service;
+use super::super::login::accept;
+use super::commands::{self, Commands};
+use super::report::Steps;
+use super::ticket::{names, refused, with};
+
+/// From the keytab to a ticket that opens.
+pub(super) async fn check(steps: &mut Steps, service: &Service, spn: Option<&str>) {
+    let spn = match spn.map(str::trim).filter(|spn| !spn.is_empty()) {
+        Some(spn) => Some(spn.to_owned()),
+        None => spn_of_keytab(service),
+    };
+    if let Some(spn) = &spn {
+        self::spn(steps, service, spn);
+        dns(steps, spn).await;
+    }
+    let keys = service.keys().clone();
+    let outcome = blocking(move || Initiator::from_keytab_bytes(&keys, None)).await;
+    let initiator = match outcome {
+        None => {
+            steps
+                .fail("kdc", "no KDC answered within 20 seconds")
+                .mend("check the network and the KDC's address in krb5.conf or DNS");
+            steps.skip("service ticket", "no KDC answers");
+            return;
+        }
+        Some(Err(error)) => {
+            initiate_failed(steps, "kdc", service, &error, spn.as_deref());
+            steps.skip("service ticket", "the service account cannot log in");
+            return;
+        }
+        Some(Ok(initiator)) => initiator,
+    };
+    steps.ok(
+        "kdc",
+        format!(
+            "it answers, and {} logs in with the keytab",
+            initiator.client()
+        ),
+    );
+    let Some(spn) = spn else {
+        steps
+            .skip(
+                "service ticket",
+                "the keytab holds the account alone, so the SPN is not known here",
+            )
+            .mend("say which one clients use: service=HTTP/vault.example.com");
+        return;
+    };
+    let asked = spn.clone();
+    let negotiated = blocking(move || initiator.negotiate(&asked, None)).await;
+    let token = match negotiated {
+        None => {
+            steps.fail("service ticket", "no KDC answered within 20 seconds");
+            return;
+        }
+        Some(Err(error)) => {
+            initiate_failed(steps, "service ticket", service, &error, Some(&spn));
+            return;
+        }
+        Some(Ok((token, _))) => token,
+    };
+    let acceptor = match service.acceptor_without_bindings() {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            steps.fail("service ticket", format!("the keytab: {error}"));
+            return;
+        }
+    };
+    match accept(&acceptor, token, None).await {
+        Ok(accepted) => {
+            steps.ok(
+                "service ticket",
+                format!(
+                    "the KDC gives a ticket for {spn} (kvno {}, {}), and the keytab opens it",
+                    accepted.ticket_kvno.unwrap_or_default(),
+                    accepted.ticket_enctype
+                ),
+            );
+        }
+        Err(error) => {
+            refused(steps, "service ticket", service, &error);
+        }
+    }
+}
+
+/// The SPN's form, before anybody is asked.
+fn spn(steps: &mut Steps, service: &Service, spn: &str) {
+    let Some((class, host)) = spn.split_once('/') else {
+        with(
+            steps
+                .warn("spn", format!("{spn} is no SPN"))
+                .mend("write it as HTTP/host"),
+            Commands::default(),
+        );
+        return;
+    };
+    let host = host.split('@').next().unwrap_or(host);
+    if !class.eq_ignore_ascii_case("HTTP") {
+        steps
+            .warn("spn", format!("{spn}: browsers and curl ask for HTTP/host"))
+            .mend("use an SPN of the class HTTP, for https as well");
+    } else if let Some((name, port)) = host.rsplit_once(':') {
+        with(
+            steps
+                .warn(
+                    "spn",
+                    format!("{spn} names the port {port}: browsers leave it out unless they are told otherwise, and so does curl"),
+                )
+                .mend(format!("register HTTP/{name} without the port")),
+            names(service, &format!("HTTP/{name}")).register_spn(),
+        );
+    } else if host.parse::<IpAddr>().is_ok() {
+        steps
+            .warn(
+                "spn",
+                format!("{spn} is for an address: clients make no SPN of one"),
+            )
+            .mend("let clients use a name");
+    } else {
+        steps.ok("spn", format!("clients ask for {spn}"));
+    }
+}
+
+/// Names forward and back: clients with `rdns` make their SPN of the name that the address leads back to, and those
+/// that follow an alias make it of the name behind it.
+async fn dns(steps: &mut Steps, spn: &str) {
+    let Some((_, host)) = spn.split_once('/') else {
+        return;
+    };
+    let host = host.split(['@', ':']).next().unwrap_or(host).to_owned();
+    if host.parse::<IpAddr>().is_ok() {
+        return;
+    }
+    let asked = host.clone();
+    let looked_up = blocking(move || {
+        let mut addresses: Vec<IpAddr> = (asked.as_str(), 0)
+            .to_socket_addrs()?
+            .map(|address| address.ip())
+            .collect();
+        addresses.dedup();
+        let back = addresses
+            .first()
+            .and_then(|address| dns_lookup::lookup_addr(address).ok());
+        Ok::<_, std::io::Error>((addresses, back))
+    })
+    .await;
+    match looked_up {
+        None => steps.warn("dns", format!("no answer about {host} within 20 seconds")),
+        Some(Err(error)) => steps
+            .warn("dns", format!("this host cannot resolve {host}: {error}"))
+            .mend("check the name; clients must resolve it too"),
+        Some(Ok((addresses, back))) => {
+            let listed: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+            let listed = listed.join(", ");
+            match back {
+                Some(back) if back.eq_ignore_ascii_case(&host) => {
+                    steps.ok("dns", format!("{host} is {listed}, which leads back to it"))
+                }
+                Some(back) if back.parse::<IpAddr>().is_err() => steps
+                    .warn("dns", format!("{host} is {listed}, which leads back to {back}: clients whose krb5.conf has rdns, or canonicalize names, ask for HTTP/{back}"))
+                    .mend(format!("set rdns = false and dns_canonicalize_hostname = false in clients' krb5.conf, or register HTTP/{back} too"))
+                    .windows(format!("setspn -S HTTP/{back} ACCOUNT"))
+                    .mit("[libdefaults] rdns = false, dns_canonicalize_hostname = false"),
+                _ => steps.ok("dns", format!("{host} is {listed}; the address leads back to no name")),
+            }
+        }
+    };
+}
+
+fn spn_of_keytab(service: &Service) -> Option<String> {
+    service
+        .acceptor
+        .keys()
+        .iter()
+        .map(|key| key.principal.components())
+        .find(|components| components.len() == 2)
+        .map(|components| components.join("/"))
+}
+
+fn initiate_failed(
+    steps: &mut Steps,
+    name: &'static str,
+    service: &Service,
+    error: &InitiateError,
+    spn: Option<&str>,
+) {
+    let names = names(service, spn.unwrap_or_default());
+    let (mend, commands) = match error {
+        InitiateError::UnknownService { spn } => (
+            format!("register {spn} for the service account, on that account alone"),
+            names.register_spn(),
+        ),
+        InitiateError::UnknownClient { client } if client.contains('/') => (
+            "export a keytab that holds the account's own name too, or set service_account to it: in Active Directory a service's name does not log in unless it is the account's userPrincipalName"
+                .to_owned(),
+            names.new_keytab(),
+        ),
+        InitiateError::WrongPassword { .. } => (
+            "export a new keytab: the account's password was changed since".to_owned(),
+            names.new_keytab(),
+        ),
+        InitiateError::PasswordExpired { .. } => (
+            "set the service account's password anew, so that it does not expire, and export the keytab".to_owned(),
+            names.renew_password(),
+        ),
+        InitiateError::AccountDisabled { .. } => {
+            ("enable the service account".to_owned(), names.enable_account())
+        }
+        InitiateError::NoCommonEnctype { .. } => (error.mend().to_owned(), names.enable_aes()),
+        InitiateError::ClockSkew => (error.mend().to_owned(), commands::set_clock()),
+        other => (other.mend().to_owned(), Commands::default()),
+    };
+    with(steps.fail(name, error.to_string()).mend(mend), commands);
+}
+
+/// Runs what blocks, and waits twenty seconds for it at most.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    timeout(Duration::from_secs(20), spawn_blocking(work))
+        .await
+        .ok()?
+        .ok()
+}
