@@ -11,7 +11,7 @@ use common::forge::{elements, tlv, value};
 use common::*;
 use obol_kerberos::*;
 use obol_testbed::keytab::AES256_CTS_HMAC_SHA1_96;
-use obol_testbed::samba::people::{DISABLED, EXPIRED, SERVICE_ACCOUNT, TEAMS};
+use obol_testbed::samba::people::{DISABLED, EXPIRED, SERVICE_ACCOUNT, Scope, TEAMS};
 use obol_testbed::{AdOptions, SambaAd};
 
 own_process! {
@@ -55,6 +55,36 @@ own_process! {
         assert!(is_in());
         domain.remove_member("night-shift", "grace").unwrap();
         assert!(!is_in());
+    }
+
+    /// `pac-unverified`, `realm-confusion`: what a trusted domain says, and of whom.
+    fn pac_unverified_a_user_of_a_trusted_domain_comes_with_identifiers_of_that_domain() {
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| SambaAd::start(AdOptions::realm("OTHER.EXAMPLE.COM")).unwrap());
+            (domain(), theirs.join().unwrap())
+        });
+        ours.trust(&theirs).unwrap();
+        ours.add_group_of(Scope::DomainLocal, "visitors", &[]).unwrap();
+        ours.add_foreign_member("visitors", &theirs.sid_of("joan").unwrap()).unwrap();
+        let acceptor = acceptor_with(&ours, AcceptorOptions { decode_pac: true, ..AcceptorOptions::default() });
+        let ccache = ours.kinit("joan@OTHER.EXAMPLE.COM", &theirs.password("joan").unwrap()).unwrap();
+        let initiator = Initiator::from_ccache(Some(ccache.path())).unwrap();
+        let (token, _) = initiator.negotiate("HTTP/localhost@AD.EXAMPLE.COM", None).unwrap();
+        let accepted = accept(&acceptor, &token).unwrap();
+        assert_eq!(accepted.client.to_string(), "joan@OTHER.EXAMPLE.COM");
+
+        let [here, there] = [&ours, &theirs].map(|domain| sid(&domain.domain_sid().unwrap()));
+        assert_ne!(here, there);
+        let pac = accepted.pac.verified().unwrap();
+        assert_eq!(pac.logon_domain_sid, there);
+        assert_eq!(pac.user_sid(), sid(&theirs.sid_of("joan").unwrap()));
+        assert_ne!(pac.user_sid(), sid(&ours.sid_of("joan").unwrap()));
+        let groups = pac.group_sids();
+        let of = |domain: &Sid| groups.iter().filter(|group| group.is_in_domain(domain)).copied().collect::<Vec<_>>();
+        // Their word about their own groups, ours about ours: who believes each only about itself
+        // takes nothing that a trusted domain could make up.
+        assert!(of(&there).contains(&there.with_rid(513).unwrap()));
+        assert_eq!(of(&here), [sid(&ours.sid_of("visitors").unwrap())]);
     }
 
     fn enctype_downgrade_an_account_that_says_nothing_gets_rc4_tickets_and_they_are_refused() {
