@@ -14,7 +14,7 @@ use ring::digest;
 use thiserror::Error;
 
 use crate::enctype::Enctype;
-use crate::error::{AcceptError, ClockOffset, TicketFacts, krb5 as codes};
+use crate::error::{AcceptError, ClockOffset, TicketFacts};
 use crate::gss;
 use crate::keytab::{KeySummary, Keytab};
 use crate::krb5::{self, Krb5Error};
@@ -173,19 +173,16 @@ impl Acceptor {
         &self.0.fingerprint
     }
 
-    /// GSSAPI's refusal in this crate's words. Where it was because of the clock, the request is
-    /// opened again to see by how much.
+    /// GSSAPI's refusal in this crate's words. Where a clock may be the reason, the request is opened
+    /// again to see how far the client's is off.
     fn refused(&self, status: gss::Status, request: &ApRequest<'_>) -> AcceptError {
         let ticket = TicketFacts::from(request);
-        if status.minor == codes::AP_ERR_SKEW {
-            let offset = krb5::client_time(&self.0.keytab_name, request.message);
-            return AcceptError::ClockSkew {
-                ticket,
-                offset: offset.ok().map(ClockOffset::of),
-                allowed: None,
-            };
+        let mut error = AcceptError::from_status(status, &ticket, &self.0.keys);
+        if let Some(offset) = error.offset_mut() {
+            let time = krb5::client_time(&self.0.keytab_name, request.message);
+            *offset = time.ok().map(ClockOffset::of);
         }
-        AcceptError::from_status(status, &ticket, &self.0.keys)
+        error
     }
 
     /// libkrb5 takes its bound from krb5.conf alone, so a stricter one needs the time in the

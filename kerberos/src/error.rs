@@ -147,11 +147,16 @@ pub enum AcceptError {
         /// krb5.conf, five minutes).
         allowed: Option<Duration>,
     },
+    /// By this host's clock the ticket has come to its end.
     TicketExpired {
         ticket: TicketFacts,
+        /// How far the client's clock is from this host's, where that can be known.
+        offset: Option<ClockOffset>,
     },
+    /// By this host's clock the ticket is one of the future, or it is postdated.
     TicketNotYetValid {
         ticket: TicketFacts,
+        offset: Option<ClockOffset>,
     },
     /// The ticket was opened, and the request inside does not belong to it or was altered.
     Altered {
@@ -206,8 +211,14 @@ impl AcceptError {
                 offset: None,
                 allowed: None,
             },
-            krb5::AP_ERR_TKT_EXPIRED => Self::TicketExpired { ticket },
-            krb5::AP_ERR_TKT_NYV | krb5::AP_ERR_TKT_INVALID => Self::TicketNotYetValid { ticket },
+            krb5::AP_ERR_TKT_EXPIRED => Self::TicketExpired {
+                ticket,
+                offset: None,
+            },
+            krb5::AP_ERR_TKT_NYV | krb5::AP_ERR_TKT_INVALID => Self::TicketNotYetValid {
+                ticket,
+                offset: None,
+            },
             krb5::AP_ERR_BADMATCH | krb5::AP_ERR_INAPP_CKSUM => Self::Altered { ticket },
             krb5::NOPERM_ETYPE | krb5::PROG_ETYPE_NOSUPP | krb5::BAD_ENCTYPE => {
                 Self::EnctypeNotPermitted { ticket }
@@ -227,6 +238,16 @@ impl AcceptError {
                 minor: status.minor,
                 text: status.text,
             },
+        }
+    }
+
+    /// Whether more can be said once the client's own time is known, and where to say it.
+    pub(crate) fn offset_mut(&mut self) -> Option<&mut Option<ClockOffset>> {
+        match self {
+            Self::ClockSkew { offset, .. }
+            | Self::TicketExpired { offset, .. }
+            | Self::TicketNotYetValid { offset, .. } => Some(offset),
+            _ => None,
         }
     }
 
@@ -289,10 +310,20 @@ impl AcceptError {
                 }
                 format!("{cause} (with {ticket})")
             }
-            Self::TicketExpired { ticket } => format!("{ticket} has expired"),
-            Self::TicketNotYetValid { ticket } => {
-                format!("by this host's clock, {ticket} is not valid yet")
-            }
+            Self::TicketExpired { ticket, offset } => match significant(*offset) {
+                None => format!("{ticket} has expired"),
+                Some(offset) => format!(
+                    "by this host's clock, {ticket} has expired, and the client's clock is \
+                     {offset} it"
+                ),
+            },
+            Self::TicketNotYetValid { ticket, offset } => match significant(*offset) {
+                None => format!("by this host's clock, {ticket} is not valid yet"),
+                Some(offset) => format!(
+                    "by this host's clock, {ticket} is not valid yet, and the client's clock is \
+                     {offset} it"
+                ),
+            },
             Self::Altered { ticket } => {
                 format!("the request with {ticket} was altered or does not belong to it")
             }
@@ -367,6 +398,9 @@ impl AcceptError {
                 }
             },
             Self::ClockSkew { .. } => "synchronise the clocks of client, KDC and this host (NTP)",
+            Self::TicketExpired { offset, .. } if significant(*offset).is_some() => {
+                "synchronise the clocks of client, KDC and this host (NTP)"
+            }
             Self::TicketExpired { .. } => "let the client get a new ticket (kinit)",
             Self::TicketNotYetValid { .. } => {
                 "synchronise the clocks of client, KDC and this host (NTP); a postdated ticket \
@@ -425,6 +459,11 @@ impl From<TokenError> for AcceptError {
     fn from(error: TokenError) -> Self {
         Self::Token(error)
     }
+}
+
+/// An offset that explains something: requests are seconds old, clocks differ by some more.
+fn significant(offset: Option<ClockOffset>) -> Option<ClockOffset> {
+    offset.filter(|offset| offset.by() >= Duration::from_secs(60))
 }
 
 /// A keytab that was written with one byte for the version holds the version modulo 256.

@@ -49,6 +49,17 @@ pub fn with_pac(token: &[u8], keytab: &Keytab, pac: &ForgedPac<'_>) -> Vec<u8> {
     })
 }
 
+/// The request in `token` again, with a ticket that ended at this time, `20261122050637Z`.
+pub fn with_end(token: &[u8], keytab: &Keytab, end: &str) -> Vec<u8> {
+    reticketed(token, keytab, &|fields, _| {
+        let change = |(tag, value): &(u8, &[u8])| match tag {
+            0xa7 => tlv(0xa7, &tlv(0x18, end.as_bytes())),
+            tag => tlv(*tag, value),
+        };
+        fields.iter().flat_map(change).collect()
+    })
+}
+
 type Change<'a> = &'a dyn Fn(&[(u8, &[u8])], &KeytabEntry) -> Vec<u8>;
 
 /// The request in `token` again, with a change to the fields of its ticket's EncTicketPart.
