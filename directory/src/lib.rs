@@ -22,6 +22,7 @@ mod server_url;
 mod session;
 mod settings;
 mod sid;
+mod spn;
 mod tls;
 
 pub use cache::CacheCounters;
@@ -31,3 +32,4 @@ pub use lookup::{CacheStats, Directory, Membership};
 pub use probe::{FilterUsed, ProbeStep, ServerProbe, StepName, UserProbe};
 pub use sasl::{SaslError, SaslGssapi, SaslServer, SaslSource};
 pub use sid::{SidNames, sid_text};
+pub use spn::SpnOwner;

@@ -408,7 +408,7 @@ const ROOT_DSE: [&str; 8] = [
     "currentTime",
 ];
 /// LDAP_CAP_ACTIVE_DIRECTORY_OID (MS-ADTS 3.1.1.3.4.3.1).
-const ACTIVE_DIRECTORY: &str = "1.2.840.113556.1.4.800";
+pub(crate) const ACTIVE_DIRECTORY: &str = "1.2.840.113556.1.4.800";
 /// Asks for none (RFC 4511 §4.5.1.8).
 const NO_ATTRIBUTES: [&str; 1] = ["1.1"];
 /// Entries shown of a search that should find one.

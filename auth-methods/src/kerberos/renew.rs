@@ -49,8 +49,11 @@ pub(super) async fn renew(
     let user = User::of(&principal, Rules::of(service, users))
         .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
     // Groups that came from the ticket are asked of the directory now: it gives the same ones by another way.
-    let membership = membership::in_directory(users, &user).await.map_err(
-        |unknown| match unknown {
+    let membership =
+        membership::in_directory(users, &user)
+            .await
+            .map_err(|unknown| {
+                match unknown {
             Unknown::Directory(error) if !error.is_refusal() => Error::bad_gateway(
                 "the directory cannot be asked for the user's groups; the token was not renewed",
             )
@@ -61,8 +64,8 @@ pub(super) async fn renew(
             Unknown::Ticket(refusal) => {
                 refused(&refusal.cause, "this user may not log in here any more")
             }
-        },
-    )?;
+        }
+            })?;
     if proof.user_dn.is_some() && membership.user_dn != proof.user_dn {
         let cause = format!(
             "the user's entry was {:?} and is {:?}",

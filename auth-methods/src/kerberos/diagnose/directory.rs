@@ -1,12 +1,119 @@
 //! The steps about the directory: each server on its own, the owners of the SPN, one user.
 
-use obol_directory::DirectoryError;
+use std::collections::BTreeMap;
+
+use obol_directory::{DirectoryError, ServerProbe, SpnOwner, StepName, UserProbe};
 use obol_kerberos::{Accepted, PacState, Principal};
 
 use super::super::live::{Service, Snapshot, Users};
 use super::super::membership::{self, Membership, Unknown};
 use super::super::user::{Rules, User};
 use super::report::{GroupReport, Steps, UserReport};
+use super::{kdc, ticket};
+
+/// Every server of `url`, on its own. One that fails is a warning while another one works.
+pub(super) async fn servers(steps: &mut Steps, users: &Users) {
+    let probes = users.directory.probe().await;
+    let usable = probes.iter().any(ServerProbe::is_usable);
+    for probe in probes {
+        for step in probe.steps {
+            let name = match step.name {
+                StepName::Dial => "ldap dial",
+                StepName::Tls => "ldap tls",
+                StepName::Bind => "ldap bind",
+                StepName::RootDse => "ldap server",
+                StepName::UserDn => "userdn",
+                StepName::GroupDn => "groupdn",
+            };
+            steps.took(step.took);
+            match step.outcome {
+                Ok(finding) => {
+                    steps.ok(name, format!("{}: {finding}", probe.url));
+                }
+                Err(error) if usable => {
+                    steps
+                        .warn(name, format!("{}: {}", probe.url, error.cause()))
+                        .mend(error.mend());
+                }
+                Err(error) => {
+                    steps
+                        .fail(name, format!("{}: {}", probe.url, error.cause()))
+                        .mend(error.mend());
+                }
+            }
+        }
+    }
+}
+
+/// Whose the SPN is, where the directory knows (Active Directory). Each login fails when it is nobody's, or somebody
+/// else's; when it is two accounts', the KDC gives no ticket.
+pub(super) async fn spn(steps: &mut Steps, service: &Service, users: &Users, named: Option<&str>) {
+    let Some(spn) = kdc::asked_spn(service, named) else {
+        return;
+    };
+    let spn = spn.split('@').next().unwrap_or(&spn);
+    let names = ticket::names(service, spn);
+    let owners = match users.directory.owners_of_spn(spn).await {
+        // The servers' own steps have said what is wrong.
+        Err(_) | Ok(None) => return,
+        Ok(Some(owners)) => owners,
+    };
+    let is_ours = |owner: &SpnOwner| {
+        let account = owner.account.trim_end_matches('$');
+        service.acceptor.keys().iter().any(|key| {
+            let principal = key.principal.components().join("/");
+            let principal_account = principal.trim_end_matches('$');
+            principal_account.eq_ignore_ascii_case(account)
+                || owner
+                    .spns
+                    .iter()
+                    .any(|spn| spn.eq_ignore_ascii_case(&principal))
+        })
+    };
+    match owners.as_slice() {
+        [] => {
+            let step = steps
+                .fail("spn owner", format!("no account has {spn}"))
+                .mend(format!("register {spn} for the service account"));
+            ticket::with(step, names.register_spn());
+        }
+        [owner] if is_ours(owner) => {
+            steps.ok(
+                "spn owner",
+                format!(
+                    "{spn} belongs to {} alone, whose keys the keytab holds",
+                    owner.account
+                ),
+            );
+        }
+        [owner] => {
+            let step = steps
+                .fail(
+                    "spn owner",
+                    format!(
+                        "{spn} belongs to {}, and the keytab holds keys of another account",
+                        owner.account
+                    ),
+                )
+                .mend("move the SPN to the service account, or export that account's keytab");
+            ticket::with(step, names.find_spn());
+        }
+        several => {
+            let accounts: Vec<&str> = several.iter().map(|owner| owner.account.as_str()).collect();
+            let step = steps
+                .fail(
+                    "spn owner",
+                    format!(
+                        "{spn} belongs to {} accounts: {}",
+                        several.len(),
+                        accounts.join(", ")
+                    ),
+                )
+                .mend("remove the SPN from all of them but the service account");
+            ticket::with(step, names.find_spn());
+        }
+    }
+}
 
 /// A user's way from the name to the policies. The user is the one who was named, or whose ticket was sent.
 pub(super) async fn user(
@@ -14,13 +121,13 @@ pub(super) async fn user(
     snapshot: &Snapshot,
     users: &Users,
     named: Option<&str>,
-    ticket: Option<&Accepted>,
+    accepted: Option<&Accepted>,
 ) -> Option<UserReport> {
     let Some(service) = snapshot.service() else {
         steps.skip("user", "no keytab is configured");
         return None;
     };
-    let principal = match (named, ticket) {
+    let principal = match (named, accepted) {
         (Some(name), _) => match principal(name, service, users) {
             Ok(principal) => principal,
             Err(cause) => {
@@ -43,8 +150,10 @@ pub(super) async fn user(
             return None;
         }
     };
+    let probe = users.directory.explain_user(&user.directory_name).await;
+    searched(steps, &probe);
     // The named user may be another than the one whose ticket it is.
-    let pac = ticket
+    let pac = accepted
         .filter(|accepted| accepted.client == principal)
         .map_or(&PacState::NotRead, |accepted| &accepted.pac);
     let found = match pac {
@@ -62,7 +171,56 @@ pub(super) async fn user(
             return None;
         }
     };
-    Some(report(steps, snapshot, users, &user, &membership))
+    Some(report(steps, snapshot, users, &user, &membership, &probe))
+}
+
+/// What the directory finds of the user, by each of its ways.
+fn searched(steps: &mut Steps, probe: &UserProbe) {
+    let by = match &probe.user_search {
+        Some(search) => format!("{} below {:?}", search.filter, search.base),
+        None => "userattr, the name and userdn put together".to_owned(),
+    };
+    match &probe.user_dn {
+        Ok(dn) => {
+            steps.ok("user entry", format!("{dn}, by {by}"));
+        }
+        Err(error) => {
+            directory_failed(steps, "user entry", error);
+            return;
+        }
+    }
+    let by = match &probe.group_search {
+        Some(search) => format!("{} below {:?}", search.filter, search.base),
+        None => return,
+    };
+    match &probe.groups_by_filter {
+        Some(Ok(names)) if names.is_empty() && !probe.uses_token_groups => {
+            steps.warn("groups", format!("{by} finds none")).mend(
+                "check groupdn (the DN below which groups lie), groupfilter and groupattr in config/ldap",
+            );
+        }
+        Some(Ok(names)) => {
+            steps.ok("groups", format!("{by} finds {}", names.len()));
+        }
+        Some(Err(error)) => directory_failed(steps, "groups", error),
+        None => {}
+    }
+    match &probe.token_groups {
+        Some(Ok(sids)) => {
+            let named = sids.iter().filter(|sid| !sid.names.is_empty()).count();
+            steps.ok(
+                "token groups",
+                format!(
+                    "tokenGroups lists {}, of which {named} count below groupdn",
+                    sids.len()
+                ),
+            );
+        }
+        Some(Err(error)) if probe.uses_token_groups => {
+            directory_failed(steps, "token groups", error);
+        }
+        Some(Err(_)) | None => {}
+    }
 }
 
 fn report(
@@ -71,6 +229,7 @@ fn report(
     users: &Users,
     user: &User,
     membership: &Membership,
+    probe: &UserProbe,
 ) -> UserReport {
     let mut policies = snapshot.policies(users, membership);
     let mapped = policies.len();
@@ -94,21 +253,34 @@ fn report(
         )),
         _ => steps.ok("user", finding),
     };
-    let named = membership.groups.iter().map(|(name, sources)| GroupReport {
-        name: name.clone(),
-        sources: [("ldap", sources.ldap), ("pac", sources.pac)]
-            .into_iter()
-            .filter_map(|(source, found)| found.then_some(source))
-            .collect(),
-    });
-    let sids = membership.sids.iter().map(|sid| GroupReport {
-        name: sid.clone(),
-        sources: vec!["pac"],
-    });
+    let mut groups: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
+    let mut found = |name: &str, source: &'static str| {
+        let sources = groups.entry(name.to_owned()).or_default();
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    };
+    for name in probe.groups_by_filter.iter().flatten().flatten() {
+        found(name, "ldap");
+    }
+    for sid in probe.token_groups.iter().flatten().flatten() {
+        sid.names
+            .iter()
+            .for_each(|name| found(name, "token_groups"));
+    }
+    for (name, _) in membership.groups.iter().filter(|(_, sources)| sources.pac) {
+        found(name, "pac");
+    }
+    for sid in &membership.sids {
+        found(sid, "pac");
+    }
     UserReport {
         name: user.name.clone(),
-        dn: membership.user_dn.clone(),
-        groups: named.chain(sids).collect(),
+        dn: probe.user_dn.as_ref().ok().cloned(),
+        groups: groups
+            .into_iter()
+            .map(|(name, sources)| GroupReport { name, sources })
+            .collect(),
         policies,
     }
 }

@@ -16,10 +16,7 @@ use super::ticket::{names, refused, with};
 
 /// From the keytab to a ticket that opens.
 pub(super) async fn check(steps: &mut Steps, service: &Service, spn: Option<&str>) {
-    let spn = match spn.map(str::trim).filter(|spn| !spn.is_empty()) {
-        Some(spn) => Some(spn.to_owned()),
-        None => spn_of_keytab(service),
-    };
+    let spn = asked_spn(service, spn);
     if let Some(spn) = &spn {
         self::spn(steps, service, spn);
         dns(steps, spn).await;
@@ -178,7 +175,11 @@ async fn dns(steps: &mut Steps, spn: &str) {
     };
 }
 
-fn spn_of_keytab(service: &Service) -> Option<String> {
+/// The SPN that was named, or else the first service of the keytab.
+pub(super) fn asked_spn(service: &Service, named: Option<&str>) -> Option<String> {
+    if let Some(spn) = named.map(str::trim).filter(|spn| !spn.is_empty()) {
+        return Some(spn.to_owned());
+    }
     service
         .acceptor
         .keys()

@@ -52,6 +52,10 @@ pub(super) async fn diagnose(cx: Cx<Kerberos>, input: DiagnoseInput) -> Result<D
             None
         }
         Some(users) => {
+            directory::servers(&mut steps, users).await;
+            if let Some(service) = service {
+                directory::spn(&mut steps, service, users, input.service.as_deref()).await;
+            }
             let named = input.user.as_deref().filter(|name| !name.is_empty());
             directory::user(&mut steps, &snapshot, users, named, principal.as_ref()).await
         }

@@ -1,6 +1,6 @@
 //! What `diagnose` answers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub(super) struct UserReport {
 pub(super) struct GroupReport {
     /// Its name, or its SID where no group that counts has it.
     pub(super) name: String,
-    /// Where it was found: `ldap`, `pac`.
+    /// Where it was found: `ldap` (by `groupfilter`), `token_groups`, `pac`.
     pub(super) sources: Vec<&'static str>,
 }
 
@@ -91,6 +91,11 @@ impl Steps {
 
     pub(super) fn fail(&mut self, name: &'static str, finding: impl Into<String>) -> &mut Step {
         self.add(name, Status::Failed, finding.into())
+    }
+
+    /// What comes next took this long, measured elsewhere.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.since = Instant::now().checked_sub(took).unwrap_or(self.since);
     }
 
     pub(super) fn skip(&mut self, name: &'static str, why: impl Into<String>) -> &mut Step {
@@ -155,11 +160,6 @@ impl Step {
 
     pub(super) fn mit(&mut self, command: impl Into<String>) -> &mut Self {
         self.mit = command.into();
-        self
-    }
-
-    pub(super) fn took(&mut self, took: std::time::Duration) -> &mut Self {
-        self.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self
     }
 }
