@@ -1,6 +1,7 @@
 //! The directory crate against a real OpenLDAP: binds, TLS, lookups, outages and the pool.
 #![allow(clippy::unwrap_used)]
 
+mod active_directory;
 mod awkward;
 mod binds;
 mod cache;
