@@ -192,3 +192,75 @@ fn open_frames(layer: &Layer, sealed: &mut Vec<u8>, plain: &mut Vec<u8>) -> Resu
     sealed.drain(..at);
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sasl::{SaslError, SaslGssapi};
+
+    /// Seals nothing: the frames alone are looked at here.
+    struct Bare;
+
+    impl SaslGssapi for Bare {
+        fn step(&mut self, _: Option<&[u8]>) -> Result<Vec<u8>, SaslError> {
+            Ok(Vec::new())
+        }
+        fn is_complete(&self) -> bool {
+            true
+        }
+        fn has_layer(&self) -> bool {
+            true
+        }
+        fn max_send(&self) -> usize {
+            100
+        }
+        fn max_receive(&self) -> usize {
+            300
+        }
+        fn wrap(&mut self, plain: &[u8]) -> Result<Vec<u8>, SaslError> {
+            Ok(plain.to_vec())
+        }
+        fn unwrap(&mut self, sealed: &[u8]) -> Result<Vec<u8>, SaslError> {
+            Ok(sealed.to_vec())
+        }
+    }
+
+    fn bare() -> Layer {
+        Layer::new(Box::new(Bare))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_framed_comes_out_however_it_is_cut(
+            plain in proptest::collection::vec(any::<u8>(), 0..1000),
+            cuts in proptest::collection::vec(1usize..200, 0..20),
+        ) {
+            let layer = bare();
+            let wire = layer.seal(&plain).unwrap();
+            let (mut sealed, mut opened, mut at) = (Vec::new(), Vec::new(), 0);
+            for cut in cuts.into_iter().chain([wire.len()]) {
+                let end = (at + cut).min(wire.len());
+                sealed.extend_from_slice(&wire[at..end]);
+                at = end;
+                open_frames(&layer, &mut sealed, &mut opened).unwrap();
+                prop_assert!(sealed.len() < 104);
+            }
+            prop_assert!(sealed.is_empty());
+            prop_assert_eq!(opened, plain);
+        }
+
+        #[test]
+        fn any_bytes_are_framed_or_refused_without_a_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let before = bytes.len();
+            let mut opened = Vec::new();
+            if open_frames(&bare(), &mut bytes, &mut opened).is_ok() {
+                prop_assert!(opened.len() + bytes.len() <= before);
+            }
+        }
+    }
+}

@@ -299,7 +299,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Searches; if a kept session turns out to be dead, once more on a fresh one.
+    /// Searches; if a kept session turns out to be of no more use, once more on a fresh one.
     pub(crate) async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Entry>, DirectoryError> {
         let limit = self.pool.limits.request_timeout;
         let mut session = match self.session.take() {
@@ -307,15 +307,18 @@ impl Lease {
             None => self.pool.open().await?,
         };
         let mut outcome = session.search(query, limit).await;
-        if self.kept && matches!(outcome, Err(DirectoryError::Lost { .. })) {
+        if self.kept && outcome.as_ref().is_err_and(is_about_the_connection) {
             debug!(
                 url = session.url(),
-                "a kept connection was dead, trying a fresh one"
+                "a kept connection was of no more use, trying a fresh one"
             );
             drop(session);
             self.kept = false;
             session = self.pool.open().await?;
             outcome = session.search(query, limit).await;
+        }
+        if outcome.as_ref().is_err_and(is_about_the_connection) {
+            session.spoil();
         }
         if let Err(
             DirectoryError::Timeout { .. }
@@ -328,6 +331,19 @@ impl Lease {
         self.session = Some(session);
         outcome
     }
+}
+
+/// The connection is dead, or nobody is bound on it any more: Active Directory answers with
+/// operationsError when the ticket of the bind has expired.
+fn is_about_the_connection(error: &DirectoryError) -> bool {
+    matches!(
+        error,
+        DirectoryError::Lost { .. }
+            | DirectoryError::Search {
+                code: ResultCode::OPERATIONS_ERROR,
+                ..
+            }
+    )
 }
 
 impl Drop for Lease {

@@ -83,11 +83,19 @@ pub struct SaslError {
 /// The security layer of one connection.
 pub(crate) struct Layer {
     context: Mutex<Box<dyn SaslGssapi>>,
-    pub(crate) max_send: usize,
+    max_send: usize,
     pub(crate) max_receive: usize,
 }
 
 impl Layer {
+    pub(crate) fn new(exchange: Box<dyn SaslGssapi>) -> Self {
+        Self {
+            max_send: exchange.max_send(),
+            max_receive: exchange.max_receive().min(MAX_MESSAGE),
+            context: Mutex::new(exchange),
+        }
+    }
+
     /// One frame, or several, for the wire.
     pub(crate) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, SaslError> {
         let mut context = self.context();
@@ -203,15 +211,11 @@ impl SaslBind<'_> {
                 false => Err(self.protocol("it wants no security layer on a plain connection")),
             };
         }
-        let (max_send, max_receive) = (exchange.max_send(), exchange.max_receive());
-        if max_send == 0 || max_receive == 0 {
-            return Err(self.protocol("its security layer takes no messages"));
+        let layer = Layer::new(exchange);
+        match layer.max_send == 0 || layer.max_receive == 0 {
+            true => Err(self.protocol("its security layer takes no messages")),
+            false => Ok(Some(layer)),
         }
-        Ok(Some(Layer {
-            context: Mutex::new(exchange),
-            max_send,
-            max_receive: max_receive.min(MAX_MESSAGE),
-        }))
     }
 
     fn protocol(&self, cause: &str) -> DirectoryError {
@@ -405,3 +409,73 @@ const SERVER_SASL_CREDS: u64 = 7;
 const MAX_STEPS: u8 = 16;
 /// Largest answer to one step, in bytes.
 const MAX_ANSWER: usize = 256 << 10;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn response(id: u8, tag: u8, credentials: Option<&[u8]>) -> Vec<u8> {
+        let mut result = vec![10, 1, 14, 4, 0, 4, 2, b'n', b'o'];
+        if let Some(credentials) = credentials {
+            result.extend(element(0x87, credentials));
+        }
+        element(0x30, &[vec![2, 1, id], element(tag, &result)].concat())
+    }
+
+    #[test]
+    fn answers_to_binds_are_read() {
+        let long = vec![7; 300];
+        for credentials in [None, Some(&b""[..]), Some(b"token"), Some(&long)] {
+            let bytes = response(3, 0x61, credentials);
+            assert_eq!(whole_messages(&bytes), Ok(bytes.len()));
+            let Ok(answer) = read_answer(&bytes, 3) else {
+                panic!("{bytes:x?}");
+            };
+            assert_eq!(answer.code, ResultCode::SASL_BIND_IN_PROGRESS);
+            assert_eq!(answer.text, "no");
+            assert_eq!(answer.credentials.as_deref(), credentials);
+        }
+        assert!(matches!(
+            read_answer(&response(2, 0x61, None), 3),
+            Err(Fault::Protocol(_))
+        ));
+        // The notice of disconnection.
+        assert!(matches!(
+            read_answer(&response(0, 0x78, None), 3),
+            Err(Fault::Lost(cause)) if cause.ends_with(": no")
+        ));
+    }
+
+    #[test]
+    fn requests_are_ber_of_every_length() {
+        for length in [0, 5, 100, 200, 70_000] {
+            let request = bind_request(1, &vec![9; length]);
+            let (rest, _) = parse_tag(&request).unwrap();
+            assert!(rest.is_empty());
+        }
+        assert_eq!(
+            bind_request(1, b"t"),
+            b"\x30\x17\x02\x01\x01\x60\x12\x02\x01\x03\x04\x00\xa3\x0b\x04\x06GSSAPI\x04\x01t"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_judged_without_a_panic(
+            at in 0usize..64,
+            byte in any::<u8>(),
+            tail in proptest::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let mut bytes = response(3, 0x61, Some(b"token"));
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            bytes.extend(tail);
+            if whole_messages(&bytes).is_ok_and(|whole| whole > 0) {
+                let _ = read_answer(&bytes, 3);
+            }
+        }
+    }
+}

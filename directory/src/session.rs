@@ -118,6 +118,11 @@ impl Session {
         !self.under_way && self.bridge.end().is_none() && !self.ldap.is_closed()
     }
 
+    /// Keeps the session from being used again.
+    pub(crate) fn spoil(&mut self) {
+        self.under_way = true;
+    }
+
     /// A simple bind (RFC 4513 §5.1); returns the server's verdict.
     pub(crate) async fn bind(
         &mut self,

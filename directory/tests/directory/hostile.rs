@@ -277,3 +277,111 @@ async fn ranges_that_do_not_follow_on_are_an_error_not_fewer_groups() {
         );
     }
 }
+
+/// Answers each search on a connection with the next of these codes, and a user with code 0.
+async fn coded(codes: &'static [u8]) -> Proxy {
+    Proxy::start(move |mut stream| {
+        Box::pin(async move {
+            let mut bytes = [0; 4096];
+            for (id, code) in (1u8..).zip(codes) {
+                let Ok(1..) = stream.read(&mut bytes).await else {
+                    return;
+                };
+                let with_id = |mut message: Vec<u8>| {
+                    message[8] = id;
+                    message
+                };
+                let mut answer = Vec::new();
+                if *code == 0 {
+                    answer = with_id(entry(b"uid=grace,dc=example"));
+                }
+                answer.extend(with_id(done(*code)));
+                if stream.write_all(&answer).await.is_err() {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        })
+    })
+    .await
+}
+
+/// Active Directory says operationsError on a connection whose bind has expired.
+#[tokio::test]
+async fn a_kept_connection_that_lost_its_bind_is_replaced() {
+    let config = |server: &Proxy| DirectoryConfig {
+        discoverdn: true,
+        groupdn: String::new(),
+        ..anonymous(server.url())
+    };
+    let server = coded(&[0, 1]).await;
+    let directory = open(&config(&server));
+    for connections in [1, 2, 3] {
+        directory.lookup("grace").await.unwrap();
+        assert_eq!(server.accepted(), connections);
+    }
+    // One that always says so is not asked twice.
+    let server = coded(&[1, 0]).await;
+    let directory = open(&config(&server));
+    for connections in [1, 2] {
+        let error = directory.lookup("grace").await.unwrap_err();
+        assert!(error.mend().contains("binddn"), "{error:?}");
+        assert_eq!(server.accepted(), connections);
+    }
+}
+
+/// Each kind of request says precisely that another server is meant, at once.
+#[tokio::test]
+async fn a_referral_is_an_error_that_says_so_for_each_request() {
+    let sid = [&[1, 1, 0, 0, 0, 0, 0, 5][..], &[1, 2, 3, 4]].concat();
+    let configs = [
+        DirectoryConfig {
+            discoverdn: true,
+            ..DirectoryConfig::default()
+        },
+        DirectoryConfig::default(),
+        DirectoryConfig {
+            use_token_groups: true,
+            ..DirectoryConfig::default()
+        },
+    ];
+    for extra in configs {
+        let server = coded(&[10, 10]).await;
+        let directory = open(&DirectoryConfig {
+            discoverdn: extra.discoverdn,
+            use_token_groups: extra.use_token_groups,
+            ..anonymous(server.url())
+        });
+        let errors = [
+            directory.lookup("grace").await.unwrap_err(),
+            directory
+                .group_names_of_sids(std::slice::from_ref(&sid))
+                .await
+                .unwrap_err(),
+        ];
+        for error in errors {
+            assert!(
+                error.mend().starts_with("another server holds"),
+                "{error:?}"
+            );
+            assert!(!error.is_refusal());
+        }
+    }
+}
+
+/// A server that goes silent in the middle of what belongs together meets one deadline for all.
+#[tokio::test]
+async fn a_server_that_goes_silent_between_ranges_meets_the_timeout() {
+    let server = ranged(|from| match from {
+        0..10 => Some((format!("range={from}-{}", from + 4), 5)),
+        _ => {
+            std::thread::sleep(Duration::from_secs(2));
+            None
+        }
+    })
+    .await;
+    let mut config = member_of(&server);
+    config.request_timeout = Duration::from_millis(600);
+    let error = open(&config).lookup("grace").await.unwrap_err();
+    assert!(matches!(error, DirectoryError::Timeout { .. }), "{error:?}");
+}

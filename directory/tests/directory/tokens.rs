@@ -186,6 +186,24 @@ async fn more_sids_than_anybody_has_are_refused() {
 }
 
 #[tokio::test]
+async fn names_cut_short_by_the_server_are_an_error_not_fewer_groups() {
+    let directory = start(LdapOptions {
+        size_limit: Some(50),
+        ..LdapOptions::default()
+    });
+    let client = open(&config(directory.url()));
+    let few: Vec<_> = (2000..2040).map(sid).collect();
+    assert_eq!(client.group_names_of_sids(&few).await.unwrap().len(), 40);
+    let many: Vec<_> = (2050..2149).map(sid).collect();
+    let error = client.group_names_of_sids(&many).await.unwrap_err();
+    assert!(
+        matches!(error, DirectoryError::SizeLimit { .. }),
+        "{error:?}"
+    );
+    assert!(error.mend().contains("size limit"));
+}
+
+#[tokio::test]
 async fn groups_are_searched_for_anonymously_where_asked() {
     let directory = OpenLdap::start(LdapOptions {
         anonymous_search: true,
