@@ -4,8 +4,12 @@
 use std::sync::OnceLock;
 
 use obol_testbed::realm::{HTTP_SERVICE, SERVICE_ACCOUNT};
-use obol_tests::clients::{Cli, Ended};
-use obol_tests::{Server, kerberos, realm};
+use obol_testbed::tls::loopback_names;
+use obol_testbed::{Ca, Scratch};
+use obol_tests::clients::{Cli, Ended, curl};
+use obol_tests::server::Tls;
+use obol_tests::{Server, ServerOptions, kerberos, realm, ticket};
+use serde_json::{Value, json};
 
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
@@ -110,4 +114,74 @@ fn a_keytab_of_the_realm_is_shown_with_its_versions_and_without_its_keys() {
     let all = all.to_string();
     assert!(keys.iter().all(|key| key.len() >= 32 && !all.contains(key)));
     inspect(&["-service-account=HTTP/elsewhere"]).expect(1);
+}
+
+/// HTTPS on localhost, and a file of the CA to believe.
+fn with_tls(files: &Scratch) -> Tls {
+    let ca = Ca::new("Test server CA").unwrap();
+    let (certificate, key) = ca.issue(&loopback_names()).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = files.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    Tls {
+        certificate: write("server.pem", &certificate),
+        key: write("server.key", &key),
+        ca: write("ca.pem", &ca.pem()),
+    }
+}
+
+#[test]
+fn a_login_over_https_is_bound_to_the_servers_certificate() {
+    let files = Scratch::new("tls").unwrap();
+    let tls = with_tls(&files);
+    let ca = tls.ca.display().to_string();
+    let server = Server::start(ServerOptions {
+        tls: Some(tls),
+        ..ServerOptions::default()
+    });
+    let cli = || Cli::new(&server).env("VAULT_CACERT", &ca);
+    let keys = cli()
+        .run(&[
+            "operator",
+            "init",
+            "-key-shares=1",
+            "-key-threshold=1",
+            "-format=json",
+        ])
+        .ok()
+        .json();
+    let key = |name: &Value| name.as_str().unwrap().to_owned();
+    cli()
+        .run(&["operator", "unseal", &key(&keys["unseal_keys_b64"][0])])
+        .ok();
+    let root = cli().env("VAULT_TOKEN", &key(&keys["root_token"]));
+    root.run(&["auth", "enable", "kerberos"]).ok();
+    let config = kerberos::with(
+        kerberos::config_payload(realm()),
+        json!({"channel_bindings": "require"}),
+    );
+    root.run_with_input(&["write", "auth/kerberos/config", "-"], &config.to_string())
+        .ok();
+    let ldap = kerberos::ldap_payload(realm()).to_string();
+    root.run_with_input(&["write", "auth/kerberos/config/ldap", "-"], &ldap)
+        .ok();
+    let tickets = ticket("grace");
+    cli()
+        .tickets(realm(), &tickets)
+        .run(&["login", "-method=kerberos", "-no-store"])
+        .ok();
+    // A client that binds to nothing is refused, so that the login above was let in for what it sent.
+    let header = kerberos::negotiate(realm(), &tickets);
+    let reply = curl(&[
+        "--cacert",
+        &ca,
+        "-X",
+        "POST",
+        "-H",
+        &format!("Authorization: {header}"),
+        &format!("{}/v1/auth/kerberos/login", server.url()),
+    ]);
+    assert_eq!(reply.status, 401, "{}", reply.text());
 }
