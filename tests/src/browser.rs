@@ -102,6 +102,8 @@ impl Browser {
             "/session",
             Some(json!({"capabilities": {"alwaysMatch": {
                 "browserName": "chrome",
+                // The tests' CAs are nobody's.
+                "acceptInsecureCerts": true,
                 "goog:chromeOptions": {"args": flags},
                 "goog:loggingPrefs": {"browser": "ALL"},
             }}})),

@@ -80,6 +80,26 @@ impl Cli {
         Self::new(server).env("VAULT_TOKEN", &server.keys().root_token)
     }
 
+    /// Initializes and unseals a server that speaks TLS, and has VAULT_TOKEN set to its root token.
+    #[track_caller]
+    pub fn make_ready(server: &Server, ca: &Path) -> Self {
+        let cli = Self::new(server).env("VAULT_CACERT", &ca.display().to_string());
+        let keys = cli
+            .run(&[
+                "operator",
+                "init",
+                "-key-shares=1",
+                "-key-threshold=1",
+                "-format=json",
+            ])
+            .ok()
+            .json();
+        let key = |key: &Value| key.as_str().expect("a key is text").to_owned();
+        cli.run(&["operator", "unseal", &key(&keys["unseal_keys_b64"][0])])
+            .ok();
+        cli.env("VAULT_TOKEN", &key(&keys["root_token"]))
+    }
+
     /// Sets a variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.retain(|(known, _)| known != name);

@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use obol_testbed::{PortLease, Scratch, guarded, spawn_for_life};
+use obol_testbed::tls::loopback_names;
+use obol_testbed::{Ca, PortLease, Scratch, guarded, spawn_for_life};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -41,6 +42,27 @@ pub struct Tls {
     pub key: PathBuf,
     /// What clients need in order to believe the certificate.
     pub ca: PathBuf,
+}
+
+impl Tls {
+    /// A certificate for localhost by a CA of its own, in files that live as long as the directory.
+    #[track_caller]
+    pub fn on_loopback(files: &Scratch) -> Self {
+        let ca = Ca::new("Test server CA").expect("a CA is made");
+        let (certificate, key) = ca
+            .issue(&loopback_names())
+            .expect("a certificate is issued");
+        let write = |name: &str, text: &str| {
+            let path = files.join(name);
+            fs::write(&path, text).expect("a certificate is written");
+            path
+        };
+        Self {
+            certificate: write("server.pem", &certificate),
+            key: write("server.key", &key),
+            ca: write("ca.pem", &ca.pem()),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -3,13 +3,12 @@
 
 use std::sync::OnceLock;
 
+use obol_testbed::Scratch;
 use obol_testbed::realm::{HTTP_SERVICE, SERVICE_ACCOUNT};
-use obol_testbed::tls::loopback_names;
-use obol_testbed::{Ca, Scratch};
 use obol_tests::clients::{Cli, Ended, curl};
 use obol_tests::server::Tls;
 use obol_tests::{Server, ServerOptions, kerberos, realm, ticket};
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
@@ -116,47 +115,17 @@ fn a_keytab_of_the_realm_is_shown_with_its_versions_and_without_its_keys() {
     inspect(&["-service-account=HTTP/elsewhere"]).expect(1);
 }
 
-/// HTTPS on localhost, and a file of the CA to believe.
-fn with_tls(files: &Scratch) -> Tls {
-    let ca = Ca::new("Test server CA").unwrap();
-    let (certificate, key) = ca.issue(&loopback_names()).unwrap();
-    let write = |name: &str, text: &str| {
-        let path = files.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    Tls {
-        certificate: write("server.pem", &certificate),
-        key: write("server.key", &key),
-        ca: write("ca.pem", &ca.pem()),
-    }
-}
-
 #[test]
 fn a_login_over_https_is_bound_to_the_servers_certificate() {
     let files = Scratch::new("tls").unwrap();
-    let tls = with_tls(&files);
-    let ca = tls.ca.display().to_string();
+    let tls = Tls::on_loopback(&files);
+    let ca = tls.ca.clone();
     let server = Server::start(ServerOptions {
         tls: Some(tls),
         ..ServerOptions::default()
     });
-    let cli = || Cli::new(&server).env("VAULT_CACERT", &ca);
-    let keys = cli()
-        .run(&[
-            "operator",
-            "init",
-            "-key-shares=1",
-            "-key-threshold=1",
-            "-format=json",
-        ])
-        .ok()
-        .json();
-    let key = |name: &Value| name.as_str().unwrap().to_owned();
-    cli()
-        .run(&["operator", "unseal", &key(&keys["unseal_keys_b64"][0])])
-        .ok();
-    let root = cli().env("VAULT_TOKEN", &key(&keys["root_token"]));
+    let root = Cli::make_ready(&server, &ca);
+    let ca = ca.display().to_string();
     root.run(&["auth", "enable", "kerberos"]).ok();
     let config = kerberos::with(
         kerberos::config_payload(realm()),
@@ -168,7 +137,8 @@ fn a_login_over_https_is_bound_to_the_servers_certificate() {
     root.run_with_input(&["write", "auth/kerberos/config/ldap", "-"], &ldap)
         .ok();
     let tickets = ticket("grace");
-    cli()
+    Cli::new(&server)
+        .env("VAULT_CACERT", &ca)
         .tickets(realm(), &tickets)
         .run(&["login", "-method=kerberos", "-no-store"])
         .ok();

@@ -6,8 +6,10 @@ mod pages;
 
 use std::sync::OnceLock;
 
-use obol_testbed::CCache;
+use obol_testbed::{CCache, Scratch};
+use obol_tests::clients::Cli;
 use obol_tests::kerberos::{self, ticket};
+use obol_tests::server::Tls;
 use obol_tests::{Browser, BrowserOptions, Server, ServerOptions, realm};
 use serde_json::json;
 
@@ -261,6 +263,36 @@ fn a_sealed_server_says_so() {
         browser.text("#help-title"),
         "There is no Kerberos login here"
     );
+    assert_eq!(complaints(&browser), [""; 0]);
+}
+
+#[test]
+fn over_https_the_browser_ties_its_ticket_to_the_servers_certificate() {
+    let files = Scratch::new("tls").unwrap();
+    let tls = Tls::on_loopback(&files);
+    let ca = tls.ca.clone();
+    let server = Server::start(ServerOptions {
+        tls: Some(tls),
+        ..ServerOptions::default()
+    });
+    let root = Cli::make_ready(&server, &ca);
+    root.run(&["auth", "enable", "kerberos"]).ok();
+    let config = kerberos::with(
+        kerberos::config_payload(realm()),
+        json!({"channel_bindings": "require"}),
+    );
+    for (path, body) in [
+        ("auth/kerberos/config", config),
+        ("auth/kerberos/config/ldap", kerberos::ldap_payload(realm())),
+    ] {
+        root.run_with_input(&["write", path, "-"], &body.to_string())
+            .ok();
+    }
+    let browser = Browser::start(with_tickets(&ticket("grace")));
+    browser.open(&login_page(&server));
+    browser.await_state("welcome");
+    assert_eq!(browser.text("#who"), "grace");
+    assert_eq!(browser.run("return isSecureContext"), true);
     assert_eq!(complaints(&browser), [""; 0]);
 }
 
