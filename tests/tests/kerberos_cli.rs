@@ -1,10 +1,12 @@
-//! What the command line does with Kerberos beside using a ticket: logging in by password, looking into keytabs.
+//! What the command line does with Kerberos beside using a ticket: logging in by password, looking into keytabs, and
+//! finding out what is wrong.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::OnceLock;
 
-use obol_testbed::Scratch;
 use obol_testbed::realm::{HTTP_SERVICE, SERVICE_ACCOUNT};
+use obol_testbed::samba::people::{DISABLED, EXPIRED};
+use obol_testbed::{AdOptions, CCache, KeepOldKeys, Realm, SambaAd, Scratch};
 use obol_tests::clients::{Cli, Ended, curl};
 use obol_tests::server::Tls;
 use obol_tests::{Server, ServerOptions, kerberos, realm, ticket};
@@ -83,6 +85,43 @@ fn a_login_by_password_that_fails_says_why() {
     assert!(said.stderr.contains("realm"), "{}", said.stderr);
 }
 
+/// Who may not log in, and why, as a domain controller and a KDC tell it.
+#[test]
+fn accounts_that_may_not_log_in_are_told_apart() {
+    let ad = SambaAd::start(AdOptions::default()).unwrap();
+    let log_in = |user: &str, password: &str| {
+        let mut cli = Cli::new(server());
+        for (name, value) in ad.env() {
+            cli = cli.env(&name, &value);
+        }
+        cli.run_with_input(
+            &[
+                "login",
+                "-method=kerberos",
+                "password=-",
+                &format!("username={user}@{}", ad.realm()),
+            ],
+            password,
+        )
+        .expect(1)
+        .stderr
+    };
+    for (user, password, cause, mend) in [
+        (DISABLED, "dora-password", "disabled", "administrators"),
+        (EXPIRED, "percy-password", "expired", "password"),
+        ("grace", "not-her-password", "wrong", "again"),
+    ] {
+        let said = log_in(user, password);
+        assert!(
+            said.contains(cause) && said.contains(mend),
+            "{user}: {said}"
+        );
+    }
+    ad.stop().unwrap();
+    let said = log_in("grace", "grace-password");
+    assert!(said.contains("KDC") && said.contains("port 88"), "{said}");
+}
+
 #[test]
 fn a_keytab_of_the_realm_is_shown_with_its_versions_and_without_its_keys() {
     let path = realm().keytab_file().display().to_string();
@@ -154,4 +193,116 @@ fn a_login_over_https_is_bound_to_the_servers_certificate() {
         &format!("{}/v1/auth/kerberos/login", server.url()),
     ]);
     assert_eq!(reply.status, 401, "{}", reply.text());
+}
+
+/// A server that finds the realm's KDC, as one in a domain does, with the doctor for whoever runs it.
+struct Patient {
+    server: Server,
+    realm: Realm,
+}
+
+impl Patient {
+    fn new() -> Self {
+        let realm = kerberos::own_realm();
+        let server = Server::ready(ServerOptions {
+            env: realm.kdc.env(),
+            ..ServerOptions::default()
+        });
+        kerberos::set_up(&server, &realm);
+        Self { server, realm }
+    }
+
+    fn doctor(&self, tickets: &CCache, arguments: &[&str]) -> Ended {
+        let mut line = vec!["kerberos", "doctor"];
+        line.extend(arguments);
+        Cli::root(&self.server)
+            .tickets(&self.realm, tickets)
+            .run(&line)
+    }
+}
+
+#[test]
+fn the_doctor_finds_a_healthy_login_healthy_and_shows_the_user() {
+    let patient = Patient::new();
+    let grace = patient.realm.kinit("grace").unwrap();
+    let said = patient.doctor(&grace, &["-user=joan"]).ok();
+    for text in [
+        "ok    tickets",
+        "ok    service ticket",
+        "ok    clock",
+        "ok    keytab",
+        "ok    client ticket",
+        "The user joan",
+        "lab",
+        "scientists  (ldap)",
+    ] {
+        assert!(said.stdout.contains(text), "{text:?}: {}", said.stdout);
+    }
+    // What was shown to the doctor can still log in: it was looked at, not used.
+    let all = patient.doctor(&grace, &["-format=json"]).ok().json();
+    assert_eq!(all["ok"], true, "{all}");
+    assert_eq!(all["server"]["user"]["name"], "grace", "{all}");
+    assert!(
+        all["client"].as_array().unwrap().len() >= 3
+            && all["server"]["steps"].as_array().unwrap().len() >= 5,
+        "{all}"
+    );
+}
+
+#[test]
+fn the_doctor_looks_at_the_server_also_without_a_ticket() {
+    let patient = Patient::new();
+    let none = patient.realm.kdc.new_ccache();
+    let said = patient.doctor(&none, &[]).ok();
+    assert!(
+        said.stdout.contains("warn  tickets") && said.stdout.contains("kinit"),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stdout.contains("-     client ticket"),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
+fn the_doctor_tells_a_key_that_was_changed_and_a_service_that_nobody_has() {
+    let patient = Patient::new();
+    let grace = patient.realm.kinit("grace").unwrap();
+    let said = patient
+        .doctor(&grace, &["-service=HTTP/nowhere.example.com"])
+        .expect(2);
+    assert!(
+        said.stdout.contains("FAIL  service ticket")
+            && said.stdout.contains("setspn")
+            && said.stdout.contains("HTTP/nowhere.example.com"),
+        "{}",
+        said.stdout
+    );
+    patient
+        .realm
+        .kdc
+        .change_key(HTTP_SERVICE, KeepOldKeys::No)
+        .unwrap();
+    let said = patient.doctor(&grace, &[]).expect(2);
+    for text in ["FAIL  client ticket", "ktpass", "ktadd"] {
+        assert!(said.stdout.contains(text), "{text:?}: {}", said.stdout);
+    }
+}
+
+#[test]
+fn the_doctor_is_for_those_who_run_the_server() {
+    let grace = ticket("grace");
+    let cli = Cli::new(server()).tickets(realm(), &grace);
+    let token = cli.run(&["login", "-method=kerberos", "-token-only"]).ok();
+    let said = cli
+        .env("VAULT_TOKEN", token.text())
+        .run(&["kerberos", "doctor"])
+        .expect(2);
+    assert!(
+        said.stderr.contains("permission denied") && said.stderr.contains("sudo"),
+        "{}",
+        said.stderr
+    );
 }

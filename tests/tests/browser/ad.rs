@@ -73,6 +73,14 @@ fn a_domain_user_signs_in_with_the_policies_of_nested_groups() {
     let mut policies = browser.texts("#policies li");
     policies.sort();
     assert_eq!(policies, ["default", "house", "lab"]);
+    let groups = browser.texts("#groups li");
+    for group in [
+        "scientists",
+        "all-hands",
+        "research, development + \"more\"",
+    ] {
+        assert!(groups.contains(&group.to_owned()), "{groups:?}");
+    }
     assert_eq!(browser.console(), [""; 0]);
 }
 

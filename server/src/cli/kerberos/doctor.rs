@@ -164,7 +164,8 @@ impl Doctor {
                 return (steps, None);
             }
         };
-        steps.push(Step::new("tickets", Status::Ok, "there is a ticket"));
+        let found = format!("there is one in {}", initiator.client());
+        steps.push(Step::new("tickets", Status::Ok, found));
         match initiator.negotiate(&name, client.channel_bindings().as_ref()) {
             Ok((token, _)) => {
                 let size = token.len();

@@ -87,9 +87,10 @@ function welcome(body) {
   element('groups-row').hidden = groups === null;
   list('groups', groups ?? []);
   element('group-count').textContent = counted(groups);
-  const source = typeof data?.source === 'string' ? data.source : '';
-  element('group-source').hidden = !source;
-  element('group-source').textContent = sourceOf(source);
+  const nameless = Array.isArray(data?.group_sids) ? data.group_sids.length : 0;
+  const notes = [sourceOf(data?.source), nameless ? `${nameless} more have no name here` : ''].filter(Boolean);
+  element('group-source').hidden = notes.length === 0;
+  element('group-source').textContent = notes.join('; ');
   element('directory-row').hidden = typeof data?.user_dn !== 'string' || data.user_dn === '';
   element('user-dn').textContent = data?.user_dn ?? '';
 
@@ -276,7 +277,7 @@ function sourceOf(source) {
     case 'pac': return 'as your ticket states them';
     case 'ldap': return 'as the directory states them';
     case 'ldap+pac': return 'as your ticket and the directory state them';
-    default: return source;
+    default: return '';
   }
 }
 
