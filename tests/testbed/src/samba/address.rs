@@ -92,7 +92,7 @@ pub(super) const KERBEROS: u16 = 88;
 pub(super) const KPASSWD: u16 = 464;
 const GLOBAL_CATALOGUE: u16 = 3268;
 const GLOBAL_CATALOGUE_TLS: u16 = 3269;
-const ADDRESSES: u32 = 1 << 16;
+const ADDRESSES: u32 = 1 << 10;
 
 #[cfg(test)]
 mod tests {
