@@ -64,8 +64,7 @@ struct Inner {
     keytab_name: CString,
     keys: Vec<KeySummary>,
     options: AcceptorOptions,
-    /// Set where it is stricter than libkrb5's own.
-    clock_skew: Option<Duration>,
+    clock_skew: Duration,
     fingerprint: String,
 }
 
@@ -74,7 +73,14 @@ impl Acceptor {
     /// Give the keys of the service account alone ([`Keytab::for_service_account`]): every key in
     /// the keytab opens tickets.
     pub fn new(keytab: &Keytab, options: AcceptorOptions) -> Result<Self, AcceptorError> {
-        let clock_skew = stricter_clock_skew(options.clock_skew)?;
+        let library = krb5::library_clock_skew()?;
+        let clock_skew = options.clock_skew.unwrap_or(library);
+        if clock_skew > library {
+            return Err(AcceptorError::ClockSkew {
+                asked: clock_skew,
+                library,
+            });
+        }
         let memfd = sealed_memfd(c"keytab", &keytab.to_bytes())
             .map_err(|error| AcceptorError::Memfd(error.into()))?;
         let keytab_name = CString::new(format!("FILE:/proc/self/fd/{}", memfd.as_raw_fd()))
@@ -168,6 +174,13 @@ impl Acceptor {
         &self.0.keys
     }
 
+    /// How far a client's clock may be from this host's: the most for this acceptor's life, whatever
+    /// becomes of krb5.conf (where that comes to allow more, it is noticed within a second). A
+    /// request can be replayed for so long before and after its time.
+    pub fn clock_skew(&self) -> Duration {
+        self.0.clock_skew
+    }
+
     /// The keytab's [`Keytab::fingerprint`], for logs.
     pub fn fingerprint(&self) -> &str {
         &self.0.fingerprint
@@ -185,12 +198,13 @@ impl Acceptor {
         error
     }
 
-    /// libkrb5 takes its bound from krb5.conf alone, so a stricter one needs the time in the
-    /// request, which GSSAPI does not give.
+    /// libkrb5 takes its bound from krb5.conf alone, as it stands now. Where that allows more than
+    /// this acceptor, the time in the request is needed, which GSSAPI does not give.
     fn check_clock(&self, request: &ApRequest<'_>) -> Result<(), AcceptError> {
-        let Some(allowed) = self.0.clock_skew else {
+        let allowed = self.0.clock_skew;
+        if krb5::present_clock_skew().is_some_and(|present| present <= allowed) {
             return Ok(());
-        };
+        }
         let time = krb5::client_time(&self.0.keytab_name, request.message).map_err(|error| {
             AcceptError::Library {
                 major: 0,
@@ -370,18 +384,6 @@ pub enum AcceptorError {
     ClockSkew { asked: Duration, library: Duration },
     #[error("libkrb5 does not say how far clocks may differ: {0}")]
     Library(#[from] Krb5Error),
-}
-
-/// The bound to enforce here: none where libkrb5's own is the same.
-fn stricter_clock_skew(asked: Option<Duration>) -> Result<Option<Duration>, AcceptorError> {
-    let Some(asked) = asked else {
-        return Ok(None);
-    };
-    let library = krb5::library_clock_skew()?;
-    if asked > library {
-        return Err(AcceptorError::ClockSkew { asked, library });
-    }
-    Ok((asked < library).then_some(asked))
 }
 
 /// Decodes what libkrb5 vouches for, and nothing else.

@@ -143,7 +143,7 @@ pub enum AcceptError {
         ticket: TicketFacts,
         /// By how much, where that can be known.
         offset: Option<ClockOffset>,
-        /// The configuration's own bound, where it is stricter than libkrb5's (`clockskew` in
+        /// The acceptor's own bound, where that is what refused, and not libkrb5's (`clockskew` in
         /// krb5.conf, five minutes).
         allowed: Option<Duration>,
     },

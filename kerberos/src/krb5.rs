@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 
@@ -17,9 +17,35 @@ use crate::memfd::sealed_memfd;
 
 /// How far the clock of a client may be from this host's, by libkrb5's configuration on this host
 /// (`clockskew` in `[libdefaults]` of krb5.conf, five minutes where it is not set). A request can be
-/// replayed for so long before and after the time that stands in it. libkrb5 reads its
-/// configuration anew when the file changes, and so does this.
+/// replayed for so long before and after the time that stands in it.
+///
+/// Read once in the life of the process, so that what was planned with it stays true: libkrb5 itself
+/// reads a changed krb5.conf at any time, but acceptors keep to this as the most.
 pub fn library_clock_skew() -> Result<Duration, Krb5Error> {
+    static FIRST: OnceLock<Duration> = OnceLock::new();
+    match FIRST.get() {
+        Some(first) => Ok(*first),
+        None => read_clock_skew().map(|skew| *FIRST.get_or_init(|| skew)),
+    }
+}
+
+/// What libkrb5 allows now, up to a second ago; `None` where that cannot be known.
+pub(crate) fn present_clock_skew() -> Option<Duration> {
+    /// When it was read, in seconds since the first time, and what it was, 32 bits each.
+    static READ: AtomicU64 = AtomicU64::new(0);
+    static START: OnceLock<Instant> = OnceLock::new();
+    let now = START.get_or_init(Instant::now).elapsed().as_secs() + 1;
+    let read = READ.load(Ordering::Relaxed);
+    if read >> 32 == now {
+        return Some(Duration::from_secs(read & u64::from(u32::MAX)));
+    }
+    let skew = read_clock_skew().ok()?;
+    // At most what fits an i32.
+    READ.store(now << 32 | skew.as_secs(), Ordering::Relaxed);
+    Some(skew)
+}
+
+fn read_clock_skew() -> Result<Duration, Krb5Error> {
     let context = Context::new()?;
     let mut profile = Profile(ptr::null_mut());
     // SAFETY: the context is live; `profile` receives a handle of its own, which its guard releases.

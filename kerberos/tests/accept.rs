@@ -282,7 +282,12 @@ own_process! {
 
     fn eight_threads_accept_in_parallel() {
         let realm = realm();
-        let acceptor = acceptor(&realm);
+        let options = AcceptorOptions {
+            decode_pac: true,
+            clock_skew: Some(std::time::Duration::from_secs(200)),
+            ..AcceptorOptions::default()
+        };
+        let acceptor = Acceptor::new(&keytab(&realm), options).unwrap();
         let grace = Client::grace(&realm);
         std::thread::scope(|scope| {
             for _ in 0..8 {

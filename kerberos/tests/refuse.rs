@@ -165,7 +165,6 @@ own_process! {
 
     fn a_clock_skew_is_bounded_by_krb5_conf() {
         let realm = realm();
-        let include = format!("include {}\n", realm.krb5_conf().display());
         assert_eq!(library_clock_skew().unwrap(), Duration::from_secs(300));
         strict(&realm, 300).unwrap();
         let error = strict(&realm, 301).unwrap_err();
@@ -174,13 +173,45 @@ own_process! {
             "the clock skew of 301 s is more than libkrb5 on this host allows (300 s): \
              set clockskew in [libdefaults] of its krb5.conf first"
         );
-        configure(&format!("[libdefaults]\nclockskew = 120\n{include}"));
+    }
+
+    fn a_clock_skew_that_krb5_conf_says_is_kept_to() {
+        let realm = realm();
+        configure(&format!("[libdefaults]\nclockskew = 120\ninclude {}\n", realm.krb5_conf().display()));
         assert_eq!(library_clock_skew().unwrap(), Duration::from_secs(120));
         assert!(matches!(strict(&realm, 200), Err(AcceptorError::ClockSkew { .. })));
         let token = Client::grace(&realm).token();
         let acceptor = acceptor(&realm);
+        assert_eq!(acceptor.clock_skew(), Duration::from_secs(120));
+        move_clock(100);
+        accept(&acceptor, &token).unwrap();
         move_clock(200);
         assert_behind(&accept(&acceptor, &token).unwrap_err(), 200);
+    }
+
+    /// `replay`: marks of used requests are kept for as long as the acceptor allows, so it must not
+    /// come to allow more.
+    fn replay_a_clock_skew_that_is_raised_later_does_not_count() {
+        let realm = realm();
+        let acceptor = acceptor(&realm);
+        let token = Client::grace(&realm).token();
+        accept(&acceptor, &token).unwrap();
+        move_clock(400);
+        let allowed = || match accept(&acceptor, &token) {
+            Err(AcceptError::ClockSkew { allowed, .. }) => allowed,
+            Err(other) => panic!("{other:?}"),
+            // libkrb5 has seen the new configuration, and the acceptor looks once a second.
+            Ok(_) => None,
+        };
+        assert_eq!(allowed(), None);
+        configure(&format!("[libdefaults]\nclockskew = 3600\ninclude {}\n", realm.krb5_conf().display()));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while allowed().is_none() {
+            assert!(Instant::now() < deadline, "the new configuration was never read");
+        }
+        assert_eq!(allowed(), Some(Duration::from_secs(300)));
+        assert_eq!(library_clock_skew().unwrap(), Duration::from_secs(300));
+        accept(&acceptor, &Client::grace(&realm).token()).unwrap();
     }
 
     fn an_expired_ticket_is_named_by_a_clock_that_moved_on() {
