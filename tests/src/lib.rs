@@ -3,6 +3,7 @@
 //!
 //! The functions here panic with a plain account of what happened, because every caller is a test.
 
+pub mod ad;
 pub mod browser;
 pub mod clients;
 pub mod http;

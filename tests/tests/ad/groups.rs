@@ -1,0 +1,193 @@
+//! Groups: by the in-chain filter, by `tokenGroups`, by the PAC, and by several at once.
+
+use obol_testbed::samba::people::{SERVICE_ACCOUNT, SERVICE_PASSWORD};
+use obol_tests::Server;
+use obol_tests::ad::{self, ad, log_in};
+use obol_tests::kerberos::{login_at, map_group, policies, with};
+use serde_json::{Value, json};
+
+/// A server with one mount whose configuration differs from [`ad::ldap_payload`] by these fields.
+fn server_with(config: Value, ldap: Value) -> Server {
+    let server = ad::server(ad());
+    ad::set_up(&server, ad(), config, ldap);
+    server
+}
+
+/// Every way that groups can come.
+fn ways() -> Vec<(&'static str, Value, Value)> {
+    let ldap = json!({"url": ad().ldap_url()});
+    let password = json!({
+        "bind_with_keytab": false,
+        "binddn": ad().dn_of(SERVICE_ACCOUNT).unwrap(),
+        "bindpass": SERVICE_PASSWORD,
+    });
+    vec![
+        ("in-chain filter over LDAPS", json!({}), json!({})),
+        (
+            "in-chain filter over LDAP, sealed by Kerberos",
+            json!({}),
+            ldap.clone(),
+        ),
+        (
+            "in-chain filter over StartTLS",
+            json!({}),
+            with(ldap.clone(), json!({"starttls": true})),
+        ),
+        ("in-chain filter, bound by password", json!({}), password),
+        (
+            "tokenGroups",
+            json!({}),
+            json!({"use_token_groups": true, "groupfilter": ""}),
+        ),
+        ("PAC", json!({"group_source": "pac"}), json!({})),
+        (
+            "PAC and LDAP",
+            json!({"group_source": "ldap+pac"}),
+            json!({}),
+        ),
+        (
+            "PAC and tokenGroups, remembered",
+            json!({"group_source": "ldap+pac"}),
+            json!({"use_token_groups": true, "cache_ttl": "1m"}),
+        ),
+    ]
+}
+
+#[test]
+fn the_same_user_has_the_same_policies_whichever_way_the_groups_come() {
+    for (way, config, ldap) in ways() {
+        let server = server_with(config, ldap);
+        for (account, expected) in [
+            ("grace", vec!["all-hands", "default", "engineers", "staff"]),
+            ("joan", vec!["all-hands", "default", "scientists", "staff"]),
+            // In 300 groups, in a circle of groups, and with a ticket that is as large as that.
+            ("many", vec!["default", "loop-a", "team-299"]),
+        ] {
+            let login = log_in(&server, ad(), "kerberos", account);
+            assert_eq!(login.status, 200, "{account} by {way}: {}", login.text());
+            assert_eq!(policies(login), expected, "{account} by {way}");
+        }
+    }
+}
+
+#[test]
+fn a_user_is_found_by_the_name_of_the_ticket_with_upndomain() {
+    let server = server_with(json!({}), json!({"upndomain": ad().realm()}));
+    let login = log_in(&server, ad(), "kerberos", "grace");
+    assert!(policies(login).contains(&"staff".to_owned()));
+    // Her userPrincipalName is another name than the account's, which is what her ticket has.
+    log_in(&server, ad(), "kerberos", "joan").expect(403);
+}
+
+#[test]
+fn a_user_in_the_pac_needs_no_directory_when_the_groups_are_known() {
+    let ad = ad::own_ad();
+    let server = ad::server(&ad);
+    ad::set_up(&server, &ad, json!({"group_source": "pac"}), json!({}));
+    let grace = ad.kinit_as("grace").unwrap();
+    let headers = [ad::negotiate(&ad, &grace), ad::negotiate(&ad, &grace)];
+    login_at(&server, "kerberos", &headers[0]).expect(200);
+    ad.stop().unwrap();
+    let login = login_at(&server, "kerberos", &headers[1]);
+    assert_eq!(
+        policies(login),
+        ["all-hands", "default", "engineers", "staff"]
+    );
+}
+
+#[test]
+fn groups_mapped_by_their_sids_need_no_directory_at_all() {
+    let server = ad::server(ad());
+    let root = server.root();
+    let config = with(ad::config_payload(ad()), json!({"group_source": "pac"}));
+    // Nobody answers there.
+    let ldap = with(
+        ad::ldap_payload(ad()),
+        json!({"url": "ldaps://127.0.0.1:1"}),
+    );
+    obol_tests::kerberos::enable(&root, "kerberos", &config, &ldap);
+    map_group(&root, &ad().sid_of("engineers").unwrap(), "default,works");
+    assert_eq!(
+        policies(log_in(&server, ad(), "kerberos", "grace")),
+        ["default", "works"]
+    );
+    assert_eq!(
+        policies(log_in(&server, ad(), "kerberos", "joan")),
+        ["default"]
+    );
+}
+
+#[test]
+fn pac_unverified_a_ticket_without_a_pac_is_refused_where_the_pac_is_the_only_source() {
+    // A realm whose KDC writes no groups.
+    let realm = obol_tests::realm();
+    let server = obol_tests::kerberos::kerberized();
+    let root = server.root();
+    let config = json!({"group_source": "pac"});
+    obol_tests::kerberos::accepted(root.post("auth/kerberos/config", config));
+    let header = obol_tests::kerberos::negotiate(realm, &obol_tests::ticket("grace"));
+    let refused = login_at(&server, "kerberos", &header);
+    refused.expect(403);
+    // With LDAP beside it, LDAP alone speaks.
+    let config = json!({"group_source": "ldap+pac"});
+    obol_tests::kerberos::accepted(root.post("auth/kerberos/config", config));
+    let header = obol_tests::kerberos::negotiate(realm, &obol_tests::ticket("grace"));
+    let login = login_at(&server, "kerberos", &header);
+    assert!(policies(login).contains(&"works".to_owned()));
+}
+
+#[test]
+fn a_login_shows_its_groups_to_who_asks() {
+    let server = server_with(json!({"group_source": "pac"}), json!({}));
+    let tickets = ad().kinit_as("grace").unwrap();
+    let login = |body: Value| {
+        server
+            .client()
+            .request("POST", "auth/kerberos/login")
+            .header("Authorization", &ad::negotiate(ad(), &tickets))
+            .json(&body)
+            .send()
+            .expect(200)
+            .json()
+    };
+    assert_eq!(login(json!({}))["data"], Value::Null);
+    let shown = &login(json!({"show_groups": true}))["data"];
+    assert_eq!(shown["groups"], json!(["all-hands", "engineers", "staff"]));
+    assert_eq!(shown["source"], "pac");
+    assert_eq!(shown["user_sid"], json!(ad().sid_of("grace").unwrap()));
+}
+
+#[test]
+fn decode_pac_cannot_be_off_where_the_pac_gives_the_groups() {
+    let server = server_with(json!({}), json!({}));
+    let root = server.root();
+    for (body, field) in [
+        (
+            json!({"group_source": "pac", "decode_pac": false}),
+            "decode_pac",
+        ),
+        (json!({"group_source": "kerberos"}), "group_source"),
+        (
+            json!({"trusted_domain_sids": "S-1-5-x"}),
+            "trusted_domain_sids",
+        ),
+        (json!({"allowed_realms": "*"}), "allowed_realms"),
+        (json!({"channel_bindings": "maybe"}), "channel_bindings"),
+        (
+            json!({"allowed_enctypes": "des-cbc-crc"}),
+            "allowed_enctypes",
+        ),
+        (json!({"clock_skew": "1h"}), "clock_skew"),
+    ] {
+        let refused = root.post("auth/kerberos/config", body.clone());
+        refused.expect(400);
+        let refused = root.post("auth/kerberos/config", body.clone());
+        assert!(
+            refused.errors()[0].starts_with(field),
+            "{body}: {:?}",
+            refused.errors()
+        );
+    }
+    let read = root.get("auth/kerberos/config").expect(200).data();
+    assert_eq!(read["group_source"], "ldap");
+}
