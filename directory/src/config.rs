@@ -66,7 +66,7 @@ pub struct DirectoryConfig {
     /// Search for groups on connections of their own on which nobody is bound.
     pub anonymous_group_search: bool,
     /// Read the user's groups from Active Directory's `tokenGroups`, nested ones included, instead
-    /// of searching with `groupfilter`.
+    /// of searching with `groupfilter`, which then narrows nothing: all groups below `groupdn` count.
     pub use_token_groups: bool,
     /// Whether searches follow alias entries.
     pub dereference_aliases: DereferenceAliases,

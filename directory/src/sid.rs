@@ -67,7 +67,8 @@ pub fn sid_text(sid: &[u8]) -> Option<String> {
 
 impl Directory {
     /// The names of the groups with these SIDs, in the order of the SIDs. Bytes that are not a SID
-    /// have no name.
+    /// have no name. `groupfilter`, which asks for one user's groups, has no part in this. Names may
+    /// be up to `sid_cache_ttl` old.
     pub async fn group_names_of_sids(
         &self,
         sids: &[Vec<u8>],

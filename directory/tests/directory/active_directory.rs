@@ -11,8 +11,10 @@ use obol_directory::{
 use obol_kerberos::{ChannelBindings, InitiateError, Initiator, Keytab, SaslClient, SecurityLayer};
 use obol_testbed::samba::people::{AWKWARD_NAMES, SERVICE_ACCOUNT, SERVICE_PASSWORD};
 use obol_testbed::{AdOptions, SambaAd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::{open, sorted};
+use crate::support::{Proxy, open, sorted};
 
 fn domain() -> &'static SambaAd {
     static DOMAIN: OnceLock<SambaAd> = OnceLock::new();
@@ -168,6 +170,18 @@ fn a_keytab_binds_sealed_on_a_plain_connection_and_inside_tls() {
     let scratch = obol_testbed::Scratch::new("bind").unwrap();
     let keytab = scratch.path().join("keytab");
     std::fs::write(&keytab, domain.keytab(SERVICE_ACCOUNT).unwrap()).unwrap();
+    let stale = scratch.path().join("stale");
+    domain.add_user("rotated", "First-password-1").unwrap();
+    std::fs::write(&stale, domain.keytab("rotated").unwrap()).unwrap();
+    domain.set_password("rotated", "Second-password-2").unwrap();
+    // What stands between client and server is reached by this name.
+    domain
+        .modify_ldif(&format!(
+            "dn: CN=DC1,OU=Domain Controllers,{}\nchangetype: modify\nadd: servicePrincipalName\n\
+             servicePrincipalName: ldap/127.0.0.1\n",
+            domain.base_dn()
+        ))
+        .unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--ignored",
@@ -177,6 +191,7 @@ fn a_keytab_binds_sealed_on_a_plain_connection_and_inside_tls() {
         ])
         .envs(domain.env())
         .env("OBOL_TEST_KEYTAB", &keytab)
+        .env("OBOL_TEST_STALE_KEYTAB", &stale)
         .env("OBOL_TEST_CA", domain.ca_file())
         .env(
             "OBOL_TEST_URLS",
@@ -199,7 +214,12 @@ fn a_keytab_binds_sealed_on_a_plain_connection_and_inside_tls() {
 #[tokio::test]
 #[ignore = "runs in a process of its own, started by the test above"]
 async fn with_a_keytab() {
-    let Ok(keytab) = std::env::var("OBOL_TEST_KEYTAB") else {
+    let source = |name: &str| {
+        let file = std::env::var(name).ok()?;
+        let keytab = Keytab::parse(&std::fs::read(file).unwrap()).unwrap();
+        Some(Arc::new(WithKeytab(keytab)))
+    };
+    let Some(current) = source("OBOL_TEST_KEYTAB") else {
         return;
     };
     let pair = |name: &str| {
@@ -209,12 +229,11 @@ async fn with_a_keytab() {
     };
     let (ldap, ldaps) = pair("OBOL_TEST_URLS");
     let (base, groups) = pair("OBOL_TEST_BASES");
-    let keytab = Keytab::parse(&std::fs::read(keytab).unwrap()).unwrap();
-    let source = Arc::new(WithKeytab(keytab));
+    let server = ldap.trim_start_matches("ldap://").to_owned();
     let plain = DirectoryConfig {
         url: ldap,
         certificate: std::fs::read_to_string(std::env::var("OBOL_TEST_CA").unwrap()).unwrap(),
-        sasl: Some(source),
+        sasl: Some(current),
         userdn: base,
         userattr: "sAMAccountName".into(),
         groupdn: groups,
@@ -230,7 +249,7 @@ async fn with_a_keytab() {
         ..plain.clone()
     };
     for (config, layer) in [
-        (plain, "what follows is sealed"),
+        (plain.clone(), "what follows is sealed"),
         (starttls, "inside TLS"),
         (inside, "inside TLS"),
     ] {
@@ -248,6 +267,64 @@ async fn with_a_keytab() {
             bind.contains(layer) && bind.contains(SERVICE_ACCOUNT),
             "{bind}"
         );
+    }
+
+    // Somebody in between who changes a bit of a sealed answer.
+    let meddler = Proxy::start(move |client| {
+        let server = server.clone();
+        Box::pin(async move {
+            let server = TcpStream::connect((server.as_str(), 389)).await.unwrap();
+            meddle(client, server).await;
+        })
+    })
+    .await;
+    let error = open(&DirectoryConfig {
+        url: meddler.url(),
+        ..plain.clone()
+    })
+    .lookup("grace")
+    .await
+    .unwrap_err();
+    assert!(error.cause().contains("cannot be opened"), "{error:?}");
+
+    // A name that the KDC does not know, and a key that it knows no more.
+    let nameless = DirectoryConfig {
+        url: format!("ldap://localhost:{}", meddler.port),
+        ..plain.clone()
+    };
+    let stale = DirectoryConfig {
+        sasl: source("OBOL_TEST_STALE_KEYTAB").map(|source| source as Arc<dyn SaslSource>),
+        ..plain
+    };
+    for (config, said) in [(nameless, "ldap/localhost"), (stale, "rotated")] {
+        let error = open(&config).lookup("grace").await.unwrap_err();
+        let DirectoryError::Sasl { .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(!error.mend().is_empty() && !error.is_refusal());
+    }
+}
+
+/// Carries both ways, and flips the last bit of what the server sends once it is sealed: a frame
+/// begins with its length, LDAP in the clear with 0x30.
+async fn meddle(client: TcpStream, server: TcpStream) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let back = async {
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
+            if bytes[0] != 0x30 {
+                bytes[length - 1] ^= 1;
+            }
+            if to_client.write_all(&bytes[..length]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        () = back => {}
     }
 }
 

@@ -144,8 +144,11 @@ async fn pac_unverified_an_entry_that_is_no_group_has_no_name_to_give() {
 #[tokio::test]
 async fn token_groups_are_read_in_batches_and_end_in_names() {
     let directory = start(LdapOptions::default());
+    // One connection is enough for the user and for the names.
     let client = open(&DirectoryConfig {
         use_token_groups: true,
+        max_connections: 1,
+        max_wait: std::time::Duration::from_secs(1),
         ..config(directory.url())
     });
     let found = client.lookup("loner").await.unwrap();
