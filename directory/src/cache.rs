@@ -151,6 +151,28 @@ where
         Ok(found)
     }
 
+    /// The answers for these keys in their order, if all of them are kept.
+    pub(crate) fn all_kept<'a>(&self, keys: impl Iterator<Item = &'a K>) -> Option<Vec<Answer<V>>>
+    where
+        K: 'a,
+    {
+        let now = Instant::now();
+        let clock = self.shared.clock(now);
+        let mut answers = Vec::with_capacity(keys.size_hint().0);
+        for key in keys {
+            let kept = self.shared.kept.get(key)?;
+            if now >= kept.answer.until {
+                return None;
+            }
+            kept.used.store(clock, Ordering::Relaxed);
+            answers.push(kept.answer);
+        }
+        self.shared
+            .hits
+            .fetch_add(answers.len() as u64, Ordering::Relaxed);
+        Some(answers)
+    }
+
     /// Asks again for what is kept, so that nobody has to wait when its time is up.
     pub(crate) async fn renew(
         &self,

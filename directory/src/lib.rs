@@ -3,8 +3,11 @@
 //! [`Directory`] is built once from a [`DirectoryConfig`] (everything that can be refused is
 //! refused there, before any network), keeps a bounded pool of bound connections to the first
 //! server that answers, and is then asked by name: [`Directory::lookup`] for a user whom
-//! Kerberos has authenticated already, [`Directory::authenticate`] for a user with a password.
-//! Nothing here knows HTTP, mounts or policies; names are returned as the directory spells them.
+//! Kerberos has authenticated already, [`Directory::authenticate`] for a user with a password,
+//! [`Directory::group_names_of_sids`] for the groups that a ticket says. Answers may be kept for a
+//! stated time (src/cache.rs). [`Directory::probe`] and [`Directory::explain_user`] tell an operator
+//! what is wrong. The searches are bound with a name and password, by GSSAPI ([`SaslSource`]), or not
+//! at all. Nothing here knows HTTP, mounts or policies; names are returned as the directory spells them.
 
 mod bridge;
 mod cache;

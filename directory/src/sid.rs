@@ -46,13 +46,7 @@ impl SidNames {
 
 /// `S-1-5-21-...`, for people; `None` if the bytes are not a SID.
 pub fn sid_text(sid: &[u8]) -> Option<String> {
-    let [REVISION, count, authority @ ..] = sid else {
-        return None;
-    };
-    let (authority, rest) = authority.split_at_checked(6)?;
-    if *count > MAX_SUB_AUTHORITIES || rest.len() != usize::from(*count) * 4 {
-        return None;
-    }
+    let (authority, rest) = parts(sid)?;
     let authority = authority.iter().fold(0, |sum, b| sum << 8 | u64::from(*b));
     let mut text = match authority {
         0..=0xffff_ffff => format!("S-1-{authority}"),
@@ -73,6 +67,16 @@ impl Directory {
         &self,
         sids: &[Vec<u8>],
     ) -> Result<Vec<SidNames>, DirectoryError> {
+        // The way of most logins: nothing to ask.
+        if let Some(answers) = self.inner().sids.all_kept(sids.iter()) {
+            let named = sids.iter().zip(answers).map(|(sid, answer)| SidNames {
+                sid: sid.clone(),
+                names: answer
+                    .value
+                    .map_or_else(Vec::new, |group| group.names.clone()),
+            });
+            return Ok(named.collect());
+        }
         let (groups, _) = self.groups_of_sids(sids, Names::Kept).await?;
         Ok(SidNames::all(sids, &groups))
     }
@@ -295,7 +299,17 @@ fn filter_of<'a>(sids: impl Iterator<Item = &'a Vec<u8>>) -> String {
 }
 
 fn is_sid(bytes: &[u8]) -> bool {
-    sid_text(bytes).is_some()
+    parts(bytes).is_some()
+}
+
+/// The identifier authority, and the sub-authorities of four bytes each.
+fn parts(sid: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [REVISION, count, rest @ ..] = sid else {
+        return None;
+    };
+    let (authority, rest) = rest.split_at_checked(6)?;
+    let is_whole = *count <= MAX_SUB_AUTHORITIES && rest.len() == usize::from(*count) * 4;
+    is_whole.then_some((authority, rest))
 }
 
 fn is_member_of(attribute: &str) -> bool {

@@ -1,8 +1,8 @@
 //! SASL GSSAPI binds with servers that do not play by the rules. The bind with a real directory is
 //! in active_directory.rs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use obol_directory::{
@@ -75,8 +75,9 @@ fn broken(cause: &str) -> SaslError {
 
 struct ToySource {
     layer: bool,
-    /// How long the KDC takes.
-    waits: Duration,
+    /// The KDC takes its time until this is true.
+    answers: Mutex<bool>,
+    answered: Condvar,
     started: AtomicUsize,
 }
 
@@ -89,7 +90,8 @@ impl SaslSource for ToySource {
         self.started.fetch_add(1, Ordering::SeqCst);
         assert_eq!(server.host, "127.0.0.1");
         assert!(!server.over_tls && server.channel_binding.is_none());
-        std::thread::sleep(self.waits);
+        let answers = self.answers.lock().unwrap();
+        drop(self.answered.wait_while(answers, |answers| !*answers));
         Ok(Box::new(Toy {
             rounds: 0,
             layer: self.layer,
@@ -97,10 +99,11 @@ impl SaslSource for ToySource {
     }
 }
 
-fn source(layer: bool, waits: Duration) -> Arc<ToySource> {
+fn source(layer: bool, answers: bool) -> Arc<ToySource> {
     Arc::new(ToySource {
         layer,
-        waits,
+        answers: Mutex::new(answers),
+        answered: Condvar::new(),
         started: AtomicUsize::new(0),
     })
 }
@@ -188,7 +191,7 @@ fn user_found() -> Vec<u8> {
 async fn lookup(server: &Proxy, layer: bool) -> Result<String, DirectoryError> {
     let directory = open(&DirectoryConfig {
         groupdn: String::new(),
-        sasl: Some(source(layer, Duration::ZERO)),
+        sasl: Some(source(layer, true)),
         request_timeout: Duration::from_secs(2),
         connection_timeout: Duration::from_secs(2),
         ..anonymous(server.url())
@@ -273,7 +276,7 @@ async fn a_server_that_does_not_prove_itself_is_not_believed() {
 #[tokio::test]
 async fn a_server_without_gssapi_is_told_apart() {
     let directory = open(&DirectoryConfig {
-        sasl: Some(source(true, Duration::ZERO)),
+        sasl: Some(source(true, true)),
         ..anonymous(shared().url().replace("localhost", "127.0.0.1"))
     });
     let error = directory.lookup("grace").await.unwrap_err();
@@ -302,7 +305,7 @@ async fn a_kdc_or_a_server_that_never_answers_meets_the_deadline() {
             ..anonymous(silent.url())
         })
     };
-    let error = short(source(true, Duration::ZERO)).lookup("grace").await;
+    let error = short(source(true, true)).lookup("grace").await;
     assert!(
         matches!(
             error,
@@ -314,7 +317,7 @@ async fn a_kdc_or_a_server_that_never_answers_meets_the_deadline() {
         "{error:?}"
     );
     // No more threads wait for the KDC than there may be connections, however many logins wait.
-    let slow = source(true, Duration::from_secs(3));
+    let slow = source(true, false);
     let directory = short(Arc::clone(&slow));
     for _ in 0..5 {
         let error = directory.lookup("grace").await.unwrap_err();
@@ -322,6 +325,8 @@ async fn a_kdc_or_a_server_that_never_answers_meets_the_deadline() {
         assert!(error.is_unavailable() && error.mend().contains("KDC"));
     }
     assert_eq!(slow.started.load(Ordering::SeqCst), 2);
+    *slow.answers.lock().unwrap() = true;
+    slow.answered.notify_all();
     let both = Directory::new(&DirectoryConfig {
         binddn: "cn=vault".into(),
         sasl: Some(slow),
