@@ -275,8 +275,10 @@ fn the_doctor_tells_a_key_that_was_changed_and_a_service_that_nobody_has() {
         .expect(2);
     assert!(
         said.stdout.contains("FAIL  service ticket")
-            && said.stdout.contains("setspn")
-            && said.stdout.contains("HTTP/nowhere.example.com"),
+            && said.stdout.contains("setspn -S HTTP/nowhere.example.com")
+            && said
+                .stdout
+                .contains("addprinc -randkey HTTP/nowhere.example.com"),
         "{}",
         said.stdout
     );

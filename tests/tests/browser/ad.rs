@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_testbed::samba::people::{SERVICE_ACCOUNT, SERVICE_PASSWORD};
 use obol_testbed::{AdOptions, CCache, SambaAd};
-use obol_tests::kerberos::{accepted, map_group};
+use obol_tests::kerberos::{enable, map_group};
 use obol_tests::{Browser, BrowserOptions, Server, ServerOptions};
 use serde_json::json;
 
@@ -23,33 +23,38 @@ fn domain() -> &'static Domain {
         let ad = SambaAd::start(AdOptions::default()).unwrap();
         let server = Server::ready(ServerOptions::default());
         let root = server.root();
-        root.post("sys/auth/kerberos", json!({"type": "kerberos"})).expect(204);
-        let keytab = ad.keytab(SERVICE_ACCOUNT).unwrap();
-        accepted(root.post(
-            "auth/kerberos/config",
-            json!({"keytab": STANDARD.encode(keytab), "service_account": SERVICE_ACCOUNT}),
-        ));
-        accepted(root.post(
-            "auth/kerberos/config/ldap",
-            json!({
-                "url": ad.ldaps_url(),
-                "certificate": ad.ca_pem(),
-                "binddn": ad.dn_of(SERVICE_ACCOUNT).unwrap(),
-                "bindpass": SERVICE_PASSWORD,
-                "userdn": ad.user_dn(),
-                "userattr": "sAMAccountName",
-                "groupdn": ad.group_dn(),
-                "groupattr": "cn",
-                "groupfilter": "(&(objectClass=group)(member:1.2.840.113556.1.4.1941:={{.UserDN}}))",
-            }),
-        ));
+        let keytab = STANDARD.encode(ad.keytab(SERVICE_ACCOUNT).unwrap());
+        let ldap = json!({
+            "url": ad.ldaps_url(),
+            "certificate": ad.ca_pem(),
+            "binddn": ad.dn_of(SERVICE_ACCOUNT).unwrap(),
+            "bindpass": SERVICE_PASSWORD,
+            "userdn": ad.user_dn(),
+            "userattr": "sAMAccountName",
+            "groupdn": ad.group_dn(),
+            "groupattr": "cn",
+            "groupfilter": "(&(objectClass=group)(member:1.2.840.113556.1.4.1941:={{.UserDN}}))",
+        });
+        for (mount, source) in [("kerberos", "ldap"), ("pac", "pac")] {
+            let config = json!({
+                "keytab": keytab,
+                "service_account": SERVICE_ACCOUNT,
+                "group_source": source,
+            });
+            enable(&root, mount, &config, &ldap);
+        }
         for policy in ["lab", "house"] {
             let text = format!("path \"secret/data/{policy}/*\" {{ capabilities = [\"read\"] }}");
-            root.put(&format!("sys/policies/acl/{policy}"), json!({"policy": text}))
-                .expect(204);
+            root.put(
+                &format!("sys/policies/acl/{policy}"),
+                json!({"policy": text}),
+            )
+            .expect(204);
         }
         map_group(&root, "scientists", "lab");
         map_group(&root, "all-hands", "house");
+        root.post("auth/pac/groups/all-hands", json!({"policies": "house"}))
+            .expect(204);
         Domain { ad, server }
     })
 }
@@ -82,6 +87,27 @@ fn a_domain_user_signs_in_with_the_policies_of_nested_groups() {
         assert!(groups.contains(&group.to_owned()), "{groups:?}");
     }
     assert_eq!(browser.console(), [""; 0]);
+}
+
+#[test]
+fn the_page_shows_the_groups_that_a_ticket_states() {
+    let Domain { ad, server } = domain();
+    let browser = browser(&ad.kinit_as("grace").unwrap());
+    browser.open(&format!("{}?mount=pac", login_page(server)));
+    browser.await_state("welcome");
+    let mut policies = browser.texts("#policies li");
+    policies.sort();
+    assert_eq!(policies, ["default", "house"]);
+    let groups = browser.texts("#groups li");
+    for group in ["engineers", "staff", "all-hands"] {
+        assert!(groups.contains(&group.to_owned()), "{groups:?}");
+    }
+    assert_eq!(browser.text("#group-source"), "as your ticket states them");
+    // No directory was asked for the user.
+    assert_eq!(
+        browser.run("return document.getElementById('directory-row').hidden"),
+        true
+    );
 }
 
 #[test]

@@ -120,8 +120,9 @@ impl Command for Doctor {
             .collect();
         let well = data["ok"] == Value::Bool(true)
             && !here.iter().any(|step| step.status == Status::Failed);
-        // A fault of this side comes first: with it the server's half cannot be whole.
-        let summary = match here.iter().find(|step| step.status == Status::Failed) {
+        // What the server has found comes first: of a fault that both sides see, it knows the names that mend it.
+        let failed_here = here.iter().find(|step| step.status == Status::Failed);
+        let summary = match failed_here.filter(|_| data["ok"] == Value::Bool(true)) {
             Some(step) => sentence(&step.finding),
             None => data["summary"].as_str().unwrap_or_default().to_owned(),
         };
@@ -231,7 +232,7 @@ fn ticket_missing(error: &InitiateError) -> Step {
     let finding = format!("{error}; the server's side is looked at without one");
     Step::new("tickets", status, finding)
         .mend(error.mend())
-        .commands("klist", "klist")
+        .commands("klist", "kinit")
 }
 
 /// `HTTP@host` in the form that other tools take.
@@ -320,7 +321,7 @@ fn print(
     }
     session.line("")?;
     session.line(summary)?;
-    let Some(step) = to_mend(here.iter().chain(there)) else {
+    let Some(step) = to_mend(there.iter().chain(here)) else {
         return Ok(());
     };
     if !step.mend.is_empty() && !summary.contains(&step.mend) {

@@ -105,8 +105,7 @@ impl Status {
     }
 }
 
-/// The steps of both sides, the client's first, as far as they call for something: the first that failed, else the
-/// first that warns.
+/// The step that calls for something first: the first that failed, else the first that warns.
 pub(super) fn to_mend<'a>(steps: impl Iterator<Item = &'a Step> + Clone) -> Option<&'a Step> {
     let first = |status| steps.clone().find(|step| step.status == status);
     first(Status::Failed).or_else(|| first(Status::Warning))

@@ -83,14 +83,15 @@ function welcome(body) {
   list('policies', auth.policies ?? auth.token_policies ?? []);
   element('policy-count').textContent = counted(auth.policies ?? auth.token_policies);
 
-  const groups = Array.isArray(data?.groups) ? data.groups : null;
+  // Groups that a ticket states and nobody has a name for are still its user's groups.
+  const named = Array.isArray(data?.groups) ? data.groups : null;
+  const groups = named?.length ? named : data?.group_sids ?? named;
   element('groups-row').hidden = groups === null;
   list('groups', groups ?? []);
   element('group-count').textContent = counted(groups);
-  const nameless = Array.isArray(data?.group_sids) ? data.group_sids.length : 0;
-  const notes = [sourceOf(data?.source), nameless ? `${nameless} more have no name here` : ''].filter(Boolean);
-  element('group-source').hidden = notes.length === 0;
-  element('group-source').textContent = notes.join('; ');
+  const source = sourceOf(data?.source);
+  element('group-source').hidden = source === '';
+  element('group-source').textContent = source;
   element('directory-row').hidden = typeof data?.user_dn !== 'string' || data.user_dn === '';
   element('user-dn').textContent = data?.user_dn ?? '';
 
