@@ -20,7 +20,7 @@ use crate::keytab::{KeySummary, Keytab};
 use crate::krb5::{self, Krb5Error};
 use crate::memfd::sealed_memfd;
 use crate::pac::{Pac, PacState};
-use crate::principal::Principal;
+use crate::principal::{Principal, PrincipalError};
 use crate::spnego::{self, ApRequest, NegotiateToken};
 
 /// What an acceptor insists on.
@@ -259,7 +259,8 @@ impl fmt::Debug for Acceptor {
 #[derive(Clone, Debug)]
 pub struct Accepted {
     /// The authenticated client. Its realm may be another than the service's where realms trust
-    /// each other: compare it before the name means anything.
+    /// each other: compare it before the name means anything. In Active Directory one account has
+    /// several such names: see [`Accepted::account`].
     pub client: Principal,
     /// The name whose key opened the ticket: the service itself, or the account in Active
     /// Directory.
@@ -284,6 +285,22 @@ pub struct Accepted {
     /// The client sent channel bindings and they match those that were given.
     pub channel_bound: bool,
     pub flags: ContextFlags,
+}
+
+impl Accepted {
+    /// The account that logged in, by its one name. Active Directory's KDC writes the client's name
+    /// into a ticket as the client asked for it: in any case, as the UPN before its `@`, or without
+    /// the `$` that a computer's name ends in, so that who may join computers to the domain gets
+    /// tickets for `admin` with an account `admin$`. A verified PAC has the account's own name. Of
+    /// tickets without one this is `client`.
+    ///
+    /// An error if the domain controller's name for the account is none that a principal can have.
+    pub fn account(&self) -> Result<Principal, PrincipalError> {
+        match self.pac.verified() {
+            Some(pac) => Principal::new([pac.user_name.as_str()], self.client.realm()),
+            None => Ok(self.client.clone()),
+        }
+    }
 }
 
 /// The flags of the context (RFC 2743 section 1.2.1).

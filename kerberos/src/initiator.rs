@@ -367,7 +367,8 @@ impl InitiateError {
                  krb5.conf or DNS"
             }
             Self::UnknownRealm { .. } => {
-                "name the realm and its KDC in krb5.conf ([libdefaults] and [realms]), or in DNS"
+                "name the realm and its KDC in krb5.conf ([libdefaults] and [realms]), or in DNS; a \
+                 realm's case counts, and Active Directory's realms are in capitals"
             }
             Self::KeytabFile { .. } | Self::BadPath { .. } => "check the path and its permissions",
             Self::Keytab { .. } | Self::NotInKeytab(_) => {

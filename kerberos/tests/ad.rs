@@ -57,6 +57,33 @@ own_process! {
         assert!(!is_in());
     }
 
+    /// `alias-case`, and more: the KDC takes an account's name in several forms, and the ticket says
+    /// the one that the client chose.
+    fn alias_case_an_account_has_one_name_however_its_user_asks_for_the_ticket() {
+        let domain = domain();
+        let [reader, plain] = [true, false].map(|decode_pac| {
+            acceptor_with(&domain, AcceptorOptions { decode_pac, ..AcceptorOptions::default() })
+        });
+        domain.add_user("phantom$", "Phantom-password-1").unwrap();
+        for (asked, account) in [
+            ("grace", "grace"),
+            ("GRACE", "grace"),
+            ("joan", "joan"),
+            ("joan.clarke", "joan"),
+            ("phantom$", "phantom$"),
+            ("phantom", "phantom$"),
+        ] {
+            let principal = format!("{asked}@AD.EXAMPLE.COM");
+            let initiator = Initiator::from_password(&principal, &domain.password(account).unwrap()).unwrap();
+            let (token, _) = initiator.negotiate("HTTP/localhost", None).unwrap();
+            let accepted = accept(&reader, &token).unwrap();
+            assert_eq!(accepted.client.to_string(), principal);
+            assert_eq!(accepted.account().unwrap().to_string(), format!("{account}@AD.EXAMPLE.COM"));
+            let unread = accept(&plain, &token).unwrap();
+            assert_eq!(unread.account().unwrap().to_string(), principal);
+        }
+    }
+
     /// `pac-unverified`, `realm-confusion`: what a trusted domain says, and of whom.
     fn pac_unverified_a_user_of_a_trusted_domain_comes_with_identifiers_of_that_domain() {
         let (ours, theirs) = std::thread::scope(|scope| {
