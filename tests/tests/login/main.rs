@@ -1,6 +1,7 @@
 //! Logging in with Kerberos tickets, against a real KDC and a real directory, by clients that nobody here wrote.
 #![allow(clippy::unwrap_used)]
 
+mod bindings;
 mod challenge;
 mod clients;
 mod enctypes;
