@@ -179,7 +179,8 @@ impl Directory {
     }
 
     /// Checks a user's password by binding with it, and finds the user's groups. An empty password
-    /// is refused before any network unless `deny_null_bind` is off.
+    /// is refused before any network unless `deny_null_bind` is off. The password is sent as it is: on
+    /// `ldap://` without StartTLS in the clear, whatever the searches are bound by.
     pub async fn authenticate(
         &self,
         username: &str,

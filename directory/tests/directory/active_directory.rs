@@ -98,6 +98,42 @@ async fn member_of_names_the_same_groups_as_their_sids_do() {
     }
 }
 
+/// A domain controller sends 1,500 values of an attribute at a time (MS-ADTS 3.1.1.3.1.3.3), or all
+/// of them, as Samba may.
+#[tokio::test]
+async fn more_values_than_come_at_once_arrive() {
+    let domain = domain();
+    let listed = domain
+        .search(
+            "(|(sAMAccountName=crowd-*)(sAMAccountName=team-*))",
+            &["dn"],
+        )
+        .unwrap();
+    let members: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("dn: "))
+        .collect();
+    assert!(members.len() >= 1500, "{}", members.len());
+    let mut ldif = format!(
+        "dn: CN=everybody,{}\nchangetype: add\nobjectClass: group\nsAMAccountName: everybody\n\
+         groupType: -2147483644\n",
+        // Beside the groups that other tests look for.
+        domain.user_dn()
+    );
+    for member in &members {
+        ldif += &format!("member: {member}\n");
+    }
+    domain.modify_ldif(&ldif).unwrap();
+    let directory = open(&DirectoryConfig {
+        groupdn: domain.user_dn(),
+        groupfilter: "(sAMAccountName=everybody)".into(),
+        groupattr: "member".into(),
+        ..config(domain)
+    });
+    let found = directory.lookup("grace").await.unwrap();
+    assert_eq!(found.group_dns.len(), members.len());
+}
+
 #[tokio::test]
 async fn transports_are_what_active_directory_asks_for() {
     let domain = domain();
