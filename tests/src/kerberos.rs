@@ -164,6 +164,12 @@ pub fn with(mut payload: Value, changes: Value) -> Value {
 /// engines see logins.
 #[track_caller]
 pub fn kerberized() -> Server {
+    kerberized_for(realm())
+}
+
+/// The same for a realm of one's own.
+#[track_caller]
+pub fn kerberized_for(realm: &Realm) -> Server {
     let storage = if cfg!(feature = "rocksdb") {
         Storage::RocksDb
     } else {
@@ -173,7 +179,7 @@ pub fn kerberized() -> Server {
         storage,
         ..ServerOptions::default()
     });
-    set_up(&server, realm());
+    set_up(&server, realm);
     server
 }
 
