@@ -22,7 +22,8 @@ pub struct BrowserOptions {
     pub env: Vec<(String, String)>,
     /// The policy AuthServerAllowlist: which servers may be given a ticket.
     pub allowlist: &'static str,
-    pub dark: bool,
+    /// A profile that has never met a server which asks for a ticket.
+    pub fresh: bool,
 }
 
 impl Default for BrowserOptions {
@@ -30,7 +31,7 @@ impl Default for BrowserOptions {
         Self {
             env: Vec::new(),
             allowlist: "localhost",
-            dark: false,
+            fresh: false,
         }
     }
 }
@@ -50,13 +51,15 @@ impl Browser {
         let port = PortLease::new().expect("a free port");
         let profile = scratch.join("profile");
         fs::create_dir(&profile).expect("a profile is made");
-        // A browser whose profile has never seen a Negotiate challenge refuses the first one: its sandboxed network
-        // service may not load GSSAPI, and is started anew only once the profile says that it is needed.
-        fs::write(
-            profile.join("Local State"),
-            r#"{"net":{"received_http_auth_negotiate_headers":true}}"#,
-        )
-        .expect("a profile is written");
+        // Without this the first request to a server that wants a ticket goes without one: the browser's sandboxed
+        // network service may not load GSSAPI, and is started anew once the profile says that it is needed.
+        if !options.fresh {
+            fs::write(
+                profile.join("Local State"),
+                r#"{"net":{"received_http_auth_negotiate_headers":true}}"#,
+            )
+            .expect("a profile is written");
+        }
 
         let mut command = Command::new("chromedriver");
         for (name, _) in std::env::vars().filter(|(name, _)| is_foreign(name)) {
@@ -93,9 +96,6 @@ impl Browser {
         flags.push(format!("--user-data-dir={}", profile.display()));
         if !options.allowlist.is_empty() {
             flags.push(format!("--auth-server-allowlist={}", options.allowlist));
-        }
-        if options.dark {
-            flags.push("--force-dark-mode".to_owned());
         }
         let session = browser.command(
             "POST",

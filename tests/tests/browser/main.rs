@@ -113,6 +113,17 @@ fn the_copy_button_gives_the_token_and_signing_out_ends_it() {
 }
 
 #[test]
+fn a_browser_that_has_never_met_kerberos_signs_in_all_the_same() {
+    let browser = Browser::start(BrowserOptions {
+        fresh: true,
+        ..with_tickets(&ticket("joan"))
+    });
+    browser.open(&login_page(server()));
+    browser.await_state("welcome");
+    assert_eq!(browser.text("#who"), "joan");
+}
+
+#[test]
 fn without_a_ticket_the_page_says_what_to_do() {
     let browser = Browser::start(without_tickets());
     browser.open(&login_page(server()));

@@ -32,6 +32,23 @@ function start() {
 async function signIn() {
   forget();
   show('working', 'Signing you in');
+  let answer = await askForToken();
+  if (answer.cause === 'nothing' && LEARNS_AT_THE_FIRST_CHALLENGE) {
+    await new Promise((resolve) => { setTimeout(resolve, 1000); });
+    answer = await askForToken();
+  }
+  if (answer.cause === null) {
+    welcome(answer.body);
+  } else {
+    explain(answer.cause, answer.said);
+  }
+}
+
+// Chromium outside Windows loads what it needs for Kerberos only when it has met a server that asks for it, and leaves
+// that first request without a ticket.
+const LEARNS_AT_THE_FIRST_CHALLENGE = /Chrom(e|ium)\//.test(navigator.userAgent) && !/Windows/.test(navigator.userAgent);
+
+async function askForToken() {
   let response;
   let body = null;
   try {
@@ -45,16 +62,12 @@ async function signIn() {
       signal: AbortSignal.timeout(PATIENCE),
     });
     body = await response.json().catch(() => null);
-  } catch (error) {
-    explain('unreachable', null);
-    return;
+  } catch {
+    return { cause: 'unreachable', said: '' };
   }
-  if (response.ok && typeof body?.auth?.client_token === 'string') {
-    welcome(body);
-  } else {
-    const said = Array.isArray(body?.errors) ? body.errors.filter((text) => typeof text === 'string').join(' ') : '';
-    explain(causeOf(response, said), said);
-  }
+  if (response.ok && typeof body?.auth?.client_token === 'string') return { cause: null, body };
+  const said = Array.isArray(body?.errors) ? body.errors.filter((text) => typeof text === 'string').join(' ') : '';
+  return { cause: causeOf(response, said), said };
 }
 
 // The server tells a client little on purpose; this is what can be told apart.
