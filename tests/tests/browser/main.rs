@@ -196,6 +196,23 @@ fn ntlm_downgrade_a_browser_that_sends_ntlm_is_told_what_to_do() {
 }
 
 #[test]
+fn headers_that_are_too_large_are_told_apart_from_a_refusal() {
+    let browser = Browser::start(without_tickets());
+    browser.open(&login_page(server()));
+    browser.await_state("help");
+    // As large as a ticket that no domain controller makes; proxies give up at a fortieth of it.
+    browser.devtools("Network.enable", json!({}));
+    browser.devtools(
+        "Network.setExtraHTTPHeaders",
+        json!({"headers": {"X-Large": "x".repeat(320_000)}}),
+    );
+    browser.click("#help .again");
+    obol_tests::holds("the page speaks of the size", || {
+        browser.text("#help-title") == "Your ticket is too large"
+    });
+}
+
+#[test]
 fn a_ticket_that_does_not_decrypt_comes_with_the_number_that_the_log_has() {
     let server = kerberos::kerberized();
     let other = realm()

@@ -74,14 +74,15 @@ async function askForToken() {
 function causeOf(response, said) {
   const asked = /negotiate/i.test(response.headers.get('WWW-Authenticate') ?? '');
   switch (response.status) {
-    case 400: return /malformed|Negotiate/.test(said) ? 'refused' : 'user';
+    // Without a sentence of this server's it comes from a proxy, which found the headers too large.
+    case 400: if (said === '') return 'large'; return /malformed|Negotiate/.test(said) ? 'refused' : 'user';
     case 401:
       if (/sent something else/.test(said)) return 'ntlm';
       return asked && !/\(request /.test(said) ? 'nothing' : 'refused';
     case 403: return /permission denied/.test(said) ? 'mount' : 'user';
     case 404: case 405: return 'mount';
     case 502: return 'directory';
-    case 431: return 'large';
+    case 413: case 431: case 494: return 'large';
     case 429: case 503: return /sealed/.test(said) ? 'sealed' : 'busy';
     default: return 'other';
   }
