@@ -38,7 +38,7 @@ lint: ## Formatting, clippy with warnings as errors, generated files up to date
 	@tools/check-generated
 
 bench: ## The tables of ARCHITECTURE.md, each against a limit measured in the same run
-	@tools/os-packages build
+	@tools/os-packages demo ad
 	cargo build --release -p obol -p obol-benches
 	$(CARGO_TARGET_DIR)/release/obol-benches $(BENCH)
 

@@ -35,12 +35,12 @@ impl Connection {
 
     /// Sends a request and reads the answer: its status and body.
     pub(crate) async fn call(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>), Failure> {
-        let (status, from, to) = self.exchange(request).await?;
-        Ok((status, self.buffer[from..to].to_vec()))
+        let (status, body) = self.exchange(request).await?;
+        Ok((status, body.to_vec()))
     }
 
-    /// The same without copying the body: for the measured loop.
-    async fn exchange(&mut self, request: &[u8]) -> Result<(u16, usize, usize), Failure> {
+    /// The same without copying the body: for measured loops.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<(u16, &[u8]), Failure> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {
@@ -61,7 +61,7 @@ impl Connection {
                         return Err("the server closed the connection".into());
                     }
                 }
-                return Ok((status, head + 4, end));
+                return Ok((status, &self.buffer[head + 4..end]));
             }
         }
     }

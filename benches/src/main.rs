@@ -1,11 +1,12 @@
 //! `make bench`: what the server does against what the machine can do, measured in the same run.
 //!
 //! Every line is a ratio against a limit: the same HTTP stack with an empty handler, or the storage engine's own
-//! synced writes. The load comes from one thread of this process; the server is a process of its own.
+//! synced writes, the bare accept loop of Kerberos, the same LDAP searches without a server. The load comes from one thread of this process; the server is a process of its own.
 
 mod idle;
 mod limit;
 mod load;
+mod logins;
 mod process;
 mod reads;
 mod table;
@@ -22,12 +23,14 @@ const USAGE: &str = "\
 obol-benches: measures the server built beside it (target/release/obol)
 
     obol-benches                  every table
-    obol-benches reads writes     some of: reads, writes, unseal, idle
+    obol-benches reads writes     some of: reads, writes, unseal, idle, logins
     obol-benches unseal --tokens 100000
+    obol-benches logins --logins 1000000
 
 Options:
     --seconds N    how long each line is measured (default 5)
     --tokens N     live tokens for the unseal table (default 1000000)
+    --logins N     logins for the table of their memory (default 50000)
 ";
 
 /// What to measure, and for how long.
@@ -35,6 +38,7 @@ Options:
 pub(crate) struct Plan {
     pub(crate) seconds: u64,
     pub(crate) tokens: u64,
+    pub(crate) logins: u64,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     let mut plan = Plan {
         seconds: 5,
         tokens: 1_000_000,
+        logins: 50_000,
     };
     let mut wanted: Vec<String> = Vec::new();
     let mut args = std::env::args().skip(1);
@@ -57,8 +62,21 @@ fn main() -> ExitCode {
                 Some(n) => plan.tokens = n,
                 None => return usage(),
             },
+            "--logins" => match number() {
+                Some(n) => plan.logins = n,
+                None => return usage(),
+            },
+            logins::CLIENTS => {
+                let service = args.next().unwrap_or_default();
+                return report(logins::serve_clients(&service));
+            }
+            logins::ACCEPT => {
+                let keytab = args.next().unwrap_or_default();
+                let account = args.next().unwrap_or_default();
+                return report(logins::serve_accept_loop(keytab.as_ref(), &account));
+            }
             "limit-server" => return report(limit::serve()),
-            "reads" | "writes" | "unseal" | "idle" => wanted.push(arg),
+            "reads" | "writes" | "unseal" | "idle" | "logins" => wanted.push(arg),
             _ => return usage(),
         }
     }
@@ -86,6 +104,9 @@ async fn run(plan: Plan, wanted: &[String]) -> Result<(), Failure> {
     }
     if wants("unseal") {
         unseal::run(plan).await?;
+    }
+    if wants("logins") {
+        logins::run(plan).await?;
     }
     Ok(())
 }

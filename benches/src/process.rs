@@ -39,6 +39,11 @@ fn beside(name: &str) -> Result<PathBuf, Failure> {
 impl Server {
     /// Starts `obol server` on RocksDB in `data`.
     pub(crate) async fn start(data: &Path) -> Result<Self, Failure> {
+        Self::start_in(&[], data).await
+    }
+
+    /// The same with more variables in its environment: where libkrb5 finds its realm.
+    pub(crate) async fn start_in(env: &[(String, String)], data: &Path) -> Result<Self, Failure> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let config = data.join("obol.hcl");
         std::fs::write(
@@ -53,6 +58,7 @@ impl Server {
             .arg("server")
             .arg("-config")
             .arg(&config)
+            .envs(env.iter().cloned())
             .stdin(Stdio::null())
             .spawn()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -75,6 +75,6 @@ pub(crate) const THROUGHPUT: [&str; 7] = [
     "aim",
 ];
 
-fn micros(duration: Duration) -> String {
+pub(crate) fn micros(duration: Duration) -> String {
     format!("{:.0} µs", duration.as_secs_f64() * 1e6)
 }

@@ -69,7 +69,7 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
 }
 
 /// 64 threads that each put and wait for the disk, as RocksDB groups them.
-fn synced_puts(seconds: u64) -> Result<Measured, Failure> {
+pub(crate) fn synced_puts(seconds: u64) -> Result<Measured, Failure> {
     let dir = tempfile::tempdir()?;
     let mut options = rocksdb::Options::default();
     options.create_if_missing(true);

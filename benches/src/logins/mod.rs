@@ -1,0 +1,330 @@
+//! Kerberos logins over HTTP, each making a durable token, against the bare accept loop, and against the same LDAP
+//! searches without a server.
+
+mod accept;
+mod clients;
+mod drive;
+mod searches;
+mod world;
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use obol_directory::DirectoryConfig;
+use obol_testbed::SambaAd;
+use tempfile::TempDir;
+
+use crate::load::Measured;
+use crate::process::Server;
+use crate::table::{THROUGHPUT, Table, micros};
+use crate::writes::synced_puts;
+use crate::{Failure, Plan};
+pub(crate) use accept::{ACCEPT, serve as serve_accept_loop};
+pub(crate) use clients::{CLIENTS, serve as serve_clients};
+use clients::{Clients, Tokens};
+use world::{USERS, World};
+
+pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
+    let plan = Plan {
+        // Tokens are made before they are used, and live for five minutes.
+        seconds: plan.seconds.min(LONGEST),
+        ..plan
+    };
+    let realm = world::start_mit()?;
+    let world = World::mit(&realm)?;
+    let mut clients = Clients::start(&world.env, world.service)?;
+
+    let mut table = Table::new("Logins over HTTP, 64 connections", &THROUGHPUT);
+    let cached = cached_groups(plan, &world, &mut clients, &mut table).await?;
+    // Samba needs root, and its packages.
+    match world::start_ad() {
+        Ok(domain) => from_pac(plan, &domain, &mut table).await?,
+        Err(error) => eprintln!("  no logins with groups from the PAC: {error}"),
+    }
+    from_ldap(plan, &world, &mut clients, cached.limit, &mut table).await?;
+    table.print();
+
+    cached.latency();
+    memory(plan, &world, &mut clients).await
+}
+
+/// What came of the logins with cached groups.
+struct Cached {
+    /// Of the bare accept loop, a second.
+    limit: f64,
+    /// Logins a second in the open loop.
+    rate: f64,
+    open_loop: Histogram<u64>,
+}
+
+async fn cached_groups(
+    plan: Plan,
+    world: &World,
+    clients: &mut Clients,
+    table: &mut Table,
+) -> Result<Cached, Failure> {
+    let tokens = enough_tokens(plan, world, clients)?;
+    let limit = accept_loop(world, &tokens)?;
+    table.measured(
+        "bare accept loop, a credential on each of 2 threads",
+        &limit,
+        None,
+        limit.per_second,
+        "limit 1",
+    );
+    let puts = tokio::task::spawn_blocking(move || synced_puts(plan.seconds)).await??;
+    table.measured(
+        "RocksDB synced puts, 600 bytes, 64 threads",
+        &puts,
+        None,
+        limit.per_second,
+        "to compare",
+    );
+    let ready = Ready::start(world, clients, "1h").await?;
+    let measured = ready
+        .measure(&tokens, Duration::from_secs(plan.seconds))
+        .await?;
+    if ready.searches_for_users().await? != USERS as u64 {
+        return Err("the directory was asked again for a user who was cached".into());
+    }
+    table.measured(
+        "login, groups cached (cache_ttl)",
+        &measured,
+        Some(ready.server.resident()?),
+        limit.per_second,
+        "≥ 50 % of 1",
+    );
+
+    let rate = measured.per_second * LOAD;
+    let tokens = clients.make(count(rate, plan.seconds))?;
+    let open_loop = drive::open_loop(ready.server.address, CONNECTIONS, &tokens, rate).await?;
+    Ok(Cached {
+        limit: limit.per_second,
+        rate,
+        open_loop,
+    })
+}
+
+impl Cached {
+    fn latency(&self) {
+        let mut table = Table::new(
+            "Latency of logins on a fixed schedule, groups cached",
+            &["what", "logins/s", "p50", "p99", "p99.9", "longest", "aim"],
+        );
+        let at = |quantile| {
+            micros(Duration::from_nanos(
+                self.open_loop.value_at_quantile(quantile),
+            ))
+        };
+        table.row(&[
+            "80 % of what they took above".into(),
+            format!("{:.0}", self.rate),
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0),
+            "p99 ≤ 20 ms".into(),
+        ]);
+        table.print();
+    }
+}
+
+async fn from_pac(plan: Plan, domain: &SambaAd, table: &mut Table) -> Result<(), Failure> {
+    let world = World::ad(domain)?;
+    let mut clients = Clients::start(&world.env, world.service)?;
+    let tokens = enough_tokens(plan, &world, &mut clients)?;
+    let limit = accept_loop(&world, &tokens)?;
+    table.measured(
+        "bare accept loop, tickets with a PAC",
+        &limit,
+        None,
+        limit.per_second,
+        "limit 2",
+    );
+    let ready = Ready::start(&world, &mut clients, "0").await?;
+    // Nobody but the server is asked at a login: the groups have their names.
+    domain.stop()?;
+    let measured = ready
+        .measure(&tokens, Duration::from_secs(plan.seconds))
+        .await?;
+    table.measured(
+        "login, groups from the PAC, the domain controller stopped",
+        &measured,
+        Some(ready.server.resident()?),
+        limit.per_second,
+        "≥ 50 % of 2",
+    );
+    Ok(())
+}
+
+async fn from_ldap(
+    plan: Plan,
+    world: &World,
+    clients: &mut Clients,
+    accepted: f64,
+    table: &mut Table,
+) -> Result<(), Failure> {
+    let kept = world.directory();
+    let dialled = DirectoryConfig {
+        idle_timeout: Duration::ZERO,
+        ..kept.clone()
+    };
+    let search = |config: DirectoryConfig| {
+        tokio::task::spawn_blocking(move || searches::measure(&config, CONNECTIONS, plan.seconds))
+    };
+    let limit = search(kept).await??;
+    table.measured(
+        "search for user and groups, kept connections, no server",
+        &limit,
+        None,
+        limit.per_second,
+        "limit 3",
+    );
+    let tokens = clients.make(count(limit.per_second.min(accepted), plan.seconds))?;
+    let ready = Ready::start(world, clients, "0").await?;
+    let measured = ready
+        .measure(&tokens, Duration::from_secs(plan.seconds))
+        .await?;
+    table.measured(
+        "login with such a search each (cache_ttl 0)",
+        &measured,
+        Some(ready.server.resident()?),
+        limit.per_second,
+        "≥ 80 % of 3",
+    );
+    // Accepting and searching, one after the other on the same cores: more than this cannot be.
+    let both = 1.0 / (1.0 / limit.per_second + 1.0 / accepted);
+    table.row(&[
+        "limits 1 and 3 on the same two cores (computed)".into(),
+        format!("{both:.0}"),
+        "—".into(),
+        "—".into(),
+        "—".into(),
+        format!("{:.0} %", 100.0 * both / limit.per_second),
+        "to compare".into(),
+    ]);
+    let per_dial = search(dialled).await??;
+    table.measured(
+        "such a search, a connection dialled and bound for each",
+        &per_dial,
+        None,
+        limit.per_second,
+        "to compare",
+    );
+    Ok(())
+}
+
+async fn memory(plan: Plan, world: &World, clients: &mut Clients) -> Result<(), Failure> {
+    let ready = Ready::start(world, clients, "1h").await?;
+    let before = ready.server.resident()?;
+    let mut table = Table::new(
+        "Memory over many logins, groups cached",
+        &[
+            "logins",
+            "logins/s",
+            "resident",
+            "since the first tenth",
+            "aim",
+        ],
+    );
+    let row = |logins: usize, rate: String, resident: f64, more: String, aim: &str| {
+        [
+            logins.to_string(),
+            rate,
+            format!("{resident:.1} MiB"),
+            more,
+            aim.to_owned(),
+        ]
+    };
+    table.row(&row(USERS, "—".into(), before, "—".into(), ""));
+    let total = usize::try_from(plan.logins)?;
+    let mut done = 0;
+    let mut first_tenth = None;
+    for (tenths, aim) in [(1, "to compare"), (5, "flat"), (10, "flat")] {
+        let end = total * tenths / 10;
+        let mut spent = Duration::ZERO;
+        let begin = done;
+        while done < end {
+            let tokens = clients.make((end - done).min(AT_A_TIME))?;
+            let measured = ready.measure(&tokens, Duration::MAX).await?;
+            spent += Duration::from_secs_f64(tokens.len() as f64 / measured.per_second);
+            done += tokens.len();
+        }
+        let resident = ready.server.resident()?;
+        let first = *first_tenth.get_or_insert(resident);
+        table.row(&row(
+            done,
+            format!("{:.0}", (done - begin) as f64 / spent.as_secs_f64()),
+            resident,
+            format!("{:+.1} MiB", resident - first),
+            aim,
+        ));
+    }
+    table.print();
+    Ok(())
+}
+
+/// A server that takes a world's tickets and has seen each of its users once.
+struct Ready {
+    server: Server,
+    root: String,
+    _dir: TempDir,
+}
+
+impl Ready {
+    async fn start(world: &World, clients: &mut Clients, cache_ttl: &str) -> Result<Self, Failure> {
+        let dir = tempfile::tempdir()?;
+        let server = Server::start_in(&world.env, dir.path()).await?;
+        let (root, _) = server.set_up().await?;
+        world.configure(&server, &root, cache_ttl).await?;
+        for token in clients.make(USERS)?.iter() {
+            let login = drive::log_in(server.address, token).await?;
+            if !world::has_policies_of_groups(&login)? {
+                return Err("a login came without the policies of its user's groups".into());
+            }
+        }
+        Ok(Self {
+            server,
+            root,
+            _dir: dir,
+        })
+    }
+
+    async fn measure(&self, tokens: &Tokens, time: Duration) -> Result<Measured, Failure> {
+        drive::closed_loop(self.server.address, CONNECTIONS, tokens, time).await
+    }
+
+    /// How often the cache of users asked the directory.
+    async fn searches_for_users(&self) -> Result<u64, Failure> {
+        let path = "/v1/auth/kerberos/cache";
+        let cache = self.server.call("GET", path, &self.root, None).await?;
+        let misses = cache["data"]["users"]["misses"].as_u64();
+        misses.ok_or_else(|| "the cache shows no counters".into())
+    }
+}
+
+/// As many tokens as the bare accept loop takes in the time of a measurement, and so more than a server does.
+fn enough_tokens(plan: Plan, world: &World, clients: &mut Clients) -> Result<Tokens, Failure> {
+    let estimate = accept_loop(world, &clients.make(ESTIMATE)?)?;
+    clients.make(count(estimate.per_second, plan.seconds))
+}
+
+fn accept_loop(world: &World, tokens: &Tokens) -> Result<Measured, Failure> {
+    accept::measure(&world.env, &world.keytab, world.account, tokens)
+}
+
+fn count(per_second: f64, seconds: u64) -> usize {
+    ((per_second * seconds as f64) as usize).min(AT_MOST)
+}
+
+const CONNECTIONS: usize = 64;
+/// Of what the server takes at most.
+const LOAD: f64 = 0.8;
+/// Tokens to see how long one takes.
+const ESTIMATE: usize = 1000;
+/// Tokens that are used up long before they are old.
+const AT_A_TIME: usize = 20_000;
+/// Tokens that may lie in memory: some hundred megabytes.
+const AT_MOST: usize = 200_000;
+/// Seconds.
+const LONGEST: u64 = 30;
