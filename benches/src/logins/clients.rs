@@ -33,6 +33,7 @@ impl Clients {
             .spawn()?;
         let orders = child.stdin.take().ok_or("no input")?;
         let tokens = BufReader::new(child.stdout.take().ok_or("no output")?);
+        eprintln!("  logging {USERS} users in to the KDC ...");
         let mut clients = Self {
             child,
             orders,
@@ -45,6 +46,9 @@ impl Clients {
 
     /// Makes as many tokens. They are valid for five minutes.
     pub(crate) fn make(&mut self, count: usize) -> Result<Tokens, Failure> {
+        if count > USERS {
+            eprintln!("  making {count} tokens ...");
+        }
         writeln!(self.orders, "{count}")?;
         self.orders.flush()?;
         let mut tokens = Vec::with_capacity(count);
