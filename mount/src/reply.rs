@@ -7,6 +7,7 @@ use std::time::Duration;
 use obol_storage::Batch;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result, TokenKind};
@@ -48,12 +49,37 @@ pub enum Reply {
     Empty,
     /// Goes into `data` of the envelope.
     Data(Map<String, Value>),
+    /// The same, an object that is written already.
+    Json(Box<RawValue>),
     /// Goes out as it is, without an envelope: seal status, health, the OpenAPI document.
     Bare(Value),
     /// The core issues a token for it.
     Login(Box<Login>),
     /// The core has issued a token already (`auth/token/create`, renewals): goes into `auth`.
     Auth(Value),
+}
+
+impl Reply {
+    /// What goes into `data`, to be looked at; `None` where there is none.
+    pub fn to_data(&self) -> Option<Map<String, Value>> {
+        match self {
+            Self::Data(data) => Some(data.clone()),
+            // It was written by `Reply::json`, so it reads as what it is.
+            Self::Json(data) => serde_json::from_str(data.get()).ok(),
+            _ => None,
+        }
+    }
+
+    /// A struct that becomes `data`, written once and never held as a tree.
+    pub fn json(data: &impl Serialize) -> Result<Self> {
+        let data = to_raw_value(data).map_err(Error::internal)?;
+        match data.get().starts_with('{') {
+            true => Ok(Self::Json(data)),
+            false => Err(Error::internal(
+                "a handler answered with data that is no object",
+            )),
+        }
+    }
 }
 
 /// A proof that was accepted. The core turns it into a token, in one commit with `commit`.
@@ -154,13 +180,7 @@ pub struct Data<T>(pub T);
 
 impl<T: Serialize + JsonSchema + Send + 'static> Output for Data<T> {
     fn into_response(self) -> Result<Response> {
-        match serde_json::to_value(self.0) {
-            Ok(Value::Object(map)) => Ok(Response::new(Reply::Data(map))),
-            Ok(_) => Err(Error::internal(
-                "a handler answered with data that is no object",
-            )),
-            Err(error) => Err(Error::internal(error)),
-        }
+        Reply::json(&self.0).map(Response::new)
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {

@@ -694,7 +694,7 @@ fn explain<I>(field: &str, error: &str) -> String {
 mod tests {
     use super::*;
     use crate::fields::{CommaList, Ttl};
-    use crate::{Data, Keys, NoContent, Reply};
+    use crate::{Data, Keys, NoContent};
     use serde_json::json;
     use std::time::SystemTime;
 
@@ -775,7 +775,7 @@ mod tests {
         )
         .await
         .unwrap();
-        let Reply::Data(data) = response.reply else {
+        let Some(data) = response.reply.to_data() else {
             panic!()
         };
         assert_eq!(
@@ -796,7 +796,7 @@ mod tests {
         .unwrap();
         assert_eq!(response.warnings.len(), 2, "{:?}", response.warnings);
         assert!(response.warnings[1].contains("colour"));
-        let Reply::Data(data) = response.reply else {
+        let Some(data) = response.reply.to_data() else {
             panic!()
         };
         assert_eq!(data["name"], "lamp");
@@ -812,7 +812,7 @@ mod tests {
         .await
         .unwrap();
         assert!(response.warnings.is_empty(), "{:?}", response.warnings);
-        let Reply::Data(data) = response.reply else {
+        let Some(data) = response.reply.to_data() else {
             panic!()
         };
         assert_eq!(
@@ -827,7 +827,7 @@ mod tests {
             .await
             .unwrap();
         assert!(response.warnings.is_empty(), "{:?}", response.warnings);
-        let Reply::Data(data) = response.reply else {
+        let Some(data) = response.reply.to_data() else {
             panic!()
         };
         assert_eq!(data["ttl"], 60);
@@ -897,7 +897,7 @@ mod tests {
             .await
             .unwrap();
         assert!(response.warnings.is_empty(), "{:?}", response.warnings);
-        let Reply::Data(data) = response.reply else {
+        let Some(data) = response.reply.to_data() else {
             panic!()
         };
         assert_eq!(data, sent);

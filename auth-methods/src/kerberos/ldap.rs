@@ -189,9 +189,9 @@ pub(super) struct StoredLdap {
     tls_max_version: String,
     insecure_tls: bool,
     certificate: String,
-    pub(super) binddn: String,
+    binddn: String,
     #[serde(serialize_with = "expose")]
-    pub(super) bindpass: Secret,
+    bindpass: Secret,
     userdn: String,
     userattr: String,
     userfilter: String,

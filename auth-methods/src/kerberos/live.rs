@@ -240,13 +240,6 @@ impl Users {
     /// What works but deserves a second look.
     pub(super) fn warnings(&self, ldap: &StoredLdap) -> Vec<String> {
         let mut warnings = self.directory.warnings().to_vec();
-        if self.binds_with_keytab && !(ldap.binddn.is_empty() && ldap.bindpass.expose().is_empty())
-        {
-            warnings.push(
-                "bind_with_keytab: binddn and bindpass are not used; write them empty to forget the password"
-                    .to_owned(),
-            );
-        }
         if !ldap.searches_for_users() {
             warnings.push(
                 "binddn, discoverdn and upndomain are not set: users are not searched for, so one who is not in the directory logs in without groups"

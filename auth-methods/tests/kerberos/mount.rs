@@ -194,9 +194,9 @@ impl Mount {
 }
 
 pub fn data(response: Response) -> Value {
-    match response.reply {
-        Reply::Data(data) => Value::Object(data),
-        other => panic!("no data: {other:?}"),
+    match response.reply.to_data() {
+        Some(data) => Value::Object(data),
+        None => panic!("no data: {:?}", response.reply),
     }
 }
 

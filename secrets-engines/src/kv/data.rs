@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use obol_mount::fields::Count;
 use obol_mount::{Cx, Error, NoContent, Output, Reply, Response, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Kv;
@@ -54,10 +55,11 @@ struct WriteOptions {
 }
 
 /// A version and its data; deleted and destroyed versions have `data` null and come with status 404.
-#[derive(JsonSchema)]
-pub(super) struct SecretData {
-    /// The secret as it was written.
-    data: Option<Map<String, Value>>,
+#[derive(Serialize, JsonSchema)]
+pub(super) struct SecretData<'a> {
+    /// The secret as it was written: the stored text, which nobody needs to look into to pass it on.
+    #[schemars(with = "Option<Map<String, Value>>")]
+    data: Option<&'a RawValue>,
     metadata: VersionInfo,
 }
 
@@ -68,7 +70,7 @@ pub(super) struct WrittenVersion {
 }
 
 /// What is known of a version without its data.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct VersionInfo {
     /// RFC 3339.
     created_time: String,
@@ -81,7 +83,7 @@ pub(super) struct VersionInfo {
     version: u64,
 }
 
-pub(super) async fn read_data(cx: Cx<Kv>, input: ReadData) -> Result<SecretData> {
+pub(super) async fn read_data(cx: Cx<Kv>, input: ReadData) -> Result<ReadSecret> {
     let now = Stamp::of(cx.request.now);
     for _ in 0..MAX_READS {
         let entry = cx.stored(&input.path).await?.ok_or_else(Error::not_found)?;
@@ -98,16 +100,16 @@ pub(super) async fn read_data(cx: Cx<Kv>, input: ReadData) -> Result<SecretData>
             } else {
                 None
             };
-            return Ok(SecretData::new(data, &head, number, &latest));
+            return SecretData::answer(data, &head, number, &latest);
         }
         let record = Record::open(&entry)?;
         let version = record.version(number).ok_or_else(Error::not_found)?;
         if !version.is_live(now) {
-            return Ok(SecretData::new(None, &head, number, version));
+            return SecretData::answer(None, &head, number, version);
         }
         if let Some(entry) = cx.older(&record.history.id, number).await? {
             let data = Texts::of(&entry).next()?;
-            return Ok(SecretData::new(Some(data), &head, number, version));
+            return SecretData::answer(Some(data), &head, number, version);
         }
         // The version was destroyed, or fell out of the history, since the record was read: the
         // record says so by now.
@@ -199,13 +201,29 @@ fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Count>, D::Error> {
     Count::deserialize(d).map(Some)
 }
 
-impl SecretData {
-    fn new(data: Option<Map<String, Value>>, head: &Head, number: u64, version: &Version) -> Self {
-        Self {
+impl SecretData<'_> {
+    fn answer(
+        data: Option<&RawValue>,
+        head: &Head,
+        number: u64,
+        version: &Version,
+    ) -> Result<ReadSecret> {
+        if data.is_some_and(|data| !data.get().starts_with('{')) {
+            return Err(Error::internal("the data of a secret is no object"));
+        }
+        let status = if data.is_some() { 200 } else { 404 };
+        let reply = Reply::json(&SecretData {
             data,
             metadata: VersionInfo::new(head, number, version),
-        }
+        })?;
+        Ok(ReadSecret { reply, status })
     }
+}
+
+/// A [`SecretData`] that is written.
+pub(super) struct ReadSecret {
+    reply: Reply,
+    status: u16,
 }
 
 impl VersionInfo {
@@ -218,42 +236,21 @@ impl VersionInfo {
             version: number,
         }
     }
-
-    fn into_map(self) -> Map<String, Value> {
-        let custom = self.custom_metadata.map_or(Value::Null, |custom| {
-            let fields = custom.into_iter().map(|(name, text)| (name, text.into()));
-            Value::Object(fields.collect())
-        });
-        let mut map = Map::with_capacity(5);
-        map.insert("created_time".to_owned(), self.created_time.into());
-        map.insert("custom_metadata".to_owned(), custom);
-        map.insert("deletion_time".to_owned(), self.deletion_time.into());
-        map.insert("destroyed".to_owned(), self.destroyed.into());
-        map.insert("version".to_owned(), self.version.into());
-        map
-    }
 }
 
-// Answers are put together by hand: to serialise them into a `Value` would copy every string of the
-// data, and this is the path that is taken most.
-impl Output for SecretData {
+impl Output for ReadSecret {
     fn into_response(self) -> Result<Response> {
-        let status = if self.data.is_some() { 200 } else { 404 };
-        let data = self.data.map_or(Value::Null, Value::Object);
-        let mut answer = Map::with_capacity(2);
-        answer.insert("data".to_owned(), data);
-        answer.insert("metadata".to_owned(), self.metadata.into_map().into());
-        Ok(Response::new(Reply::Data(answer)).with_status(status))
+        Ok(Response::new(self.reply).with_status(self.status))
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<Self>())
+        Some(generator.subschema_for::<SecretData<'static>>())
     }
 }
 
 impl Output for WrittenVersion {
     fn into_response(self) -> Result<Response> {
-        let mut response = Response::new(Reply::Data(self.version.into_map()));
+        let mut response = Response::new(Reply::json(&self.version)?);
         response.warnings = self.warnings;
         Ok(response)
     }

@@ -115,8 +115,10 @@ impl Mount {
         let response = route.call(request(operation), &params, ask.data).await?;
         let (status, data) = match response.reply {
             Reply::Empty => (204, Value::Null),
-            Reply::Data(data) => (200, Value::Object(data)),
-            other => panic!("a secrets engine answered {other:?}"),
+            reply => match reply.to_data() {
+                Some(data) => (200, Value::Object(data)),
+                None => panic!("a secrets engine answered {reply:?}"),
+            },
         };
         let status = response.status.unwrap_or(status);
         Ok(Answer {

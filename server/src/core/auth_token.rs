@@ -12,7 +12,7 @@ use obol_mount::{
 };
 use obol_storage::Batch;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::policies::{PolicySet, parse_policy_list};
@@ -393,43 +393,64 @@ async fn living_caller(live: &Live, caller: &Caller, now: u64) -> Result<Arc<Cac
 }
 
 /// What a lookup shows.
-fn shown(token: &Cached, id: Value, now: u64) -> Response {
+fn shown(token: &Cached, id: &str, now: u64) -> Result<Response> {
     let entry = &token.entry;
-    let mut data = json!({
-        "accessor": entry.accessor,
-        "creation_time": entry.created,
-        "creation_ttl": entry.creation_ttl,
-        "display_name": entry.display_name,
-        "entity_id": entry.entity_id,
-        "expire_time": entry.expires.and_then(rfc3339),
-        "explicit_max_ttl": entry.explicit_max_ttl,
-        "id": id,
-        "meta": if entry.metadata.is_empty() { Value::Null } else { json!(entry.metadata) },
-        "num_uses": entry.uses_left.unwrap_or(0),
-        "orphan": entry.is_orphan(),
-        "path": entry.path,
-        "policies": entry.policies,
-        "renewable": entry.renewable,
-        "ttl": entry.ttl(now),
-        "type": entry.kind,
-    });
-    if entry.expires.is_some() {
-        data["issue_time"] = json!(rfc3339(entry.created));
-    }
-    if entry.period > 0 {
-        data["period"] = entry.period.into();
-    }
-    if let Some(renewed) = entry.last_renewal {
-        data["last_renewal"] = json!(rfc3339(renewed));
-        data["last_renewal_time"] = renewed.into();
-    }
-    if !entry.bound_cidrs.is_empty() {
-        data["bound_cidrs"] = json!(entry.bound_cidrs);
-    }
-    match data {
-        Value::Object(data) => Response::new(Reply::Data(data)),
-        _ => Response::new(Reply::Empty),
-    }
+    let data = ShownToken {
+        accessor: &entry.accessor,
+        creation_time: entry.created,
+        creation_ttl: entry.creation_ttl,
+        display_name: &entry.display_name,
+        entity_id: &entry.entity_id,
+        expire_time: entry.expires.and_then(rfc3339),
+        explicit_max_ttl: entry.explicit_max_ttl,
+        id,
+        meta: (!entry.metadata.is_empty()).then_some(&entry.metadata),
+        num_uses: entry.uses_left.unwrap_or(0),
+        orphan: entry.is_orphan(),
+        path: &entry.path,
+        policies: &entry.policies,
+        renewable: entry.renewable,
+        ttl: entry.ttl(now),
+        kind: entry.kind,
+        issue_time: entry.expires.and_then(|_| rfc3339(entry.created)),
+        period: (entry.period > 0).then_some(entry.period),
+        last_renewal: entry.last_renewal.and_then(rfc3339),
+        last_renewal_time: entry.last_renewal,
+        bound_cidrs: Some(entry.bound_cidrs.as_slice()).filter(|blocks| !blocks.is_empty()),
+    };
+    Reply::json(&data).map(Response::new)
+}
+
+/// Vault's names and order. What is left out has no value, or none that Vault would show.
+#[derive(Serialize)]
+struct ShownToken<'a> {
+    accessor: &'a str,
+    creation_time: u64,
+    creation_ttl: u64,
+    display_name: &'a str,
+    entity_id: &'a str,
+    expire_time: Option<String>,
+    explicit_max_ttl: u64,
+    id: &'a str,
+    meta: Option<&'a BTreeMap<String, String>>,
+    num_uses: u64,
+    orphan: bool,
+    path: &'a str,
+    policies: &'a [String],
+    renewable: bool,
+    ttl: u64,
+    #[serde(rename = "type")]
+    kind: TokenKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issue_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_renewal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_renewal_time: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bound_cidrs: Option<&'a [ipnet::IpNet]>,
 }
 
 fn rfc3339(unix: u64) -> Option<String> {
@@ -457,7 +478,7 @@ async fn found_by_accessor(cx: &Cx<TokenBackend>, accessor: &str) -> Result<Arc<
 
 async fn lookup(cx: Cx<TokenBackend>, input: TokenInput) -> Result<Response> {
     let (token, secret) = found(&cx, input.token).await?;
-    Ok(shown(&token, secret.expose().into(), unix_now()))
+    shown(&token, secret.expose(), unix_now())
 }
 
 async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Response> {
@@ -469,17 +490,13 @@ async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Response> {
         Some(found) => Some(found),
         None => tokens.find(secret, now).await?,
     };
-    Ok(shown(
-        &*found.ok_or_else(Error::forbidden)?,
-        secret.into(),
-        now,
-    ))
+    shown(&*found.ok_or_else(Error::forbidden)?, secret, now)
 }
 
 async fn lookup_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Response> {
     let token = found_by_accessor(&cx, &input.accessor).await?;
     // An accessor must not lead to the token itself.
-    Ok(shown(&token, "".into(), unix_now()))
+    shown(&token, "", unix_now())
 }
 
 async fn renew(cx: Cx<TokenBackend>, input: RenewInput) -> Result<Auth> {

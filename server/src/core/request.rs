@@ -8,6 +8,7 @@ use obol_mount::{
     Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret,
 };
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::audit::{Record, Subject};
@@ -300,10 +301,14 @@ impl Core {
         };
         if audited {
             let shown = mounted.map_or(&[][..], |m| &m.entry.config.audit_non_hmac_response_keys.0);
+            let written;
             let data = match &answer.response.reply {
                 Reply::Data(data) => Some(data),
                 Reply::Bare(Value::Object(data)) => Some(data),
-                _ => None,
+                reply => {
+                    written = reply.to_data();
+                    written.as_ref()
+                }
             };
             let record = Record::response(
                 &subject,
@@ -443,13 +448,40 @@ struct Envelope<'a> {
     lease_id: &'a str,
     renewable: bool,
     lease_duration: u64,
-    data: Option<&'a Map<String, Value>>,
+    data: Option<Shown<'a>>,
     wrap_info: Option<()>,
     warnings: Option<&'a [String]>,
     auth: Option<&'a Value>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    top_level: Option<Map<String, Value>>,
 }
+
+/// `data`, as it is or as it is written already.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Tree(&'a Map<String, Value>),
+    Written(&'a RawValue),
+}
+
+/// An envelope, and beside its fields those of `data`: older clients read what `sys/` answers there.
+#[derive(Serialize)]
+struct WithTopLevel<'a> {
+    #[serde(flatten)]
+    envelope: Envelope<'a>,
+    #[serde(flatten)]
+    top_level: Map<String, Value>,
+}
+
+/// The envelope's own fields.
+const OWN: [&str; 8] = [
+    "request_id",
+    "lease_id",
+    "renewable",
+    "lease_duration",
+    "data",
+    "wrap_info",
+    "warnings",
+    "auth",
+];
 
 impl Outgoing {
     /// The body of an error, as Vault's clients expect it.
@@ -492,42 +524,42 @@ impl Outgoing {
                     body,
                 });
             }
-            Reply::Data(data) => Some(data),
+            // A flattened field cannot be written ahead.
+            reply if top_level_too => reply.to_data().map(Reply::Data),
+            reply @ (Reply::Data(_) | Reply::Json(_)) => Some(reply),
             Reply::Empty | Reply::Login(_) | Reply::Auth(_) => None,
-        };
-        // Older clients read what `sys/` answers beside the envelope rather than in it.
-        const OWN: [&str; 8] = [
-            "request_id",
-            "lease_id",
-            "renewable",
-            "lease_duration",
-            "data",
-            "wrap_info",
-            "warnings",
-            "auth",
-        ];
-        let top_level = match (&data, top_level_too) {
-            (Some(data), true) => Some(
-                data.iter()
-                    .filter(|(key, _)| !OWN.contains(&key.as_str()))
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect(),
-            ),
-            _ => None,
         };
         let envelope = Envelope {
             request_id: id,
             lease_id: "",
             renewable: false,
             lease_duration: 0,
-            data: data.as_ref(),
+            data: match &data {
+                Some(Reply::Data(data)) => Some(Shown::Tree(data)),
+                Some(Reply::Json(data)) => Some(Shown::Written(data)),
+                _ => None,
+            },
             wrap_info: None,
             warnings: (!warnings.is_empty()).then_some(&warnings),
             auth: auth.as_ref(),
-            top_level,
         };
         let mut body = Vec::with_capacity(512);
-        serde_json::to_writer(&mut body, &envelope).map_err(Error::internal)?;
+        match (&data, top_level_too) {
+            (Some(Reply::Data(data)), true) => {
+                let top_level = data
+                    .iter()
+                    .filter(|(key, _)| !OWN.contains(&key.as_str()))
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                let both = WithTopLevel {
+                    envelope,
+                    top_level,
+                };
+                serde_json::to_writer(&mut body, &both)
+            }
+            _ => serde_json::to_writer(&mut body, &envelope),
+        }
+        .map_err(Error::internal)?;
         Ok(Self {
             status: status.unwrap_or(200),
             headers,
