@@ -21,6 +21,20 @@ impl Directory {
     /// The accounts that have `spn`, ten at most. `None`: this is no Active Directory, where names of services are
     /// not in LDAP.
     pub async fn owners_of_spn(&self, spn: &str) -> Result<Option<Vec<SpnOwner>>, DirectoryError> {
+        let filter = format!("(servicePrincipalName={})", escape_value(spn));
+        self.spn_owners(&filter).await
+    }
+
+    /// The accounts that have `spn` with some port behind it, which is another name, and which clients seldom ask for.
+    pub async fn owners_of_spn_with_port(
+        &self,
+        spn: &str,
+    ) -> Result<Option<Vec<SpnOwner>>, DirectoryError> {
+        let filter = format!("(servicePrincipalName={}:*)", escape_value(spn));
+        self.spn_owners(&filter).await
+    }
+
+    async fn spn_owners(&self, filter: &str) -> Result<Option<Vec<SpnOwner>>, DirectoryError> {
         let mut via = Via::service(&self.inner().pool);
         let root = Query::entry(
             "read of the root DSE",
@@ -38,12 +52,11 @@ impl Directory {
         let base = attributes.swap_remove(0).into_iter().next();
         let base = base.and_then(|base| String::from_utf8(base).ok());
         let Some(base) = base else { return Ok(None) };
-        let filter = format!("(servicePrincipalName={})", escape_value(spn));
         let query = Query {
             what: "search for the owner of an SPN",
             base: &base,
             scope: Scope::Subtree,
-            filter: &filter,
+            filter,
             attributes: &["sAMAccountName", "servicePrincipalName"],
             enough: SHOWN,
         };

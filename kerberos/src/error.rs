@@ -44,6 +44,9 @@ impl fmt::Display for TicketFacts {
 pub enum Mismatch {
     /// The keytab has keys of other realms only.
     Realm { held: Vec<String> },
+    /// The keytab is of services by name, and the ticket's is none of them: the client was led to
+    /// another name.
+    Service { held: Vec<Principal> },
     /// The keytab has no key of the ticket's version.
     Kvno { held: Vec<u32> },
     /// The keytab has the ticket's version, but not under its encryption type.
@@ -62,6 +65,22 @@ impl Mismatch {
         if in_realm.is_empty() {
             return Self::Realm {
                 held: distinct(keys.iter().map(|key| key.principal.realm().to_owned())),
+            };
+        }
+        let is_named = |principal: &Principal| {
+            let (named, held) = (ticket.service.components(), principal.components());
+            named.len() == held.len()
+                && named
+                    .iter()
+                    .zip(held)
+                    .all(|(a, b)| a.eq_ignore_ascii_case(b))
+        };
+        // An account's key opens the tickets of all its services, whatever they are called.
+        let is_account = |principal: &Principal| principal.instance().is_none();
+        let mut principals = in_realm.iter().map(|key| &key.principal);
+        if !principals.any(|principal| is_named(principal) || is_account(principal)) {
+            return Self::Service {
+                held: distinct(in_realm.iter().map(|key| key.principal.clone())),
             };
         }
         let same_kvno =
@@ -278,6 +297,10 @@ impl AcceptError {
                     ticket.service.realm(),
                     join(held)
                 ),
+                Mismatch::Service { held } => format!(
+                    "{ticket} is for a service that the keytab has no keys of; it holds keys of {}",
+                    join(held)
+                ),
                 Mismatch::Kvno { held } => format!(
                     "{ticket} is encrypted with kvno {}; the keytab holds kvno {} for that account",
                     ticket.kvno.unwrap_or_default(),
@@ -383,6 +406,11 @@ impl AcceptError {
                 Mismatch::Realm { .. } => {
                     "export a keytab from the realm that issues the tickets, or correct the \
                      client's realm"
+                }
+                Mismatch::Service { .. } => {
+                    "see which name leads clients to this service: another one in the URL, an alias, \
+                     or reverse DNS (rdns and dns_canonicalize_hostname in the client's krb5.conf); \
+                     or export a keytab that holds this service too"
                 }
                 Mismatch::Kvno { .. } => {
                     "export a new keytab (the account's password changed since), or let clients \
@@ -522,6 +550,7 @@ pub(crate) mod krb5 {
     pub(crate) const KT_NOTFOUND: i32 = -1765328203;
     pub(crate) const FCC_NOFILE: i32 = -1765328189;
     pub(crate) const CONFIG_NODEFREALM: i32 = -1765328160;
+    pub(crate) const PREAUTH_FAILED: i32 = -1765328174;
     pub(crate) const KT_KVNONOTFOUND: i32 = -1765328154;
     pub(crate) const REALM_CANT_RESOLVE: i32 = -1765328164;
     pub(crate) const CONFIG_ETYPE_NOSUPP: i32 = -1765328147;

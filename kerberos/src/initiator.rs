@@ -296,6 +296,10 @@ pub enum InitiateError {
     AccountDisabled { client: String },
     #[error("the KDC and this host share no encryption type for this ({text})")]
     NoCommonEnctype { text: String },
+    #[error(
+        "{client} has no key of the type that the KDC asks for, or no other way that it takes, to prove who it is"
+    )]
+    NoPreauth { client: String },
     #[error("the clock of this host differs too much from the KDC's or the server's")]
     ClockSkew,
     #[error("no KDC of the realm can be reached ({text})")]
@@ -361,6 +365,10 @@ impl InitiateError {
                 "give the account AES keys (change its password, export its keytab again), or see \
                  permitted_enctypes in krb5.conf"
             }
+            Self::NoPreauth { .. } => {
+                "export the keytab with all of the account's encryption types; for a password, see \
+                 what else the KDC wants of the account (a smart card, a one-time password)"
+            }
             Self::ClockSkew => "synchronise this host's clock (NTP)",
             Self::KdcUnreachable { .. } => {
                 "check the network, the firewall (port 88, TCP and UDP) and the KDC's address in \
@@ -409,6 +417,9 @@ impl InitiateError {
             krb5::KDC_ERR_PREAUTH_FAILED | krb5::AP_ERR_BAD_INTEGRITY if spn.is_empty() => {
                 Self::WrongPassword { client }
             }
+            // Of this side: no mechanism that the KDC offers could be gone through. The text speaks
+            // of the last one tried, which says nothing about the key that was missing.
+            krb5::PREAUTH_FAILED => Self::NoPreauth { client },
             krb5::KDC_ERR_KEY_EXP => Self::PasswordExpired { client },
             krb5::KDC_ERR_CLIENT_REVOKED | krb5::KDC_ERR_NAME_EXP => {
                 Self::AccountDisabled { client }

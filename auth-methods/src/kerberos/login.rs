@@ -279,7 +279,7 @@ fn directory_error(request: &RequestInfo, error: &DirectoryError) -> Error {
     }
 }
 
-fn replayed() -> Refusal {
+pub(super) fn replayed() -> Refusal {
     Refusal {
         cause: "the same request was used for a login before".to_owned(),
         mend: "a client that retries must make a new token; otherwise somebody replays a captured one",

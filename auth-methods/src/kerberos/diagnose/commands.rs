@@ -75,6 +75,15 @@ impl Names {
         }
     }
 
+    /// A client that was led to another name: which one its own computer makes of the host.
+    pub(super) fn other_name(&self) -> Commands {
+        let Self { spn, .. } = self;
+        Commands {
+            windows: format!("setspn -Q {spn}"),
+            mit: "[libdefaults] rdns = false, dns_canonicalize_hostname = false".to_owned(),
+        }
+    }
+
     pub(super) fn enable_account(&self) -> Commands {
         let Self { account, .. } = self;
         Commands {

@@ -72,8 +72,12 @@ pub(super) async fn spn(steps: &mut Steps, service: &Service, users: &Users, nam
     };
     match owners.as_slice() {
         [] => {
+            let with_port = match users.directory.owners_of_spn_with_port(spn).await {
+                Ok(Some(owners)) => named_with_port(&owners, spn),
+                Err(_) | Ok(None) => String::new(),
+            };
             let step = steps
-                .fail("spn owner", format!("no account has {spn}"))
+                .fail("spn owner", format!("no account has {spn}{with_port}"))
                 .mend(format!("register {spn} for the service account"));
             ticket::with(step, names.register_spn());
         }
@@ -112,6 +116,23 @@ pub(super) async fn spn(steps: &mut Steps, service: &Service, users: &Users, nam
                 .mend("remove the SPN from all of them but the service account");
             ticket::with(step, names.find_spn());
         }
+    }
+}
+
+/// The same name with a port is easily taken for it: browsers and curl ask for the one without.
+fn named_with_port(owners: &[SpnOwner], spn: &str) -> String {
+    let found = owners.iter().find_map(|owner| {
+        let has_port = |name: &&String| {
+            let (name, port) = name.rsplit_once(':').unwrap_or_default();
+            name.eq_ignore_ascii_case(spn) && !port.is_empty()
+        };
+        Some((&owner.account, owner.spns.iter().find(has_port)?))
+    });
+    match found {
+        Some((account, name)) => {
+            format!("; {account} has {name}, and clients leave the port out")
+        }
+        None => String::new(),
     }
 }
 

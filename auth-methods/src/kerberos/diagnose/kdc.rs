@@ -124,9 +124,37 @@ fn spn(steps: &mut Steps, service: &Service, spn: &str) {
                 format!("{spn} is for an address: clients make no SPN of one"),
             )
             .mend("let clients use a name");
+    } else if let Some(held) = held_with_port(service, spn) {
+        with(
+            steps
+                .warn(
+                    "spn",
+                    format!("clients ask for {spn}, and the keytab holds {held}: a name with a port is another name"),
+                )
+                .mend(format!("register {spn} without the port, and export its keytab")),
+            names(service, spn).register_spn(),
+        );
     } else {
         steps.ok("spn", format!("clients ask for {spn}"));
     }
+}
+
+/// The name in the keytab that is the asked one with a port, where the keytab lacks that itself.
+fn held_with_port(service: &Service, spn: &str) -> Option<String> {
+    let spn = spn.split('@').next().unwrap_or(spn);
+    let held: Vec<String> = service
+        .acceptor
+        .keys()
+        .iter()
+        .map(|key| key.principal.components().join("/"))
+        .collect();
+    if held.iter().any(|held| held.eq_ignore_ascii_case(spn)) {
+        return None;
+    }
+    held.into_iter().find(|held| {
+        held.rsplit_once(':')
+            .is_some_and(|(name, _)| name.eq_ignore_ascii_case(spn))
+    })
 }
 
 /// Names forward and back: clients with `rdns` make their SPN of the name that the address leads back to, and those
@@ -218,6 +246,10 @@ fn initiate_failed(
         InitiateError::AccountDisabled { .. } => {
             ("enable the service account".to_owned(), names.enable_account())
         }
+        InitiateError::NoPreauth { .. } => (
+            "export a keytab with all of the account's encryption types".to_owned(),
+            names.new_keytab(),
+        ),
         InitiateError::NoCommonEnctype { .. } => (error.mend().to_owned(), names.enable_aes()),
         InitiateError::ClockSkew => (error.mend().to_owned(), commands::set_clock()),
         other => (other.mend().to_owned(), Commands::default()),

@@ -40,8 +40,9 @@ pub(super) async fn diagnose(cx: Cx<Kerberos>, input: DiagnoseInput) -> Result<D
                 service,
                 &cx.request,
                 input.authorization.as_ref(),
+                &cx.proofs,
             )
-            .await
+            .await?
         }
     };
     let user = match snapshot.users() {

@@ -119,8 +119,21 @@ impl Steps {
         &mut self.steps[last]
     }
 
+    /// The first step that failed; whose the SPN is explains a ticket that is not there or does not open.
+    fn first_fault(&self) -> Option<&Step> {
+        let mut failed = self
+            .steps
+            .iter()
+            .filter(|step| step.status == Status::Failed);
+        let first = failed.next()?;
+        let explained = matches!(first.name, "service ticket" | "client ticket");
+        failed
+            .find(|step| explained && step.name == "spn owner")
+            .or(Some(first))
+    }
+
     pub(super) fn into_report(self, user: Option<UserReport>) -> Report {
-        let failed = self.steps.iter().find(|step| step.status == Status::Failed);
+        let failed = self.first_fault();
         let warned = self
             .steps
             .iter()

@@ -9,10 +9,13 @@ use obol_kerberos::{
     AcceptError, Accepted, ChannelBindings, Enctype, Mismatch, PacState, TokenError,
     parse_authorization_header,
 };
-use obol_mount::{RequestInfo, Secret};
+use obol_mount::{RequestInfo, Result, Secret};
+use obol_storage::View;
 
 use super::super::live::Service;
-use super::super::login::accept;
+use super::super::login::{accept, replayed};
+use super::super::replay;
+use super::super::user::Refusal;
 use super::commands::{self, Commands, Names};
 use super::report::{Step, Steps};
 
@@ -64,13 +67,14 @@ pub(super) async fn of_client(
     service: &Service,
     request: &RequestInfo,
     authorization: Option<&Secret>,
-) -> Option<Accepted> {
+    proofs: &View,
+) -> Result<Option<Accepted>> {
     let Some(sent) = authorization.filter(|sent| !sent.is_empty()) else {
         steps.skip(
             "client ticket",
             "no client's token was sent; `obol kerberos doctor` with a ticket sends one",
         );
-        return None;
+        return Ok(None);
     };
     let text = sent.expose().trim();
     let token = match parse_authorization_header(text) {
@@ -82,7 +86,7 @@ pub(super) async fn of_client(
                     steps
                     .fail("client ticket", format!("authorization is no token: {error}"))
                     .mend("send `Negotiate` and the token in base64, as the client's header has it");
-                    return None;
+                    return Ok(None);
                 }
             }
         }
@@ -92,6 +96,11 @@ pub(super) async fn of_client(
         .as_deref()
         .map(ChannelBindings::tls_server_end_point_hash);
     match accept(&service.acceptor, token, bindings).await {
+        Ok(accepted) if replay::is_known(proofs, &accepted.authenticator_digest).await? => {
+            let Refusal { cause, mend } = replayed();
+            steps.fail("client ticket", cause).mend(mend);
+            Ok(Some(accepted))
+        }
         Ok(accepted) => {
             let pac = match &accepted.pac {
                 PacState::NotRead => String::new(),
@@ -112,11 +121,11 @@ pub(super) async fn of_client(
                     accepted.client, accepted.ticket_service, accepted.ticket_enctype
                 ),
             );
-            Some(accepted)
+            Ok(Some(accepted))
         }
         Err(error) => {
             refused(steps, "client ticket", service, &error);
-            None
+            Ok(None)
         }
     }
 }
@@ -140,6 +149,7 @@ fn mend(service: &Service, error: &AcceptError) -> Commands {
             match mismatch {
                 // Somebody else's key: who owns the SPN is the question.
                 Mismatch::Key { .. } => names.find_spn(),
+                Mismatch::Service { .. } => names.other_name(),
                 Mismatch::Kvno { held }
                     if ticket
                         .kvno
