@@ -279,7 +279,13 @@ pub fn negotiate_many(realm: &Realm, tickets: &CCache, count: usize) -> Vec<Stri
 
 /// The same with a curl that is prepared, for example to live at another time.
 #[track_caller]
-pub fn negotiate_from(mut curl: Command, count: usize) -> Vec<String> {
+pub fn negotiate_from(curl: Command, count: usize) -> Vec<String> {
+    negotiate_for(curl, "localhost", count)
+}
+
+/// The same for `HTTP/<host>`, or what the client's krb5.conf makes of the host's name.
+#[track_caller]
+pub fn negotiate_for(mut curl: Command, host: &str, count: usize) -> Vec<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = listener.local_addr().expect("a bound socket").port();
     curl.args([
@@ -291,7 +297,8 @@ pub fn negotiate_from(mut curl: Command, count: usize) -> Vec<String> {
         "-u",
         ":",
     ])
-    .arg(format!("http://localhost:{port}/[1-{count}]"))
+    .args(["--resolve", &format!("{host}:{port}:127.0.0.1")])
+    .arg(format!("http://{host}:{port}/[1-{count}]"))
     .stdin(Stdio::null())
     .stdout(Stdio::null())
     .stderr(Stdio::piped());
