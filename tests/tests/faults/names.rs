@@ -215,9 +215,7 @@ fn spn_for_an_alias() {
     // The account's key opens tickets for every name it has: no new keytab.
     ad.add_spn("svc-alias", "HTTP/www.test").unwrap();
     method.login(&site.header(&grace, "www.test")).expect(200);
-    method
-        .diagnose(json!({"service": "HTTP/www.test"}))
-        .works();
+    method.diagnose(json!({"service": "HTTP/www.test"})).works();
 }
 
 #[test]
