@@ -111,6 +111,7 @@ impl Acceptor {
         let mech_token = token.kerberos()?;
         let request = ApRequest::parse(mech_token)?;
         self.check_enctypes(&request)?;
+        krb5::keep_configuration();
         let ticket = TicketFacts::from(&request);
         let bindings = match self.0.options.channel_bindings {
             BindingMode::Ignore => None,

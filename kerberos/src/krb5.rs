@@ -7,8 +7,8 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint};
 use std::marker::{PhantomData, PhantomPinned};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
@@ -90,6 +90,39 @@ pub(crate) fn client_time(keytab: &CStr, ap_req: &[u8]) -> Result<SystemTime, Kr
         context.client_time(keytab, ap_req)
     })
 }
+
+/// Keeps libkrb5's reading of krb5.conf alive. GSSAPI makes a context in each of its calls, some five
+/// for an accept, and each parses the configuration unless another context holds it parsed: with the
+/// smallest of files that was more than a third of an accept.
+///
+/// A changed krb5.conf is noticed even so, within a second: libkrb5 looks at the file's time. It does
+/// not look at the files that it includes, so the holder gives way now and then; a server that is
+/// busy at each of these moments goes on with what it has read until krb5.conf itself is touched.
+pub(crate) fn keep_configuration() {
+    static HOLDER: Mutex<Option<(Parked, Instant)>> = Mutex::new(None);
+    // Whoever finds it locked leaves it to the other thread.
+    let Ok(mut holder) = HOLDER.try_lock() else {
+        return;
+    };
+    if let Some((_, since)) = &*holder
+        && since.elapsed() < CONFIGURATION_LIFE
+    {
+        return;
+    }
+    // The old one first, or the new one would share its reading.
+    *holder = None;
+    let context = Context::new().ok();
+    *holder = context.map(|context| (Parked { _context: context }, Instant::now()));
+}
+
+/// A context that nobody uses.
+struct Parked {
+    _context: Context,
+}
+
+// SAFETY: libkrb5 asks that no two threads use a context at once, and keeps nothing in it that belongs
+// to one thread. This one is used by none; whichever replaces it frees it.
+unsafe impl Send for Parked {}
 
 /// A ticket cache in memory under a name that nobody else has. libkrb5 keeps what lies in one until
 /// somebody destroys it: this does when it is dropped.
@@ -387,6 +420,8 @@ unsafe extern "C" {
     ) -> i32;
     fn krb5_cc_destroy(context: *mut RawContext, cache: *mut RawCache) -> i32;
 }
+
+const CONFIGURATION_LIFE: Duration = Duration::from_secs(10);
 
 /// libkrb5's own default.
 const DEFAULT_CLOCK_SKEW: c_int = 300;
