@@ -19,7 +19,7 @@ own_process! {
         let acceptor = acceptor(&realm);
         let grace = Client::grace(&realm);
         let (token, negotiation) = grace.initiator.negotiate(SPN, None).unwrap();
-        let accepted = accept(&acceptor, &token).unwrap();
+        let accepted = acceptor.accept_naming_target(&token, None).unwrap();
         assert_eq!(accepted.client.to_string(), "grace@EXAMPLE.COM");
         assert_eq!(accepted.target.unwrap().to_string(), SPN);
         assert_eq!(accepted.ticket_service.to_string(), SPN);
@@ -98,7 +98,7 @@ own_process! {
         let keytab = keytab.for_service_account("vault_svc", false).unwrap();
         let acceptor = Acceptor::new(&keytab, AcceptorOptions::default()).unwrap();
         let (token, negotiation) = Client::grace(&realm).initiator.negotiate(SPN, None).unwrap();
-        let accepted = accept(&acceptor, &token).unwrap();
+        let accepted = acceptor.accept_naming_target(&token, None).unwrap();
         assert_eq!(accepted.client.to_string(), "grace@EXAMPLE.COM");
         assert_eq!(accepted.target.unwrap().to_string(), "vault_svc@EXAMPLE.COM");
         assert_eq!(accepted.ticket_service.to_string(), SPN);
@@ -109,7 +109,7 @@ own_process! {
         let realm = realm();
         let keytab = keytab(&realm).for_service_account("HTTP", true).unwrap();
         let acceptor = Acceptor::new(&keytab, AcceptorOptions::default()).unwrap();
-        accept(&acceptor, &Client::grace(&realm).token()).unwrap();
+        assert_eq!(accept(&acceptor, &Client::grace(&realm).token()).unwrap().target, None);
     }
 
     fn two_key_versions_in_one_keytab_work_through_a_rotation() {

@@ -10,7 +10,7 @@ use super::{Buffer, Context, Credential, Name, Status, borrowed, channel_binding
 pub(crate) struct Established {
     /// The authenticated client; attributes of the ticket hang on this name.
     pub(crate) client: Name,
-    /// The name whose key opened the ticket.
+    /// The name whose key opened the ticket, if it was asked for.
     pub(crate) target: Option<Name>,
     /// The answer to the client; empty if it asked for none.
     pub(crate) reply: Vec<u8>,
@@ -27,6 +27,7 @@ pub(crate) fn accept(
     credential: &Credential,
     token: &[u8],
     bindings: Option<&[u8]>,
+    name_target: bool,
 ) -> Result<Established, Status> {
     let mut token = borrowed(token);
     let mut bindings = bindings.map(channel_bindings);
@@ -59,10 +60,9 @@ pub(crate) fn accept(
         return Err(Status::of(major, minor));
     }
     let continue_needed = major & sys::_GSS_S_CONTINUE_NEEDED != 0;
-    let target = if continue_needed {
-        None
-    } else {
-        context.target()?
+    let target = match name_target && !continue_needed {
+        true => context.target()?,
+        false => None,
     };
     Ok(Established {
         client,
