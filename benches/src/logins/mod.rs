@@ -324,7 +324,7 @@ const LOAD: f64 = 0.8;
 const ESTIMATE: usize = 1000;
 /// Tokens that are used up long before they are old.
 const AT_A_TIME: usize = 20_000;
-/// Tokens that may lie in memory: some hundred megabytes.
-const AT_MOST: usize = 200_000;
+/// Tokens that may lie in memory: about two kilobytes each, in two processes.
+const AT_MOST: usize = 100_000;
 /// Seconds.
 const LONGEST: u64 = 30;
