@@ -73,7 +73,12 @@ fn main() -> ExitCode {
             logins::ACCEPT => {
                 let keytab = args.next().unwrap_or_default();
                 let account = args.next().unwrap_or_default();
-                return report(logins::serve_accept_loop(keytab.as_ref(), &account));
+                let seconds = args.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+                return report(logins::serve_accept_loop(
+                    keytab.as_ref(),
+                    &account,
+                    seconds,
+                ));
             }
             "limit-server" => return report(limit::serve()),
             "reads" | "writes" | "unseal" | "idle" | "logins" => wanted.push(arg),

@@ -15,12 +15,14 @@ use obol_kerberos::{Acceptor, AcceptorOptions, Keytab};
 use crate::Failure;
 use crate::load::Measured;
 
-/// Accepts each of the tokens once. The loop keeps no replays, so a server can take them afterwards.
+/// Accepts the tokens for `seconds`, beginning again after the last. The loop keeps no replays, so a server can take
+/// them afterwards.
 pub(crate) fn measure(
     env: &[(String, String)],
     keytab: &[u8],
     account: &str,
     tokens: &[String],
+    seconds: u64,
 ) -> Result<Measured, Failure> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("keytab");
@@ -29,6 +31,7 @@ pub(crate) fn measure(
         .arg(ACCEPT)
         .arg(&file)
         .arg(account)
+        .arg(seconds.to_string())
         .envs(env.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -46,18 +49,18 @@ pub(crate) fn measure(
         .split_whitespace()
         .map(str::parse)
         .collect::<Result<_, _>>()?;
-    let [nanos, p50, p99] = numbers[..] else {
+    let [accepted, nanos, p50, p99] = numbers[..] else {
         return Err("the accept loop came to an early end".into());
     };
     Ok(Measured {
-        per_second: tokens.len() as f64 / Duration::from_nanos(nanos).as_secs_f64(),
+        per_second: accepted as f64 / Duration::from_nanos(nanos).as_secs_f64(),
         p50: Duration::from_nanos(p50),
         p99: Duration::from_nanos(p99),
     })
 }
 
 /// The other side: tokens come in, a line each; when all are there they are accepted.
-pub(crate) fn serve(keytab: &Path, account: &str) -> Result<(), Failure> {
+pub(crate) fn serve(keytab: &Path, account: &str, seconds: u64) -> Result<(), Failure> {
     let keytab = Keytab::parse(&std::fs::read(keytab)?)?.for_service_account(account, false)?;
     // What the server asks of a ticket by default.
     let options = AcceptorOptions {
@@ -83,8 +86,13 @@ pub(crate) fn serve(keytab: &Path, account: &str) -> Result<(), Failure> {
                     ready.wait();
                     acquired?;
                     let mut histogram = Histogram::<u64>::new(3)?;
-                    while let Some(token) = tokens.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let end = Instant::now() + Duration::from_secs(seconds);
+                    loop {
                         let begun = Instant::now();
+                        if begun >= end {
+                            break;
+                        }
+                        let token = &tokens[next.fetch_add(1, Ordering::Relaxed) % tokens.len()];
                         std::hint::black_box(acceptor.accept(token, None)?);
                         histogram.record(u64::try_from(begun.elapsed().as_nanos())?)?;
                     }
@@ -100,7 +108,8 @@ pub(crate) fn serve(keytab: &Path, account: &str) -> Result<(), Failure> {
         Ok(begun.elapsed())
     })?;
     println!(
-        "{} {} {}",
+        "{} {} {} {}",
+        all.len(),
         elapsed.as_nanos(),
         all.value_at_quantile(0.5),
         all.value_at_quantile(0.99)

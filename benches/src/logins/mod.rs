@@ -38,7 +38,7 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let cached = cached_groups(plan, &world, &mut clients, &mut table).await?;
     // Samba needs root, and its packages.
     match world::start_ad() {
-        Ok(domain) => from_pac(plan, &domain, &mut table).await?,
+        Ok(domain) => from_pac(plan, &domain, cached.puts, &mut table).await?,
         Err(error) => eprintln!("  no logins with groups from the PAC: {error}"),
     }
     from_ldap(plan, &world, &mut clients, cached.limit, &mut table).await?;
@@ -52,6 +52,8 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
 struct Cached {
     /// Of the bare accept loop, a second.
     limit: f64,
+    /// Durable writes a second: more tokens than these nobody can use.
+    puts: f64,
     /// Logins a second in the open loop.
     rate: f64,
     open_loop: Histogram<u64>,
@@ -63,8 +65,9 @@ async fn cached_groups(
     clients: &mut Clients,
     table: &mut Table,
 ) -> Result<Cached, Failure> {
-    let tokens = enough_tokens(plan, world, clients)?;
-    let limit = accept_loop(world, &tokens)?;
+    let puts = tokio::task::spawn_blocking(move || synced_puts(plan.seconds)).await??;
+    let tokens = clients.make(count(puts.per_second, plan.seconds))?;
+    let limit = accept_loop(plan, world, &tokens)?;
     table.measured(
         "bare accept loop, a credential on each of 2 threads",
         &limit,
@@ -72,7 +75,6 @@ async fn cached_groups(
         limit.per_second,
         "limit 1",
     );
-    let puts = tokio::task::spawn_blocking(move || synced_puts(plan.seconds)).await??;
     table.measured(
         "RocksDB synced puts, 600 bytes, 64 threads",
         &puts,
@@ -100,6 +102,7 @@ async fn cached_groups(
     let open_loop = drive::open_loop(ready.server.address, CONNECTIONS, &tokens, rate).await?;
     Ok(Cached {
         limit: limit.per_second,
+        puts: puts.per_second,
         rate,
         open_loop,
     })
@@ -129,11 +132,16 @@ impl Cached {
     }
 }
 
-async fn from_pac(plan: Plan, domain: &SambaAd, table: &mut Table) -> Result<(), Failure> {
+async fn from_pac(
+    plan: Plan,
+    domain: &SambaAd,
+    puts: f64,
+    table: &mut Table,
+) -> Result<(), Failure> {
     let world = World::ad(domain)?;
     let mut clients = Clients::start(&world.env, world.service)?;
-    let tokens = enough_tokens(plan, &world, &mut clients)?;
-    let limit = accept_loop(&world, &tokens)?;
+    let tokens = clients.make(count(puts, plan.seconds))?;
+    let limit = accept_loop(plan, &world, &tokens)?;
     table.measured(
         "bare accept loop, tickets with a PAC",
         &limit,
@@ -303,14 +311,14 @@ impl Ready {
     }
 }
 
-/// As many tokens as the bare accept loop takes in the time of a measurement, and so more than a server does.
-fn enough_tokens(plan: Plan, world: &World, clients: &mut Clients) -> Result<Tokens, Failure> {
-    let estimate = accept_loop(world, &clients.make(ESTIMATE)?)?;
-    clients.make(count(estimate.per_second, plan.seconds))
-}
-
-fn accept_loop(world: &World, tokens: &Tokens) -> Result<Measured, Failure> {
-    accept::measure(&world.env, &world.keytab, world.account, tokens)
+fn accept_loop(plan: Plan, world: &World, tokens: &Tokens) -> Result<Measured, Failure> {
+    accept::measure(
+        &world.env,
+        &world.keytab,
+        world.account,
+        tokens,
+        plan.seconds,
+    )
 }
 
 fn count(per_second: f64, seconds: u64) -> usize {
@@ -320,8 +328,6 @@ fn count(per_second: f64, seconds: u64) -> usize {
 const CONNECTIONS: usize = 64;
 /// Of what the server takes at most.
 const LOAD: f64 = 0.8;
-/// Tokens to see how long one takes.
-const ESTIMATE: usize = 1000;
 /// Tokens that are used up long before they are old.
 const AT_A_TIME: usize = 20_000;
 /// Tokens that may lie in memory: about two kilobytes each, in two processes.
