@@ -62,7 +62,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
             replay_error(request),
         ));
     }
-    let user = User::of(&accepted.client, Rules::of(service, users)).map_err(|refusal| {
+    let user = user(&accepted, Rules::of(service, users)).map_err(|refusal| {
         let error = sentence(request, Error::bad_request, "this user may not log in here");
         refused(request, Some(&client), &refusal, error)
     })?;
@@ -94,7 +94,8 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         false => Vec::new(),
     };
     let proof = Proof {
-        principal: client,
+        principal: user.principal.clone(),
+        client,
         user_dn: membership.user_dn,
     };
     let alias = match users.username_as_alias {
@@ -130,6 +131,15 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
     })
 }
 
+/// Whom an accepted ticket stands for.
+pub(super) fn user(accepted: &Accepted, rules: Rules<'_>) -> std::result::Result<User, Refusal> {
+    let account = accepted.account().map_err(|error| Refusal {
+        cause: format!("the account's name in the PAC cannot be used: {error}"),
+        mend: "rename the account",
+    })?;
+    User::of(&account, &accepted.client, rules)
+}
+
 /// The proof.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct LoginInput {
@@ -144,7 +154,7 @@ pub(super) struct LoginInput {
 fn shown(service: &Service, membership: &Membership) -> Map<String, Value> {
     let mut data = Map::new();
     data.insert("groups".into(), json!(membership.names()));
-    data.insert("group_sids".into(), json!(membership.sids));
+    data.insert("unnamed_group_sids".into(), json!(membership.unnamed));
     data.insert("source".into(), json!(service.ticket.group_source));
     data.insert("user_dn".into(), json!(membership.user_dn));
     data.insert("user_sid".into(), json!(membership.user_sid));

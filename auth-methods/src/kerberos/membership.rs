@@ -20,8 +20,10 @@ pub(super) struct Membership {
     pub(super) user_sid: Option<String>,
     /// Names of groups as the directory spells them, each with where it was found.
     pub(super) groups: BTreeMap<String, Sources>,
-    /// The SIDs of the groups in the PAC that count.
+    /// The SIDs of the groups in the PAC that count, with a name or without.
     pub(super) sids: Vec<String>,
+    /// Those that no group below `groupdn` has.
+    pub(super) unnamed: Vec<String>,
 }
 
 /// Where a group was found.
@@ -160,14 +162,19 @@ async fn name_groups(
         .group_names_of_sids(&binary)
         .await
         .map_err(Unknown::Directory)?;
-    for name in named.into_iter().flat_map(|group| group.names) {
-        membership.add(
-            name,
-            Sources {
-                ldap: false,
-                pac: true,
-            },
-        );
+    for (sid, group) in sids.iter().zip(named) {
+        if group.names.is_empty() {
+            membership.unnamed.push(sid.to_string());
+        }
+        for name in group.names {
+            membership.add(
+                name,
+                Sources {
+                    ldap: false,
+                    pac: true,
+                },
+            );
+        }
     }
     Ok(())
 }

@@ -15,8 +15,10 @@ use super::user::{Rules, User};
 /// What a login leaves with its token, to be looked at again here.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Proof {
-    /// The principal as the ticket had it.
+    /// The account.
     pub(super) principal: String,
+    /// The name that the ticket had.
+    pub(super) client: String,
     /// The user's entry in the directory; none where the groups came from the ticket alone.
     #[serde(default)]
     pub(super) user_dn: Option<String>,
@@ -41,12 +43,13 @@ pub(super) async fn renew(
         serde_json::from_value(Value::Object(internal.clone())).map_err(Error::internal)?;
     let snapshot = kerberos.live.snapshot(&kerberos.store).await?;
     let (service, users) = snapshot.parts("")?;
-    let principal = Principal::parse(&proof.principal).map_err(Error::internal)?;
+    let account = Principal::parse(&proof.principal).map_err(Error::internal)?;
+    let client = Principal::parse(&proof.client).map_err(Error::internal)?;
     let refused = |cause: &str, answer: &str| {
         warn!(client = proof.principal, cause, "a renewal was refused");
         Error::bad_request(format!("{answer}; log in again"))
     };
-    let user = User::of(&principal, Rules::of(service, users))
+    let user = User::of(&account, &client, Rules::of(service, users))
         .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
     // Groups that came from the ticket are asked of the directory now: it gives the same ones by another way.
     let membership =

@@ -16,6 +16,8 @@ pub(super) struct User {
     /// The name that LDAP is asked for; without the instance where the operator wants that.
     pub(super) directory_name: String,
     pub(super) realm: String,
+    /// The account's principal.
+    pub(super) principal: String,
     /// The realm is one of `allowed_realms`: another's users, not to be taken for ours.
     pub(super) is_foreign: bool,
 }
@@ -54,7 +56,23 @@ impl User {
     /// Vault takes a user of any realm that the KDC vouches for when `upndomain` is empty; a trusted
     /// realm's `grace` would then have the groups of this realm's. Here the realms of the keytab's keys
     /// count, unless `upndomain` names the realm; it is compared exactly, as Vault documents.
-    pub(super) fn of(principal: &Principal, rules: Rules<'_>) -> Result<Self, Refusal> {
+    ///
+    /// `account` is who it is, `client` the name in the ticket. In Active Directory they differ: the KDC writes
+    /// the name as it was asked for, in any case, as a UPN, or without the `$` of a computer's name. The account
+    /// counts; the ticket's name is what `upndomain` makes a UPN of, and nothing else.
+    pub(super) fn of(
+        account: &Principal,
+        client: &Principal,
+        rules: Rules<'_>,
+    ) -> Result<Self, Refusal> {
+        let mut user = Self::of_name(account, rules)?;
+        if rules.upndomain.is_some() && client != account {
+            user.directory_name = Self::of_name(client, rules)?.directory_name;
+        }
+        Ok(user)
+    }
+
+    fn of_name(principal: &Principal, rules: Rules<'_>) -> Result<Self, Refusal> {
         let realm = principal.realm();
         let is_ours = match rules.upndomain {
             Some(domain) => domain == realm,
@@ -103,6 +121,7 @@ impl User {
             },
             name,
             realm: realm.to_owned(),
+            principal: principal.to_string(),
             is_foreign,
         })
     }
@@ -124,7 +143,8 @@ mod tests {
             allowed_realms: &["PARTNER.COM".to_owned()],
             remove_instance_name,
         };
-        User::of(&Principal::parse(principal).unwrap(), rules)
+        let principal = Principal::parse(principal).unwrap();
+        User::of(&principal, &principal, rules)
     }
 
     #[test]
@@ -159,6 +179,31 @@ mod tests {
             assert_eq!(user.directory_name, directory_name);
         }
         assert!(user("grace@partner.com", None, false).is_err());
+    }
+
+    #[test]
+    fn alias_case_the_account_counts_and_not_the_name_that_was_asked_for() {
+        let of = |client: &str, upndomain| {
+            let realms = ["EXAMPLE.COM".to_owned()].into();
+            let rules = Rules {
+                upndomain,
+                realms: &realms,
+                allowed_realms: &[],
+                remove_instance_name: false,
+            };
+            let account = Principal::parse("joan@EXAMPLE.COM").unwrap();
+            User::of(&account, &Principal::parse(client).unwrap(), rules).unwrap()
+        };
+        let user = of("JOAN.CLARKE@EXAMPLE.COM", None);
+        assert_eq!(
+            (user.name.as_str(), user.directory_name.as_str()),
+            ("joan", "joan")
+        );
+        let user = of("joan.clarke@EXAMPLE.COM", Some("EXAMPLE.COM"));
+        assert_eq!(
+            (user.name.as_str(), user.directory_name.as_str()),
+            ("joan", "joan.clarke")
+        );
     }
 
     #[test]

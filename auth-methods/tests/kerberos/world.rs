@@ -7,8 +7,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use obol_kerberos::{Initiator, Negotiation};
+use obol_kerberos::{InitiateError, Initiator, Negotiation};
 use obol_testbed::realm::{GRACE_ADMIN, HTTP_SERVICE};
 use obol_testbed::{CCache, MitRealm, Realm, RealmOptions};
 
@@ -89,9 +91,17 @@ impl Client {
     }
 
     pub fn token_for(&self, service: &str) -> (Vec<u8>, Negotiation) {
-        self.initiator
-            .negotiate(&format!("{service}@EXAMPLE.COM"), None)
-            .unwrap()
+        let spn = format!("{service}@EXAMPLE.COM");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.initiator.negotiate(&spn, None) {
+                // libkrb5 looks once a second whether its configuration has changed.
+                Err(InitiateError::UnknownRealm { .. }) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                made => return made.unwrap(),
+            }
+        }
     }
 }
 

@@ -80,6 +80,16 @@ fn a_user_is_found_by_the_name_of_the_ticket_with_upndomain() {
 }
 
 #[test]
+fn alias_case_however_the_name_was_asked_for_the_account_logs_in() {
+    let server = server_with(json!({"group_source": "pac"}), json!({}));
+    for asked in ["joan", "JOAN", "joan.clarke"] {
+        let tickets = ad().kinit(asked, &ad().password("joan").unwrap()).unwrap();
+        let login = login_at(&server, "kerberos", &ad::negotiate(ad(), &tickets)).expect(200);
+        assert_eq!(login.auth()["metadata"]["user"], "joan", "{asked}");
+    }
+}
+
+#[test]
 fn a_user_in_the_pac_needs_no_directory_when_the_groups_are_known() {
     let ad = ad::own_ad();
     let server = ad::server(&ad);

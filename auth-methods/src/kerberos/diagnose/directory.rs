@@ -6,6 +6,7 @@ use obol_directory::{DirectoryError, ServerProbe, SpnOwner, StepName, UserProbe}
 use obol_kerberos::{Accepted, PacState, Principal};
 
 use super::super::live::{Service, Snapshot, Users};
+use super::super::login;
 use super::super::membership::{self, Membership, Unknown};
 use super::super::user::{Rules, User};
 use super::report::{GroupReport, Steps, UserReport};
@@ -148,9 +149,10 @@ pub(super) async fn user(
         steps.skip("user", "no keytab is configured");
         return None;
     };
-    let principal = match (named, accepted) {
+    let rules = Rules::of(service, users);
+    let user = match (named, accepted) {
         (Some(name), _) => match principal(name, service, users) {
-            Ok(principal) => principal,
+            Ok(principal) => User::of(&principal, &principal, rules),
             Err(cause) => {
                 steps
                     .fail("user", format!("{name:?} is no name of a user: {cause}"))
@@ -158,13 +160,13 @@ pub(super) async fn user(
                 return None;
             }
         },
-        (None, Some(accepted)) => accepted.client.clone(),
+        (None, Some(accepted)) => login::user(accepted, rules),
         (None, None) => {
             steps.skip("user", "no user was named (user=grace)");
             return None;
         }
     };
-    let user = match User::of(&principal, Rules::of(service, users)) {
+    let user = match user {
         Ok(user) => user,
         Err(refusal) => {
             steps.fail("user", refusal.cause).mend(refusal.mend);
@@ -175,7 +177,10 @@ pub(super) async fn user(
     searched(steps, &probe);
     // The named user may be another than the one whose ticket it is.
     let pac = accepted
-        .filter(|accepted| accepted.client == principal)
+        .filter(|accepted| {
+            login::user(accepted, rules)
+                .is_ok_and(|of_ticket| of_ticket.principal == user.principal)
+        })
         .map_or(&PacState::NotRead, |accepted| &accepted.pac);
     let found = match pac {
         PacState::NotRead => membership::in_directory_now(users, &user).await,
@@ -292,7 +297,7 @@ fn report(
     for (name, _) in membership.groups.iter().filter(|(_, sources)| sources.pac) {
         found(name, "pac");
     }
-    for sid in &membership.sids {
+    for sid in &membership.unnamed {
         found(sid, "pac");
     }
     UserReport {

@@ -99,7 +99,7 @@ function welcome(body) {
 
   // Groups that a ticket states and nobody has a name for are still its user's groups.
   const named = Array.isArray(data?.groups) ? data.groups : null;
-  const groups = named?.length ? named : data?.group_sids ?? named;
+  const groups = named?.length ? named : data?.unnamed_group_sids ?? named;
   element('groups-row').hidden = groups === null;
   list('groups', groups ?? []);
   element('group-count').textContent = counted(groups);
