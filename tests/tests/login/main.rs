@@ -5,6 +5,7 @@ mod bindings;
 mod challenge;
 mod clients;
 mod enctypes;
+mod flood;
 mod groups;
 mod large;
 mod readback;
