@@ -7,3 +7,4 @@ mod cache;
 mod diagnose;
 mod groups;
 mod keytabs;
+mod realms;
