@@ -19,7 +19,7 @@ use crate::sasl::{Layer, SaslBind, SaslServer};
 use crate::server_url::{Security, ServerUrl};
 use crate::session::Session;
 use crate::settings::{Account, SearchRules, Settings};
-use crate::tls::{TlsClient, channel_binding};
+use crate::tls::{TlsClient, channel_binding, version_taken};
 
 /// Opens sessions with the servers of one configuration, which it knows by their number.
 pub(crate) struct Dialer {
@@ -135,6 +135,27 @@ impl Dialer {
             Ok(tls) => Ok(Transport::Tls(Box::new(tls?))),
             Err(_) => Err(self.late(server, "the TLS handshake was not finished")),
         }
+    }
+
+    /// The TLS version of a server that [`secure`](Self::secure) could not agree with, where it has
+    /// one at all.
+    pub(crate) async fn version_taken(
+        &self,
+        server: usize,
+        deadline: Instant,
+    ) -> Option<&'static str> {
+        let mut tcp = self.dial(server, deadline).await.ok()?;
+        let server = &self.servers[server];
+        if let Security::StartTls = server.security {
+            timeout_at(deadline, start_tls(server, &mut tcp))
+                .await
+                .ok()?
+                .ok()?;
+        }
+        timeout_at(deadline, version_taken(server, tcp))
+            .await
+            .ok()
+            .flatten()
     }
 
     /// The third: the bind as the service account.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::dial::{Dialer, Transport};
-use crate::error::{DirectoryError, ResultCode};
+use crate::error::{DirectoryError, ResultCode, TlsFault};
 use crate::lookup::{Directory, Names, UserSearch, Via};
 use crate::server_url::Security;
 use crate::session::{Query, Session};
@@ -345,9 +345,30 @@ async fn connect(dialer: &Dialer, server: usize) -> (Vec<ProbeStep>, Option<Tran
             (steps, Some(transport))
         }
         Err(error) => {
+            let error = with_version(dialer, server, error).await;
             steps.push(step.end(Err(error)));
             (steps, None)
         }
+    }
+}
+
+/// Says which version the server would have taken, where that may be the fault.
+async fn with_version(dialer: &Dialer, server: usize, error: DirectoryError) -> DirectoryError {
+    let DirectoryError::Tls {
+        url,
+        cause,
+        kind: TlsFault::BrokenOff | TlsFault::Version,
+    } = &error
+    else {
+        return error;
+    };
+    match dialer.version_taken(server, dialer.deadline()).await {
+        Some(version) => DirectoryError::Tls {
+            url: url.clone(),
+            cause: format!("{cause}; it takes {version} when that is offered"),
+            kind: TlsFault::Version,
+        },
+        None => error,
     }
 }
 
