@@ -274,7 +274,7 @@ fn report(
             "check groupdn (it is the DN below which groups lie), groupfilter and groupattr in config/ldap; the user's groups are looked for with them",
         ),
         (_, 0) => steps.warn("user", finding).mend(format!(
-            "map one of the groups to policies; those found: {}",
+            "map one of the groups to policies, or set groupattr in config/ldap to the attribute that holds their names, if these are none: {}",
             listed(membership)
         )),
         _ => steps.ok("user", finding),
