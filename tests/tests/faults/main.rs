@@ -5,7 +5,9 @@
 
 mod accounts;
 mod clocks;
+mod directory;
 mod keys;
 mod names;
+mod proxies;
 mod story;
 mod tickets;
