@@ -86,6 +86,7 @@ fn login(
         .negotiate(&spn, client.channel_bindings().as_ref())
         .map_err(|error| explained(&error))?;
     let header = Secret::new(format!("Negotiate {}", STANDARD.encode(token)));
+    let size = header.expose().len();
     let request = Request::post(format!("auth/{}/login", proof.mount), serde_json::json!({}))
         .header("Authorization", header)
         .without_redirects();
@@ -96,6 +97,13 @@ fn login(
                 "The server did not accept the ticket for {spn}. Its log says why, and so does \
              `obol kerberos doctor`; the usual causes are a keytab without the key of that name, \
              and clocks that differ."
+            )),
+            // The server takes much more unless told otherwise, so this is somebody in between: 431 of RFC 6585,
+            // section 5, or nginx's 400.
+            Some(400 | 413 | 431) if size > LARGE_HEADER => failure.hint(format!(
+                "The ticket makes a header of {size} bytes, and a proxy in front of the server may \
+                 take less: raise its limit (nginx: large_client_header_buffers, Apache: \
+                 LimitRequestFieldSize, HAProxy: tune.bufsize; the server's own is max_header_size)."
             )),
             _ => failure,
         })?;
@@ -217,6 +225,9 @@ fn reply_token(headers: &HeaderMap) -> Option<Vec<u8>> {
                 .then(|| STANDARD.decode(token.trim()).ok())?
         })
 }
+
+/// A little below what nginx, Apache and many others take in one line: 8 KiB.
+const LARGE_HEADER: usize = 7 << 10;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
