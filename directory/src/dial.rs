@@ -19,7 +19,7 @@ use crate::sasl::{Layer, SaslBind, SaslServer};
 use crate::server_url::{Security, ServerUrl};
 use crate::session::Session;
 use crate::settings::{Account, SearchRules, Settings};
-use crate::tls::{TlsClient, channel_binding, version_taken};
+use crate::tls::{TlsClient, channel_binding};
 
 /// Opens sessions with the servers of one configuration, which it knows by their number.
 pub(crate) struct Dialer {
@@ -137,9 +137,9 @@ impl Dialer {
         }
     }
 
-    /// The TLS version of a server that [`secure`](Self::secure) could not agree with, where it has
-    /// one at all.
-    pub(crate) async fn version_taken(
+    /// The TLS version of a server that [`secure`](Self::secure) could not agree with, if that is one
+    /// that the configuration leaves out.
+    pub(crate) async fn version_left_out(
         &self,
         server: usize,
         deadline: Instant,
@@ -152,7 +152,7 @@ impl Dialer {
                 .ok()?
                 .ok()?;
         }
-        timeout_at(deadline, version_taken(server, tcp))
+        timeout_at(deadline, self.tls.version_left_out(server, tcp))
             .await
             .ok()
             .flatten()

@@ -352,7 +352,7 @@ async fn connect(dialer: &Dialer, server: usize) -> (Vec<ProbeStep>, Option<Tran
     }
 }
 
-/// Says which version the server would have taken, where that may be the fault.
+/// Says which version the server would have taken, where that is the fault.
 async fn with_version(dialer: &Dialer, server: usize, error: DirectoryError) -> DirectoryError {
     let DirectoryError::Tls {
         url,
@@ -362,7 +362,7 @@ async fn with_version(dialer: &Dialer, server: usize, error: DirectoryError) -> 
     else {
         return error;
     };
-    match dialer.version_taken(server, dialer.deadline()).await {
+    match dialer.version_left_out(server, dialer.deadline()).await {
         Some(version) => DirectoryError::Tls {
             url: url.clone(),
             cause: format!("{cause}; it takes {version} when that is offered"),

@@ -6,6 +6,7 @@
 //! signatures need SHA-1). Doing the handshake here also tells which fault a certificate has.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,7 @@ use crate::settings::TlsSettings;
 pub(crate) struct TlsClient {
     connector: SslConnector,
     insecure: bool,
+    versions: RangeInclusive<TlsVersion>,
 }
 
 impl TlsClient {
@@ -44,11 +46,40 @@ impl TlsClient {
         Ok(Self {
             connector,
             insecure: settings.insecure,
+            versions: settings.min..=settings.max,
         })
     }
 
     pub(crate) fn checks_certificates(&self) -> bool {
         !self.insecure
+    }
+
+    /// The version that a server takes when it may choose among all, if that is one that the
+    /// configuration leaves out: many a server hangs up over it without an alert. Nothing is
+    /// checked, so nothing may be sent over it.
+    pub(crate) async fn version_left_out(
+        &self,
+        server: &ServerUrl,
+        tcp: TcpStream,
+    ) -> Option<&'static str> {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).ok()?;
+        builder.set_min_proto_version(None).ok()?;
+        builder.set_max_proto_version(None).ok()?;
+        builder.set_security_level(0);
+        builder.set_verify(SslVerifyMode::NONE);
+        let mut configuration = builder.build().configure().ok()?;
+        configuration.set_verify_hostname(false);
+        let ssl = configuration.into_ssl(&server.host).ok()?;
+        let mut stream = SslStream::new(ssl, tcp).ok()?;
+        Pin::new(&mut stream).connect().await.ok()?;
+        let version = match stream.ssl().version2()? {
+            SslVersion::TLS1 => TlsVersion::Tls10,
+            SslVersion::TLS1_1 => TlsVersion::Tls11,
+            SslVersion::TLS1_2 => TlsVersion::Tls12,
+            SslVersion::TLS1_3 => TlsVersion::Tls13,
+            _ => return None,
+        };
+        (!self.versions.contains(&version)).then(|| stream.ssl().version_str())
     }
 
     /// The handshake, with the server's certificate checked against the host in its URL.
@@ -111,23 +142,6 @@ impl TlsClient {
         let kind = handshake_fault(&reasons, judged.load(Ordering::Relaxed));
         Err(fault(kind, reasons.join(", ")))
     }
-}
-
-/// The version that a server takes when it may choose among all of them, for telling a fault of
-/// versions from others: many a server hangs up without an alert. Nothing is checked, so nothing
-/// may be sent over it.
-pub(crate) async fn version_taken(server: &ServerUrl, tcp: TcpStream) -> Option<&'static str> {
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).ok()?;
-    builder.set_min_proto_version(None).ok()?;
-    builder.set_max_proto_version(None).ok()?;
-    builder.set_security_level(0);
-    builder.set_verify(SslVerifyMode::NONE);
-    let mut configuration = builder.build().configure().ok()?;
-    configuration.set_verify_hostname(false);
-    let ssl = configuration.into_ssl(&server.host).ok()?;
-    let mut stream = SslStream::new(ssl, tcp).ok()?;
-    Pin::new(&mut stream).connect().await.ok()?;
-    Some(stream.ssl().version_str())
 }
 
 /// The channel binding `tls-server-end-point` (RFC 5929 §4.1): the digest of the server's
