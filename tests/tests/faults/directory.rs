@@ -255,42 +255,79 @@ fn ca_unknown() {
 }
 
 #[test]
-fn tls_version_that_the_directory_does_not_speak() {
+fn tls_version_older_than_allowed() {
     let old = OpenLdap::start(LdapOptions {
         tls_max: Some(TlsVersion::Tls12),
         ..LdapOptions::default()
-    })
-    .unwrap();
-    for (name, url, starttls) in [
-        ("tls", old.ldaps_url(), false),
-        ("starttls", old.url(), true),
-    ] {
-        let ldap = json!({"url": url, "starttls": starttls, "certificate": old.ca_pem(), "tls_min_version": "tls13"});
-        let (method, header) = in_realm(name, ldap);
-        method.refuses(
-            &header,
-            502,
-            &["no TLS with", "during the handshake"],
-            "tls_min_version and tls_max_version",
-        );
-        method
-            .diagnose(json!({}))
-            .passes("ldap dial")
-            .fails(
-                "ldap tls",
-                &["it takes TLSv1.2"],
-                "widen tls_min_version",
-                NO_COMMANDS,
-            )
-            .in_short(&["ldap tls", "widen tls_min_version"]);
-        accepted(method.server.root().post(
-            &format!("auth/{name}/config/ldap"),
-            json!({"tls_min_version": "tls12"}),
-        ));
-        method
-            .login(&mit().header(&ticket("grace"), "localhost"))
-            .expect(200);
-    }
+    });
+    let old = old.unwrap();
+    let fields = json!({"tls_min_version": "tls13"});
+    let mended = json!({"tls_min_version": "tls12"});
+    tls_version(
+        "tls-old",
+        &old,
+        false,
+        fields.clone(),
+        "it takes TLSv1.2",
+        mended.clone(),
+    );
+    tls_version(
+        "starttls-old",
+        &old,
+        true,
+        fields,
+        "it takes TLSv1.2",
+        mended,
+    );
+}
+
+#[test]
+fn tls_version_newer_than_allowed() {
+    let new = OpenLdap::start(LdapOptions {
+        tls_min: Some(TlsVersion::Tls13),
+        ..LdapOptions::default()
+    });
+    let fields = json!({"tls_max_version": "tls12"});
+    let mended = json!({"tls_max_version": "tls13"});
+    tls_version(
+        "tls-new",
+        &new.unwrap(),
+        false,
+        fields,
+        "it takes TLSv1.3",
+        mended,
+    );
+}
+
+fn tls_version(
+    name: &'static str,
+    directory: &OpenLdap,
+    starttls: bool,
+    fields: Value,
+    takes: &str,
+    mended: Value,
+) {
+    let url = match starttls {
+        true => directory.url(),
+        false => directory.ldaps_url(),
+    };
+    let ldap = json!({"url": url, "starttls": starttls, "certificate": directory.ca_pem()});
+    let (method, header) = in_realm(name, with(ldap, fields));
+    method.refuses(
+        &header,
+        502,
+        &["no TLS with"],
+        "tls_min_version and tls_max_version",
+    );
+    method
+        .diagnose(json!({}))
+        .passes("ldap dial")
+        .fails("ldap tls", &[takes], "widen tls_min_version", NO_COMMANDS)
+        .in_short(&["ldap tls", takes, "widen tls_min_version"]);
+    let path = format!("auth/{name}/config/ldap");
+    accepted(method.server.root().post(&path, mended));
+    let header = mit().header(&ticket("grace"), "localhost");
+    method.login(&header).expect(200);
 }
 
 #[test]
