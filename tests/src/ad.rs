@@ -11,8 +11,8 @@ use obol_testbed::{AdOptions, CCache, SambaAd};
 use serde_json::{Value, json};
 
 use crate::http::Reply;
-use crate::kerberos::{enable, login_at, map_group, negotiate_from};
-use crate::server::{Server, ServerOptions, Storage, is_foreign};
+use crate::kerberos::{enable, login_at, map_group, negotiate_from, with_tickets};
+use crate::server::{Server, ServerOptions, Storage};
 
 /// A domain for all tests of a program that do not change it.
 pub fn ad() -> &'static SambaAd {
@@ -105,14 +105,7 @@ pub const MAPPED: [&str; 6] = [
 
 /// A program in the domain, with these tickets and nothing of the caller's own settings.
 pub fn command(ad: &SambaAd, tickets: &CCache, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = ad.command(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| is_foreign(name)) {
-        if name != "KRB5_CONFIG" && name != "KRB5CCNAME" {
-            command.env_remove(name);
-        }
-    }
-    command.envs(tickets.env());
-    command
+    with_tickets(ad.command(program), tickets)
 }
 
 /// One fresh `Negotiate ...` header, made by curl for `HTTP/localhost`.

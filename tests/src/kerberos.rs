@@ -187,7 +187,11 @@ pub fn kerberized_for(realm: &Realm) -> Server {
 
 /// A program in the realm, with these tickets and nothing of the caller's own settings.
 pub fn command(realm: &Realm, tickets: &CCache, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = realm.kdc.command(program);
+    with_tickets(realm.kdc.command(program), tickets)
+}
+
+/// A realm's or a domain's command, with these tickets and nothing of the caller's own settings.
+pub fn with_tickets(mut command: Command, tickets: &CCache) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| is_foreign(name)) {
         if name != "KRB5_CONFIG" && name != "KRB5CCNAME" {
             command.env_remove(name);

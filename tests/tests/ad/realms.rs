@@ -31,7 +31,10 @@ fn realm_confusion_a_trusted_domains_user_is_nobody_here_unless_it_is_said() {
     log_in().expect(400);
     allow(json!({"allowed_realms": "OTHER.EXAMPLE.COM"}));
     let login = log_in().expect(200);
-    assert_eq!(login.clone().auth()["metadata"]["user"], "joan@OTHER.EXAMPLE.COM");
+    assert_eq!(
+        login.clone().auth()["metadata"]["user"],
+        "joan@OTHER.EXAMPLE.COM"
+    );
     assert_eq!(
         policies(login),
         ["default"],
