@@ -108,7 +108,8 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
             let builder = connection_builder(&limits);
             match tls {
                 None => {
-                    drop(
+                    ended(
+                        peer,
                         watcher
                             .watch(builder.serve_connection(
                                 TokioIo::new(stream),
@@ -122,7 +123,8 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                     let Some(stream) = handshake(acceptor, stream, peer).await else {
                         return;
                     };
-                    drop(
+                    ended(
+                        peer,
                         watcher
                             .watch(builder.serve_connection(
                                 TokioIo::new(stream),
@@ -140,6 +142,24 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         .is_err()
     {
         tracing::warn!("some requests did not finish in time and were cut off");
+    }
+}
+
+/// A connection that broke off is the client's affair; a header that was too large is the operator's, because the
+/// client is told 431 and nothing more.
+fn ended(peer: SocketAddr, outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    let error = match outcome {
+        Ok(()) => return,
+        Err(error) => error,
+    };
+    let hyper = error.downcast_ref::<hyper::Error>();
+    if hyper.is_some_and(hyper::Error::is_parse_too_large) {
+        tracing::warn!(
+            %peer,
+            cause = "the headers of a request are larger than max_header_size",
+            mend = "raise max_header_size of the listener: a Kerberos ticket of a user in very many groups may be what is so large",
+            "a request was refused with 431"
+        );
     }
 }
 
