@@ -38,6 +38,8 @@ pub(super) struct Snapshot {
     users: Option<(Seen, Arc<Users>)>,
     /// Policies by folded name.
     groups: HashMap<String, Vec<String>>,
+    /// Names of groups are needed: not where every mapped group is mapped by its SID.
+    pub(super) needs_group_names: bool,
 }
 
 /// Whose tickets are accepted, from `config`.
@@ -112,11 +114,17 @@ impl Snapshot {
             .filter(|(_, users)| same_keytab || !users.binds_with_keytab);
         let keys = service.as_ref().map(|(_, service)| &service.keys);
         let users = part(store, LDAP, old_users, |record| Users::build(&record, keys)).await?;
+        let groups: HashMap<_, _> = groups::all(store).await?.into_iter().collect();
+        let is_sid = |name: &String| name.to_uppercase().parse::<Sid>().is_ok();
+        let makes_aliases = service
+            .as_ref()
+            .is_some_and(|(_, service)| service.add_group_aliases);
         Ok(Self {
             generation,
             service,
             users,
-            groups: groups::all(store).await?.into_iter().collect(),
+            needs_group_names: makes_aliases || !groups.keys().all(is_sid),
+            groups,
         })
     }
 
@@ -139,15 +147,6 @@ impl Snapshot {
                 "LDAP is not configured: write it to {mount}config/ldap"
             ))),
         }
-    }
-
-    /// Whether names of groups are needed: not where every mapped group is mapped by its SID.
-    pub(super) fn needs_group_names(&self) -> bool {
-        let is_sid = |name: &String| name.to_uppercase().parse::<Sid>().is_ok();
-        self.service
-            .as_ref()
-            .is_some_and(|(_, service)| service.add_group_aliases)
-            || !self.groups.keys().all(is_sid)
     }
 
     /// The policies that a user's groups mean, sorted, each once.

@@ -66,7 +66,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         let error = sentence(request, Error::bad_request, "this user may not log in here");
         refused(request, Some(&client), &refusal, error)
     })?;
-    let names = input.show_groups.0 || snapshot.needs_group_names();
+    let names = input.show_groups.0 || snapshot.needs_group_names;
     let membership = membership::at_login(service, users, &user, &accepted.pac, names)
         .await
         .map_err(|unknown| no_membership(request, &client, &unknown))?;
