@@ -3,11 +3,10 @@
 //! that kills its worker costs one error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
 use crate::acceptor::{Accepted, Acceptor, ChannelBindings};
@@ -36,7 +35,7 @@ impl Default for PoolOptions {
 /// Threads that accept tokens. They end when the pool is dropped and the queue is empty.
 #[derive(Debug)]
 pub struct AcceptorPool {
-    queue: SyncSender<Job>,
+    queue: Sender<Job>,
     deadline: Duration,
 }
 
@@ -50,10 +49,9 @@ type Outcome = Result<Accepted, AcceptError>;
 impl AcceptorPool {
     /// Starts the threads; fails only if the system gives none.
     pub fn new(options: PoolOptions) -> std::io::Result<Self> {
-        let (queue, jobs) = sync_channel(options.queue);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let (queue, jobs) = bounded(options.queue);
         for number in 0..options.workers.max(1) {
-            let jobs = Arc::clone(&jobs);
+            let jobs = jobs.clone();
             thread::Builder::new()
                 .name(format!("kerberos-{number}"))
                 .spawn(move || work(&jobs))?;
@@ -95,11 +93,9 @@ impl AcceptorPool {
     }
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>) {
-    loop {
-        // A poisoned lock means that a thread died between two jobs; the receiver is still whole.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
+fn work(jobs: &Receiver<Job>) {
+    // Ends when the pool is gone and the queue is empty.
+    for job in jobs {
         if job.answer.is_closed() {
             continue;
         }
@@ -115,6 +111,7 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 mod tests {
     use super::*;
     use std::pin::pin;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::task::{Context, Waker};
