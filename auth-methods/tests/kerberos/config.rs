@@ -316,8 +316,9 @@ async fn keytab_parse_what_is_no_usable_keytab_is_refused_with_its_cause_and_nev
         ),
         (
             STANDARD.encode(whole),
+            // No entry has that name, or it is none: there may be two slashes in a row in it.
             &STANDARD.encode(whole),
-            "service account",
+            "service",
         ),
         (
             STANDARD.encode(des.unwrap()),

@@ -18,6 +18,7 @@ use obol_testbed::{CCache, MitRealm, Realm, RealmOptions};
 pub struct World {
     pub realm: Realm,
     logs: Logs,
+    krb5_conf: PathBuf,
 }
 
 /// The world of this process. Tests that stop or change a directory start one of their own.
@@ -39,9 +40,21 @@ impl World {
             .with_writer(move || writer.clone())
             .init();
         let realm = Realm::start(RealmOptions::default()).unwrap();
-        let include = format!("include {}\n", realm.kdc.krb5_conf().display());
-        std::fs::write(PathBuf::from(krb5_conf), include).unwrap();
-        Self { realm, logs }
+        let world = Self {
+            realm,
+            logs,
+            krb5_conf: krb5_conf.into(),
+        };
+        world.write_krb5_conf();
+        world
+    }
+
+    /// The realm's own file changes place; this one stays where KRB5_CONFIG says.
+    fn write_krb5_conf(&self) {
+        let include = format!("include {}\n", self.realm.kdc.krb5_conf().display());
+        let draft = self.krb5_conf.with_extension("new");
+        std::fs::write(&draft, include).unwrap();
+        std::fs::rename(draft, &self.krb5_conf).unwrap();
     }
 
     /// The lines that were logged and hold `text`. Every test has requests with ids of their own.
@@ -95,9 +108,11 @@ impl Client {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match self.initiator.negotiate(&spn, None) {
-                // libkrb5 looks once a second whether its configuration has changed.
+                // A test has made the realm known since. libkrb5 looks once a second whether krb5.conf has
+                // changed, but not at what it includes.
                 Err(InitiateError::UnknownRealm { .. }) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(20));
+                    world().write_krb5_conf();
+                    thread::sleep(Duration::from_millis(100));
                 }
                 made => return made.unwrap(),
             }
