@@ -18,23 +18,30 @@ impl Session<'_> {
         name: &str,
         non_interactive: bool,
     ) -> Result<Secret, Failure> {
-        if non_interactive || !self.stdin_is_terminal {
-            let why = if non_interactive {
-                "-non-interactive forbids to ask for it"
-            } else {
-                "there is no terminal to ask on"
-            };
-            return Err(
-                Failure::local(format!("the {name} is missing, and {why}")).hint(format!(
-                    "Write - as the argument to read the {name} from standard input."
-                )),
-            );
-        }
+        self.may_ask(
+            name,
+            non_interactive,
+            format!("Write - as the argument to read the {name} from standard input."),
+        )?;
         let secret =
             hidden(&format!("{} (will be hidden): ", capitalised(name))).map_err(|error| {
                 Failure::local(format!("cannot read the {name} from the terminal: {error}"))
             })?;
         tidy(secret, name)
+    }
+
+    fn may_ask(
+        &self,
+        what: &str,
+        non_interactive: bool,
+        hint: impl Into<String>,
+    ) -> Result<(), Failure> {
+        let why = match (non_interactive, self.stdin_is_terminal) {
+            (true, _) => "-non-interactive forbids to ask for it",
+            (_, false) => "there is no terminal to ask on",
+            (false, true) => return Ok(()),
+        };
+        Err(Failure::local(format!("the {what} is missing, and {why}")).hint(hint))
     }
 
     /// Asks for a password on the terminal. Taken as it is typed: blanks may be part of it.
@@ -43,17 +50,11 @@ impl Session<'_> {
         of: &str,
         non_interactive: bool,
     ) -> Result<Secret, Failure> {
-        if non_interactive || !self.stdin_is_terminal {
-            let why = if non_interactive {
-                "-non-interactive forbids to ask for it"
-            } else {
-                "there is no terminal to ask on"
-            };
-            return Err(
-                Failure::local(format!("the password of {of} is missing, and {why}"))
-                    .hint("Write password=- to read it from standard input."),
-            );
-        }
+        self.may_ask(
+            &format!("password of {of}"),
+            non_interactive,
+            "Write password=- to read it from standard input.",
+        )?;
         let prompt = format!("Password of {} (will be hidden): ", printable(of));
         let password = hidden(&prompt).map_err(|error| {
             Failure::local(format!(
