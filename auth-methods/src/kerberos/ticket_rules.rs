@@ -15,7 +15,9 @@ pub(super) struct WriteTicketRules {
     /// Where a user's groups come from: `ldap` asks the directory, `pac` takes what the domain controller wrote
     /// into the ticket (Active Directory; no LDAP on the way of a login), `ldap+pac` unites both.
     group_source: Option<String>,
-    /// Whether the groups in a ticket's PAC are read at all. Needed for `group_source` with `pac`.
+    /// Whether a ticket's PAC is read: for the groups where `group_source` has `pac`, and in any case for the account's
+    /// own name. Active Directory writes the name that was asked for into a ticket; with this off, that name counts,
+    /// and who may join computers to the domain can log in as a name that no account has.
     decode_pac: Option<Flag>,
     /// What is asked of the client's channel bindings (`tls-server-end-point`, RFC 5929), which tie a login to the
     /// TLS connection: `ignore` (for a proxy that ends TLS), `accept` (right where the client sends them), `require`.
@@ -30,7 +32,8 @@ pub(super) struct WriteTicketRules {
     /// known with the realm, `grace@OTHER.REALM`, to the directory too, and is never taken for this realm's `grace`.
     allowed_realms: Option<CommaList>,
     /// Domains (`S-1-5-21-...`) whose groups in a PAC count beside those of the user's own domain: of trusted
-    /// domains, and of this one where users of `allowed_realms` are in its groups.
+    /// domains, and of this one where users of `allowed_realms` are in its groups (then see that the trust filters
+    /// SIDs: their domain controllers must not be able to name ours).
     trusted_domain_sids: Option<CommaList>,
 }
 
@@ -144,9 +147,14 @@ impl TicketRules {
         self.trusted_domain_sids
             .iter()
             .map(|text| {
-                text.parse::<Sid>().map_err(|error| {
-                    Error::bad_request(format!("trusted_domain_sids: {text:?}: {error}"))
-                })
+                let refuse = |why: String| {
+                    Error::bad_request(format!("trusted_domain_sids: {text:?}: {why}"))
+                };
+                let sid: Sid = text.parse().map_err(|error| refuse(format!("{error}")))?;
+                match (sid.authority(), sid.sub_authorities()) {
+                    (5, [21, _, _, _]) => Ok(sid),
+                    _ => Err(refuse("expected a domain's SID, S-1-5-21-A-B-C".to_owned())),
+                }
             })
             .collect()
     }

@@ -181,6 +181,19 @@ fn decode_pac_cannot_be_off_where_the_pac_gives_the_groups() {
             json!({"trusted_domain_sids": "S-1-5-x"}),
             "trusted_domain_sids",
         ),
+        // A group, a domain of nobody, everything.
+        (
+            json!({"trusted_domain_sids": "S-1-5-21-1-2-3-512"}),
+            "trusted_domain_sids",
+        ),
+        (
+            json!({"trusted_domain_sids": "S-1-5-32"}),
+            "trusted_domain_sids",
+        ),
+        (
+            json!({"trusted_domain_sids": "S-1-5"}),
+            "trusted_domain_sids",
+        ),
         (json!({"allowed_realms": "*"}), "allowed_realms"),
         (json!({"channel_bindings": "maybe"}), "channel_bindings"),
         (
