@@ -33,6 +33,17 @@ pub(super) struct Sources {
     pub(super) pac: bool,
 }
 
+impl Sources {
+    const LDAP: Self = Self {
+        ldap: true,
+        pac: false,
+    };
+    const PAC: Self = Self {
+        ldap: false,
+        pac: true,
+    };
+}
+
 /// Why a user's groups are not known.
 #[derive(Debug)]
 pub(super) enum Unknown {
@@ -66,7 +77,9 @@ pub(super) async fn at_login(
     // What the ticket says is looked at first: a ticket that is refused for it costs no search.
     let pac = read(pac, source)?;
     let mut membership = match source.asks_ldap() {
-        true => in_directory(users, user).await?,
+        true => in_directory(users, user)
+            .await
+            .map_err(Unknown::Directory)?,
         false => Membership::default(),
     };
     if let Some(pac) = pac {
@@ -83,15 +96,18 @@ pub(super) async fn at_login(
 }
 
 /// The directory's answer alone: at a renewal there is no ticket any more.
-pub(super) async fn in_directory(users: &Users, user: &User) -> Result<Membership, Unknown> {
-    let found = users.directory.lookup(&user.directory_name).await;
-    found.map(of_directory).map_err(Unknown::Directory)
+pub(super) async fn in_directory(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
+    let found = users.directory.lookup(&user.directory_name).await?;
+    Ok(of_directory(found))
 }
 
 /// The same, asked now and not remembered.
-pub(super) async fn in_directory_now(users: &Users, user: &User) -> Result<Membership, Unknown> {
-    let found = users.directory.lookup_fresh(&user.directory_name).await;
-    found.map(of_directory).map_err(Unknown::Directory)
+pub(super) async fn in_directory_now(
+    users: &Users,
+    user: &User,
+) -> Result<Membership, DirectoryError> {
+    let found = users.directory.lookup_fresh(&user.directory_name).await?;
+    Ok(of_directory(found))
 }
 
 fn of_directory(found: obol_directory::Membership) -> Membership {
@@ -100,13 +116,7 @@ fn of_directory(found: obol_directory::Membership) -> Membership {
         ..Membership::default()
     };
     for name in found.groups {
-        membership.add(
-            name,
-            Sources {
-                ldap: true,
-                pac: false,
-            },
-        );
+        membership.add(name, Sources::LDAP);
     }
     membership
 }
@@ -141,7 +151,7 @@ fn read(pac: &PacState, source: GroupSource) -> Result<Option<&Pac>, Unknown> {
 
 /// The groups of a PAC that count. A KDC vouches for the groups of its own domain; what a trusted domain says of
 /// other domains is believed where the operator said so (threats: `pac-unverified`, `realm-confusion`).
-pub(super) fn counted(pac: &Pac, user: &User, service: &Service) -> Vec<Sid> {
+fn counted(pac: &Pac, user: &User, service: &Service) -> Vec<Sid> {
     let trusted = service.trusted_domains.iter();
     let own = (!user.is_foreign).then_some(&pac.logon_domain_sid);
     let domains: Vec<&Sid> = own.into_iter().chain(trusted).collect();
@@ -167,13 +177,7 @@ async fn name_groups(
             membership.unnamed.push(sid.to_string());
         }
         for name in group.names {
-            membership.add(
-                name,
-                Sources {
-                    ldap: false,
-                    pac: true,
-                },
-            );
+            membership.add(name, Sources::PAC);
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use super::Kerberos;
-use super::membership::{self, Unknown};
+use super::membership;
 use super::user::{Rules, User};
 
 /// What a login leaves with its token, to be looked at again here.
@@ -52,23 +52,14 @@ pub(super) async fn renew(
     let user = User::of(&account, &client, Rules::of(service, users))
         .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
     // Groups that came from the ticket are asked of the directory now: it gives the same ones by another way.
-    let membership =
-        membership::in_directory(users, &user)
-            .await
-            .map_err(|unknown| {
-                match unknown {
-            Unknown::Directory(error) if !error.is_refusal() => Error::bad_gateway(
-                "the directory cannot be asked for the user's groups; the token was not renewed",
-            )
-            .with_cause(format!("{error}: {} ({})", error.cause(), error.mend())),
-            Unknown::Directory(error) => {
-                refused(&error.to_string(), "this user may not log in here any more")
-            }
-            Unknown::Ticket(refusal) => {
-                refused(&refusal.cause, "this user may not log in here any more")
-            }
+    let membership = membership::in_directory(users, &user).await.map_err(|error| {
+        if error.is_refusal() {
+            refused(&error.to_string(), "this user may not log in here any more")
+        } else {
+            Error::bad_gateway("the directory cannot be asked for the user's groups; the token was not renewed")
+                .with_cause(format!("{error}: {} ({})", error.cause(), error.mend()))
         }
-            })?;
+    })?;
     if proof.user_dn.is_some() && membership.user_dn != proof.user_dn {
         let cause = format!(
             "the user's entry was {:?} and is {:?}",

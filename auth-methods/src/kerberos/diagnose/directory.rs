@@ -183,7 +183,9 @@ pub(super) async fn user(
         })
         .map_or(&PacState::NotRead, |accepted| &accepted.pac);
     let found = match pac {
-        PacState::NotRead => membership::in_directory_now(users, &user).await,
+        PacState::NotRead => membership::in_directory_now(users, &user)
+            .await
+            .map_err(Unknown::Directory),
         pac => membership::at_login(service, users, &user, pac, true).await,
     };
     let membership = match found {

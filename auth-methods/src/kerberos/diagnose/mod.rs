@@ -21,7 +21,7 @@ pub(super) async fn diagnose(cx: Cx<Kerberos>, input: DiagnoseInput) -> Result<D
     let snapshot = cx.live.snapshot(&cx.store).await?;
     let mut steps = Steps::default();
     let service = snapshot.service();
-    let principal = match service {
+    let accepted = match service {
         None => {
             steps
                 .fail("keytab", "no keytab is configured")
@@ -58,7 +58,7 @@ pub(super) async fn diagnose(cx: Cx<Kerberos>, input: DiagnoseInput) -> Result<D
                 directory::spn(&mut steps, service, users, input.service.as_deref()).await;
             }
             let named = input.user.as_deref().filter(|name| !name.is_empty());
-            directory::user(&mut steps, &snapshot, users, named, principal.as_ref()).await
+            directory::user(&mut steps, &snapshot, users, named, accepted.as_ref()).await
         }
     };
     Ok(Data(steps.into_report(user)))
