@@ -286,6 +286,12 @@ impl<B: Send + Sync + 'static> Routes<B> {
         self
     }
 
+    /// These routes and those of another part of the same backend.
+    pub fn and(mut self, others: Self) -> Self {
+        self.declared.extend(others.declared);
+        self
+    }
+
     /// Binds the routes to the backend that they serve.
     pub fn bind(self, backend: Arc<B>) -> Result<RouteTable> {
         let mut routes = Vec::with_capacity(self.declared.len());

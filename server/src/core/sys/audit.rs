@@ -3,13 +3,28 @@
 use std::collections::BTreeMap;
 
 use obol_mount::fields::Flag;
-use obol_mount::{Cx, Data, Error, NoContent, Reply, Response, Result, Secret};
+use obol_mount::{Cx, Data, Error, NoContent, Reply, Response, Result, Routes, Secret, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::System;
 use crate::core::mounts::parse_mount_path;
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new()
+        .sudo("audit", "The enabled audit devices", get(show_all))
+        .sudo(
+            "audit/{path*}",
+            "Enable or disable an audit device",
+            post(enable).delete(disable),
+        )
+        .at(
+            "audit-hash/{path*}",
+            "What an audit device writes for a text",
+            post(hash),
+        )
+}
 
 /// An audit device by its path.
 #[derive(Deserialize, JsonSchema)]

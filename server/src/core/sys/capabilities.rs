@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use obol_mount::fields::CommaList;
-use obol_mount::{Cx, Error, Reply, Response, Result, Secret};
+use obol_mount::{Cx, Error, Reply, Response, Result, Routes, Secret, post};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,6 +11,25 @@ use serde_json::{Map, Value, json};
 use super::{System, required};
 use crate::core::tokens::Cached;
 use crate::core::unix_now;
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new()
+        .at(
+            "capabilities",
+            "What a token may do on paths",
+            post(of_token),
+        )
+        .at(
+            "capabilities-self",
+            "What the calling token may do on paths",
+            post(of_caller),
+        )
+        .at(
+            "capabilities-accessor",
+            "What the token of an accessor may do on paths",
+            post(of_accessor),
+        )
+}
 
 /// Paths to look at.
 #[derive(Deserialize, JsonSchema)]

@@ -1,7 +1,7 @@
 //! What clients ask about the API itself: the OpenAPI document, and the mounts that a user interface or the
 //! command line needs to know.
 
-use obol_mount::{Cx, Error, Family, Reply, Response, Result};
+use obol_mount::{Access, Cx, Error, Family, Reply, Response, Result, Routes, get};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -10,6 +10,27 @@ use super::System;
 use crate::core::mounts::Mounted;
 use crate::core::path::RequestPath;
 use crate::core::policies::Acl;
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new()
+        .at(
+            "internal/specs/openapi",
+            "The OpenAPI document of everything that is mounted",
+            get(openapi),
+        )
+        .with(
+            Access::Public,
+            "internal/ui/mounts",
+            "The mounts that the caller may see",
+            get(ui_mounts),
+        )
+        .with(
+            Access::AnyToken,
+            "internal/ui/mounts/{path*}",
+            "The mount behind a path",
+            get(ui_mount),
+        )
+}
 
 /// A path below any mount.
 #[derive(Deserialize, JsonSchema)]

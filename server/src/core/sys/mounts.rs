@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use obol_mount::fields::{CommaList, Flag, Ttl};
-use obol_mount::{Cx, Error, Family, NoContent, Reply, Response, Result, TokenKind};
+use obol_mount::{Cx, Error, Family, NoContent, Reply, Response, Result, Routes, TokenKind, get};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,6 +11,34 @@ use serde_json::{Map, Value, json};
 use super::System;
 use crate::core::Core;
 use crate::core::mounts::{MountConfig, MountEntry, parse_mount_path};
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new()
+        .at("mounts", "The mounted secrets engines", get(list_secrets))
+        .sudo(
+            "mounts/{path*}/tune",
+            "How a secrets engine is tuned",
+            get(read_tune_secrets).post(tune_secrets),
+        )
+        .at(
+            "mounts/{path*}",
+            "Enable, show or disable a secrets engine",
+            get(read_secrets)
+                .post(enable_secrets)
+                .delete(disable_secrets),
+        )
+        .at("auth", "The enabled auth methods", get(list_auth))
+        .sudo(
+            "auth/{path*}/tune",
+            "How an auth method is tuned",
+            get(read_tune_auth).post(tune_auth),
+        )
+        .sudo(
+            "auth/{path*}",
+            "Enable, show or disable an auth method",
+            get(read_auth).post(enable_auth).delete(disable_auth),
+        )
+}
 
 /// A mount by its path.
 #[derive(Deserialize, JsonSchema)]

@@ -3,12 +3,36 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::Count;
-use obol_mount::{Cx, Data, Error, NoContent, Result};
+use obol_mount::{Cx, Data, Error, NoContent, Result, Routes, get};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::System;
 use crate::core::policies::PolicyName;
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new()
+        .at(
+            "policies/acl",
+            "The names of all ACL policies",
+            get(list).list(list),
+        )
+        .at(
+            "policies/acl/{name}",
+            "One ACL policy",
+            get(read).post(write).patch(write).delete(remove),
+        )
+        .at(
+            "policy",
+            "The names of all ACL policies (older path)",
+            get(list_legacy).list(list_legacy),
+        )
+        .at(
+            "policy/{name}",
+            "One ACL policy (older path)",
+            get(read_legacy).post(write).delete(remove),
+        )
+}
 
 /// A page of a listing.
 #[derive(Deserialize, JsonSchema)]

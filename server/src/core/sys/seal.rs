@@ -3,7 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
-use obol_mount::{Cx, Error, NoContent, Reply, Response, Result, Secret};
+use obol_mount::{
+    Access, Cx, Error, NoContent, Reply, Response, Result, Routes, Secret, get, post,
+};
 use obol_storage::seal::{SealKind, Share};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,6 +14,45 @@ use serde_json::{Value, json};
 use super::{System, required};
 use crate::core::sealing::Status;
 use crate::core::{VERSION, hex, unix_now};
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new()
+        .with(
+            Access::WhileSealed,
+            "init",
+            "Whether the server is initialized; initialize it",
+            get(read_init).post(init),
+        )
+        .with(
+            Access::WhileSealed,
+            "seal-status",
+            "Whether the server is sealed, and how far unsealing has come",
+            get(status),
+        )
+        .with(
+            Access::WhileSealed,
+            "unseal",
+            "Give one unseal key",
+            post(unseal),
+        )
+        .with(
+            Access::WhileSealed,
+            "health",
+            "The server's state as an HTTP status, for load balancers",
+            get(health),
+        )
+        .with(
+            Access::WhileSealed,
+            "leader",
+            "Which server is active",
+            get(leader),
+        )
+        .sudo(
+            "seal",
+            "Seal the server: drop its keys from memory",
+            post(seal),
+        )
+}
 
 pub(super) async fn read_init(cx: Cx<System>) -> Result<Response> {
     let initialized = cx.core()?.seal_status().await?.initialized;
