@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use obol_storage::{Batch, View};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, RouteTable, TokenParams};
+use crate::{Error, LeaseRenewal, Result, RouteTable, TokenParams};
 
 /// Auth methods live under `auth/`, secrets engines anywhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +53,25 @@ pub trait Backend: Send + Sync + 'static {
     /// Adds to `batch` what this mount keeps for one token and must lose with it.
     fn forget_token(&self, token_id: &str, batch: &mut Batch) {
         let _ = (token_id, batch);
+    }
+
+    /// Renews a lease that this mount handed out. `internal` is what the lease was registered with, `increment` what
+    /// was asked for (zero: nothing). The core keeps to the limits of the lease and of the mount in any case; an
+    /// engine with something outside moves its end there.
+    async fn renew_lease(
+        &self,
+        internal: &Map<String, Value>,
+        increment: Duration,
+    ) -> Result<LeaseRenewal> {
+        let _ = (internal, increment);
+        Ok(LeaseRenewal::default())
+    }
+
+    /// Takes back what a lease gave. Called again until it answers `Ok`, also after a crash and for an intent whose
+    /// outside act never happened: what is gone already is `Ok`. The default has nothing outside to take back.
+    async fn revoke_lease(&self, internal: &Map<String, Value>) -> Result<()> {
+        let _ = internal;
+        Ok(())
     }
 
     /// Called about once a minute: drop what has expired. Errors are logged by the core.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, TokenKind};
+use crate::{Error, Lease, Result, TokenKind};
 
 /// An answer as the core takes it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Response {
     pub status: Option<u16>,
     pub warnings: Vec<String>,
     pub headers: Vec<(&'static str, String)>,
+    /// What is answered is leased: registered by the core before the client sees it.
+    pub lease: Option<Lease>,
 }
 
 impl Response {
@@ -29,6 +31,7 @@ impl Response {
             status: None,
             warnings: Vec::new(),
             headers: Vec::new(),
+            lease: None,
         }
     }
 

@@ -507,6 +507,7 @@ impl Outgoing {
             status,
             warnings,
             headers,
+            lease,
         } = response;
         let data = match reply {
             Reply::Empty if warnings.is_empty() && auth.is_none() => {
@@ -531,9 +532,9 @@ impl Outgoing {
         };
         let envelope = Envelope {
             request_id: id,
-            lease_id: "",
-            renewable: false,
-            lease_duration: 0,
+            lease_id: lease.as_ref().map_or("", |lease| &lease.id),
+            renewable: lease.as_ref().is_some_and(|lease| lease.renewable),
+            lease_duration: lease.as_ref().map_or(0, |lease| lease.ttl.as_secs()),
             data: match &data {
                 Some(Reply::Data(data)) => Some(Shown::Tree(data)),
                 Some(Reply::Json(data)) => Some(Shown::Written(data)),
