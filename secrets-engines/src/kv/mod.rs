@@ -1,5 +1,5 @@
-//! The key-value engine, version 2: secrets with a history of versions, after Vault's API page
-//! "KV secrets engine - version 2".
+//! The key-value engine. Here, version 2: secrets with a history of versions, after Vault's API page
+//! "KV secrets engine - version 2". Version 1 is a room of its own, `v1`.
 //!
 //! What a mount keeps in its view:
 //!
@@ -20,6 +20,7 @@ mod config;
 mod data;
 mod metadata;
 mod record;
+mod v1;
 mod versions;
 
 use std::sync::Arc;
@@ -42,7 +43,10 @@ use versions::{delete_versions, destroy_versions, undelete_versions};
 pub(crate) fn kind() -> Kind {
     Kind {
         name: "kv",
-        aliases: &[("kv-v2", &[("version", "2")])],
+        aliases: &[
+            ("kv-v1", &[("version", "1")]),
+            ("kv-v2", &[("version", "2")]),
+        ],
         family: Family::Secrets,
         about: "Secrets by path; with -version=2 a history of versions for each",
         open: Arc::new(open),
@@ -55,10 +59,8 @@ fn open(context: MountContext) -> OpenFuture {
         match context.options.get("version").map(String::as_str) {
             Some("2") => Ok(Arc::new(Kv::new(context.storage)) as Arc<dyn Backend>),
             // Vault takes a missing version for 1.
-            None | Some("" | "1") => Err(Error::bad_request(
-                "kv version 1 comes later; use -version=2 (option version=2)",
-            )),
-            Some(_) => Err(Error::bad_request("option version: expected 2")),
+            None | Some("" | "1") => Ok(Arc::new(v1::KvV1::open(&context)?) as Arc<dyn Backend>),
+            Some(_) => Err(Error::bad_request("option version: expected 1 or 2")),
         }
     })
 }

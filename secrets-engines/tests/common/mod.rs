@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use obol_mount::{
-    Backend, Caller, Error, MountContext, Operation, Reply, RequestInfo, Result, RouteTable,
+    Backend, Caller, Error, Lease, MountContext, Operation, Reply, RequestInfo, Result, RouteTable,
     TokenKind,
 };
 use obol_secrets_engines::kinds;
@@ -49,11 +49,17 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What the core made of the verb.
     pub operation: Operation,
+    /// A lease, or the hint how long the answer may be kept.
+    pub lease: Option<Lease>,
 }
 
 impl Mount {
     pub async fn open(kind: &str, options: &[(&str, &str)]) -> Self {
         Self::on(view().await, kind, options).await.unwrap()
+    }
+
+    pub async fn kv_v1() -> Self {
+        Self::open("kv", &[("version", "1")]).await
     }
 
     pub async fn kv() -> Self {
@@ -126,6 +132,7 @@ impl Mount {
             data,
             warnings: response.warnings,
             operation,
+            lease: response.lease,
         })
     }
 

@@ -280,6 +280,11 @@ impl Core {
             let request =
                 request.ok_or_else(|| Error::internal("a matched route without a request"))?;
             let mut response = route.call(request.clone(), params, data).await?;
+            if let Some(lease) = response.lease.as_mut().filter(|lease| lease.hint)
+                && lease.ttl.is_zero()
+            {
+                lease.ttl = self.limits(Some(&mounted.entry)).default_ttl;
+            }
             // 7. Settle: a login becomes a token, in one commit with what the login wants durable.
             let auth = self.settle(live, mounted, &request, &mut response).await?;
             // 8. Wrapping was refused above.

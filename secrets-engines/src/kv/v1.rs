@@ -1,0 +1,169 @@
+//! The key-value engine, version 1: one JSON object for each path, without a history, after Vault's API page
+//! "KV secrets engine - version 1".
+//!
+//! A secret lies at `v1/<path>` in the mount's view, as the text that it was written as, so that nothing of it is
+//! ever taken for a record of version 2.
+//!
+//! Reading makes no lease: `lease_duration` is a hint how long a reader may keep what it read. With the mount's option
+//! `leased_passthrough` every read makes a lease, as in Vault.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use obol_mount::fields::{Flag, Ttl};
+use obol_mount::{
+    Backend, Cx, Error, Keys, Lease, Leased, MountContext, NoContent, Output, Reply, RequestInfo,
+    Response, Result, RouteTable, Routes, get, list,
+};
+use obol_storage::View;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::listing::Page;
+use crate::numbers::refuse_rounded;
+
+pub(super) struct KvV1 {
+    storage: View,
+    /// Whether every read makes a lease.
+    leased: bool,
+}
+
+impl KvV1 {
+    pub(super) fn open(context: &MountContext) -> Result<Self> {
+        let leased = match context.options.get(LEASED) {
+            None => false,
+            Some(text) => {
+                Flag::deserialize(Value::from(text.as_str()))
+                    .map_err(|_| {
+                        Error::bad_request(format!("option {LEASED}: expected true or false"))
+                    })?
+                    .0
+            }
+        };
+        Ok(Self {
+            storage: context.storage.clone(),
+            leased,
+        })
+    }
+}
+
+impl Backend for KvV1 {
+    fn routes(self: Arc<Self>) -> Result<RouteTable> {
+        routes().bind(self)
+    }
+}
+
+pub(super) fn routes() -> Routes<KvV1> {
+    Routes::new()
+        .at("", "All secrets at the top of this mount", list(list_root))
+        .at(
+            "{path*}",
+            "A secret; or the secrets in a folder",
+            get(read)
+                .post(write)
+                .delete(remove)
+                .list(list_folder)
+                .exists(exists)
+                .verbatim(),
+        )
+}
+
+/// The secret as it was written: any JSON object.
+#[derive(JsonSchema)]
+pub(super) struct Secret(#[schemars(with = "Map<String, Value>")] Box<RawValue>);
+
+/// The secret: any JSON object that is not empty. A field `ttl` (or `lease`) says how long a reader may rely on it; it
+/// is answered as `lease_duration`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Write(Map<String, Value>);
+
+/// The request's own fields do not matter, and may be called anything.
+#[derive(Deserialize, JsonSchema)]
+struct Anything {}
+
+/// What of a secret's own fields means something to the server.
+#[derive(Deserialize)]
+struct Hints {
+    ttl: Option<Value>,
+    lease: Option<Value>,
+}
+
+async fn read(cx: Cx<KvV1>) -> Result<Option<Leased<Secret>>> {
+    let Some(entry) = cx.storage.get(&place(&cx.request)).await? else {
+        return Ok(None);
+    };
+    // serde's text may quote the secret: it goes nowhere.
+    let text: &RawValue = serde_json::from_slice(&entry.value)
+        .map_err(|_| Error::internal("a stored secret is no JSON"))?;
+    let ttl = own_ttl(text.get());
+    let lease = Lease {
+        ttl: ttl.unwrap_or_default(),
+        renewable: cx.leased && ttl.is_some(),
+        hint: !cx.leased,
+        ..Lease::default()
+    };
+    let answer = Secret(text.to_owned());
+    Ok(Some(Leased { answer, lease }))
+}
+
+async fn write(cx: Cx<KvV1>, Write(fields): Write) -> Result<NoContent> {
+    if fields.is_empty() {
+        return Err(Error::bad_request("missing data fields"));
+    }
+    refuse_rounded(&fields)?;
+    cx.storage.put_json(&place(&cx.request), &fields).await?;
+    Ok(NoContent)
+}
+
+async fn remove(cx: Cx<KvV1>) -> Result<NoContent> {
+    cx.storage.delete(&place(&cx.request)).await?;
+    Ok(NoContent)
+}
+
+async fn list_root(cx: Cx<KvV1>, page: Page) -> Result<Keys> {
+    page.of(&cx.storage, SECRETS).await
+}
+
+async fn list_folder(cx: Cx<KvV1>, page: Page) -> Result<Keys> {
+    page.of(&cx.storage, &format!("{}/", place(&cx.request)))
+        .await
+}
+
+/// Whether a write creates or updates.
+async fn exists(cx: Cx<KvV1>, _: Anything) -> Result<bool> {
+    Ok(cx.storage.get(&place(&cx.request)).await?.is_some())
+}
+
+/// Where the secret is that the request names.
+fn place(request: &RequestInfo) -> String {
+    format!("{SECRETS}{}", request.path.trim_end_matches('/'))
+}
+
+/// What a secret's own `ttl` (or `lease`) says. What is no duration says nothing, as in Vault.
+fn own_ttl(secret: &str) -> Option<Duration> {
+    // Most secrets have neither field, and looking for the words is cheaper than parsing.
+    if !secret.contains("\"ttl\"") && !secret.contains("\"lease\"") {
+        return None;
+    }
+    let hints: Hints = serde_json::from_str(secret).ok()?;
+    let Ttl(ttl) = Ttl::deserialize(hints.ttl.or(hints.lease)?).ok()?;
+    Some(ttl)
+}
+
+impl Output for Secret {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Json(self.0)))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<Self>())
+    }
+}
+
+/// The folder of the secrets.
+pub(super) const SECRETS: &str = "v1/";
+/// The option that turns leases on, by Vault's name for it.
+const LEASED: &str = "leased_passthrough";

@@ -1,0 +1,4 @@
+//! The API as clients see it, room by room, against the real process.
+#![allow(clippy::unwrap_used)]
+
+mod kv1;
