@@ -82,3 +82,12 @@ listener "tcp" {
 # The page /ui/login, on each listener beside the API: it signs a browser in with its Kerberos ticket, and says what to
 # do when that does not work. It has no rights of its own; false leaves the API alone.
 #:ui = true
+
+# After how many failed logins a name is locked, and for how long: for "all" of userpass, ldap and approle, or for one
+# of them; a mount's user_lockout_config counts over this.
+#:user_lockout "all" {
+#:  lockout_threshold     = 5
+#:  lockout_duration      = "15m"
+#:  lockout_counter_reset = "15m"
+#:  disable_lockout       = false
+#:}

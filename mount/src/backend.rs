@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use obol_storage::{Batch, View};
 use serde_json::{Map, Value};
 
-use crate::{Error, LeaseRenewal, Result, RouteTable, TokenParams};
+use crate::{Attempts, Error, LeaseRenewal, Result, RouteTable, TokenParams};
 
 /// Auth methods live under `auth/`, secrets engines anywhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,8 @@ pub struct MountContext {
     pub uuid: String,
     /// The `options` that the mount was enabled with, such as kv's `version`.
     pub options: std::collections::BTreeMap<String, String>,
+    /// Counts attempts with secrets that can be guessed, and knows who is locked.
+    pub attempts: Attempts,
 }
 
 /// A mounted auth method or secrets engine.

@@ -4,6 +4,7 @@
 //! (HTTP, tokens, policies, audit, leases). Nothing here knows HTTP or a storage engine, and nothing
 //! in a backend needs to know the core.
 
+mod attempts;
 mod backend;
 mod caller;
 pub mod cidr;
@@ -19,6 +20,7 @@ mod request;
 mod routes;
 mod secret;
 
+pub use attempts::{Attempt, AttemptCounter, Attempts, Standing};
 pub use backend::{Backend, Family, Kind, KindAlias, MountContext, OpenFuture, Renewal};
 pub use caller::{Caller, TokenKind};
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! What a handler may answer: data, nothing, a list of keys, or a login. Never an error and a login at once:
 //! an error is the other side of the `Result`.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Reply {
 }
 
 /// A proof that was accepted. The core turns it into a token, in one commit with `commit`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Login {
     /// The name of who logged in, unique in the mount; identity aliases hang on it.
     pub alias: String,
@@ -109,6 +110,8 @@ pub struct Login {
     pub internal: Map<String, Value>,
     /// Response headers, for example the acceptor's own token in `WWW-Authenticate`.
     pub headers: Vec<(&'static str, String)>,
+    /// Kept until the commit is done, and dropped then: a lock, where logins that spend the same thing must take turns.
+    pub held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// Vault's `token_*` fields, shared by every auth method that has them.

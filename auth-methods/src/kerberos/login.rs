@@ -129,6 +129,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
             })
             .into_iter()
             .collect(),
+        held: None,
     })
 }
 

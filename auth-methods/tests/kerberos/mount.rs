@@ -78,6 +78,7 @@ impl Mount {
             shared: view.clone(),
             uuid: "0b01".into(),
             options: Default::default(),
+            attempts: Default::default(),
         };
         let backend = (kind.open)(context).await.unwrap();
         Self {

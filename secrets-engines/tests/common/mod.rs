@@ -77,6 +77,7 @@ impl Mount {
             shared: View::new(view.barrier().clone(), "kind/").unwrap(),
             uuid: "c0ffee".to_owned(),
             options: options.collect::<BTreeMap<_, _>>(),
+            attempts: Default::default(),
         };
         let backend = (kind.open)(context).await?;
         let table = Arc::clone(&backend).routes()?;

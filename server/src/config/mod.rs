@@ -16,6 +16,7 @@ use std::time::Duration;
 use obol_storage::seal::{StaticKey, StaticKeyError, StaticSeal};
 use zeroize::Zeroizing;
 
+use crate::core::lockout::LockoutStanzas;
 use crate::http::{Limits, Options, TlsOptions};
 
 pub use read::keys;
@@ -48,6 +49,8 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// The pages for people, `/ui/login` (true).
     pub ui: bool,
+    /// The `user_lockout` stanzas, by their labels.
+    pub user_lockout: LockoutStanzas,
 }
 
 /// `storage "rocksdb" { path = ... }` or `storage "inmem" {}`.
@@ -230,6 +233,7 @@ impl Config {
             disable_mlock: true,
             pid_file: None,
             ui: true,
+            user_lockout: LockoutStanzas::new(),
         }
     }
 

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use obol_mount::duration;
+use obol_mount::fields::{Count, Flag, Ttl};
 
 use super::{
     Config, ConfigError, KeyPlace, ListenerConfig, LogFormat, SealConfig, StaticKeys, StorageConfig,
 };
+use crate::core::lockout::{ALL, LockoutConfig, LockoutStanzas, METHODS};
 use crate::hcl::{self, Member, Name, Node, Stanza, Value, quoted, suggest};
 use crate::http::TlsOptions;
 
@@ -20,7 +22,7 @@ pub(super) const DEFAULT_LOG_LEVEL: &str = "info";
 
 /// Every key there is, by the place it stands in.
 pub mod keys {
-    pub const TOP: [&str; 12] = [
+    pub const TOP: [&str; 13] = [
         "storage",
         "listener",
         "seal",
@@ -33,6 +35,7 @@ pub mod keys {
         "disable_mlock",
         "pid_file",
         "ui",
+        "user_lockout",
     ];
 
     pub const LISTENER: [&str; 16] = [
@@ -56,6 +59,13 @@ pub mod keys {
 
     pub const ROCKSDB: [&str; 1] = ["path"];
 
+    pub const USER_LOCKOUT: [&str; 4] = [
+        "lockout_threshold",
+        "lockout_duration",
+        "lockout_counter_reset",
+        "disable_lockout",
+    ];
+
     pub const STATIC_SEAL: [&str; 4] = [
         "current_key_id",
         "current_key",
@@ -64,7 +74,7 @@ pub mod keys {
     ];
 
     /// Keys of Vault's or OpenBao's that this version has nothing behind: saying so is kinder than "unknown".
-    pub(super) const NOT_YET: [&str; 39] = [
+    pub(super) const NOT_YET: [&str; 38] = [
         "audit",
         "backend",
         "cache_size",
@@ -102,7 +112,6 @@ pub mod keys {
         "telemetry",
         "tls_cipher_suites",
         "tls_disable_client_certs",
-        "user_lockout",
         "x_forwarded_for_authorized_addrs",
     ];
 }
@@ -122,6 +131,7 @@ pub(super) struct Draft {
     disable_mlock: bool,
     pid_file: Option<PathBuf>,
     ui: Option<bool>,
+    user_lockout: LockoutStanzas,
 }
 
 impl Draft {
@@ -135,7 +145,8 @@ impl Draft {
             if !keys::TOP.contains(&key) {
                 return Err(source.unknown(&member.key, "the configuration", &keys::TOP));
             }
-            if key != "listener" && !once.insert(key) {
+            let repeats = matches!(key, "listener" | "user_lockout");
+            if !repeats && !once.insert(key) {
                 return Err(source.error(
                     member.key.at,
                     format!("`{key}` is set twice; remove one of them"),
@@ -147,6 +158,15 @@ impl Draft {
                 "listener" => {
                     for stanza in source.stanzas(member)? {
                         self.listeners.push(source.listener(&stanza)?);
+                    }
+                }
+                "user_lockout" => {
+                    for stanza in source.stanzas(member)? {
+                        let (label, config) = source.user_lockout(&stanza)?;
+                        if self.user_lockout.insert(label, config).is_some() {
+                            let message = "there is a `user_lockout` with this label already";
+                            return Err(source.error(stanza.label.at, message));
+                        }
                     }
                 }
                 "seal" => self.seal = Some(source.seal(member)?),
@@ -230,6 +250,7 @@ impl Draft {
             disable_mlock: self.disable_mlock,
             pid_file: self.pid_file,
             ui: self.ui.unwrap_or(true),
+            user_lockout: self.user_lockout,
         })
     }
 }
@@ -455,6 +476,32 @@ impl Source<'_> {
             }
         };
         Ok(listener)
+    }
+
+    fn user_lockout(&self, stanza: &Stanza<'_>) -> Result<(String, LockoutConfig), ConfigError> {
+        let label = stanza.label.text.as_str();
+        if label != ALL && !METHODS.contains(&label) {
+            let message = format!(
+                "expected user_lockout \"{ALL}\" or one of {}",
+                METHODS.join(", ")
+            );
+            return Err(self.error(stanza.label.at, message));
+        }
+        let mut config = LockoutConfig::default();
+        let ttl = |value: &Node| self.duration(value).map(|duration| Some(Ttl(duration)));
+        self.each(stanza, "user_lockout", &keys::USER_LOCKOUT, |key, value| {
+            match key {
+                "lockout_threshold" => {
+                    let count = u64::try_from(self.count(value)?).unwrap_or(u64::MAX);
+                    config.lockout_threshold = Some(Count(count));
+                }
+                "lockout_duration" => config.lockout_duration = ttl(value)?,
+                "lockout_counter_reset" => config.lockout_counter_reset = ttl(value)?,
+                _ => config.lockout_disable = Some(Flag(self.boolean(value)?)),
+            }
+            Ok(())
+        })?;
+        Ok((label.to_owned(), config))
     }
 
     /// Calls `take` for each key of a stanza, once each, when it is one of `known`.

@@ -375,6 +375,7 @@ fn the_commented_example_parses_and_mentions_every_key() {
         .iter()
         .chain(&keys::LISTENER)
         .chain(&keys::ROCKSDB)
+        .chain(&keys::USER_LOCKOUT)
         .chain(&keys::STATIC_SEAL);
     for key in all {
         let mentioned = example.lines().any(|line| {

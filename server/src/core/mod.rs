@@ -3,6 +3,7 @@
 
 pub mod audit;
 mod auth_token;
+pub mod lockout;
 pub mod mounts;
 pub mod path;
 pub mod policies;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use audit::Audit;
+use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
 use sealing::Sealing;
@@ -40,6 +42,8 @@ pub struct Settings {
     /// The address that clients should use, for `sys/leader`.
     pub api_addr: String,
     pub cluster_name: String,
+    /// After how many failed logins a name is locked.
+    pub lockout: LockoutStanzas,
 }
 
 impl Default for Settings {
@@ -49,6 +53,7 @@ impl Default for Settings {
             max_lease_ttl: Duration::from_secs(32 * 86_400),
             api_addr: String::new(),
             cluster_name: "obol".into(),
+            lockout: LockoutStanzas::new(),
         }
     }
 }
@@ -71,6 +76,7 @@ pub struct Live {
     pub tokens: Tokens,
     pub policies: PolicyStore,
     pub audit: Audit,
+    pub lockout: Arc<Lockout>,
 }
 
 impl Core {
@@ -174,7 +180,9 @@ impl Core {
                 token_backend,
             )?),
         ];
-        let mounts = Mounts::open(&self.barrier, self.kinds.clone(), fixed).await?;
+        let lockout = Lockout::new(view("core/lockout/")?, Arc::downgrade(self));
+        let mounts =
+            Mounts::open(&self.barrier, self.kinds.clone(), fixed, lockout.clone()).await?;
         if mounts.get("cubbyhole/").is_none() {
             let mut entry = MountEntry::new(Family::Secrets, "cubbyhole", "cubbyhole");
             entry.description = "per-token private secret storage".into();
@@ -186,6 +194,7 @@ impl Core {
             tokens,
             policies,
             audit,
+            lockout,
         }))
     }
 }

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::lockout::{Lockout, LockoutConfig};
 use super::path::RequestPath;
 
 const TABLE: &str = "mounts";
@@ -42,6 +43,9 @@ pub struct MountConfig {
     /// What kind of tokens the auth method issues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_type: Option<TokenKind>,
+    /// After how many failed logins a name is locked, and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_lockout_config: Option<LockoutConfig>,
 }
 
 fn is_empty(list: &CommaList) -> bool {
@@ -159,6 +163,8 @@ pub struct Mounts {
     changing: tokio::sync::Mutex<()>,
     /// Mounts that the server itself provides: `sys/`, `auth/token/`.
     fixed: Vec<Arc<Mounted>>,
+    /// Counts the failed logins of the mounts.
+    lockout: Arc<Lockout>,
 }
 
 impl Mounts {
@@ -167,6 +173,7 @@ impl Mounts {
         barrier: &Arc<Barrier>,
         kinds: Arc<[Kind]>,
         fixed: Vec<Arc<Mounted>>,
+        lockout: Arc<Lockout>,
     ) -> Result<Self> {
         let storage = View::new(barrier.clone(), "core/")?;
         let mounts = Self {
@@ -175,6 +182,7 @@ impl Mounts {
             router: ArcSwap::default(),
             changing: tokio::sync::Mutex::default(),
             fixed,
+            lockout,
         };
         let table = mounts.table().await?;
         let mut router: Router = mounts
@@ -369,6 +377,7 @@ impl Mounts {
             )?,
             uuid: entry.uuid.clone(),
             options: entry.options.clone(),
+            attempts: self.lockout.of(&entry),
         };
         Mounted::new(entry, (kind.open)(context).await?)
     }

@@ -54,6 +54,7 @@ impl Core {
             on_conflict,
             internal,
             headers,
+            held: _held,
         } = login;
         let mut all = checked(policies.iter().chain(&token.policies))?;
         if !token.no_default_policy {

@@ -34,6 +34,9 @@ impl Core {
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(TIDY_TICK).await;
+                    if let Err(error) = live.lockout.tidy(unix_now()).await {
+                        tracing::warn!(%error, "failed logins that are over could not be dropped; it is tried again");
+                    }
                     for mounted in live.mounts.all() {
                         if let Err(error) = mounted.backend.tidy(SystemTime::now()).await {
                             tracing::warn!(mount = %mounted.entry.path, %error, "a mount could not tidy");

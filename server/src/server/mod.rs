@@ -75,6 +75,7 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
         max_lease_ttl: config.max_lease_ttl,
         api_addr: config.api_addr.clone().unwrap_or_default(),
         cluster_name: config.cluster_name.clone().unwrap_or_else(|| "obol".into()),
+        lockout: config.user_lockout.clone(),
     };
     let core = Core::new(engine.clone(), open_seal(&config.seal)?, settings)?;
     let mut listeners = Vec::new();

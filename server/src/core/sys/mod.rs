@@ -3,6 +3,7 @@
 mod audit;
 mod capabilities;
 mod documents;
+mod locked_users;
 mod mounts;
 mod policies;
 mod seal;
@@ -47,6 +48,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(capabilities::routes())
         .and(audit::routes())
         .and(documents::routes())
+        .and(locked_users::routes())
 }
 
 /// A secret that must be there.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::System;
 use crate::core::Core;
+use crate::core::lockout::{LockoutConfig, METHODS};
 use crate::core::mounts::{MountConfig, MountEntry, parse_mount_path};
 
 pub(super) fn routes() -> Routes<System> {
@@ -90,6 +91,8 @@ pub(super) struct TuneFields {
     listing_visibility: Option<String>,
     /// `service`, `batch`, `default-service` or `default-batch`; auth methods only.
     token_type: Option<TokenKind>,
+    /// After how many failed logins a name is locked, and for how long; userpass, ldap and approle only.
+    user_lockout_config: Option<LockoutConfig>,
 }
 
 /// Tunes a mount.
@@ -103,7 +106,7 @@ pub(super) struct TuneInput {
 }
 
 impl TuneFields {
-    fn apply(&self, config: &mut MountConfig, family: Family) -> Result<()> {
+    fn apply(&self, config: &mut MountConfig, family: Family, kind_of_mount: &str) -> Result<()> {
         if let Some(ttl) = self.default_lease_ttl {
             config.default_lease_ttl = ttl;
         }
@@ -140,6 +143,10 @@ impl TuneFields {
                 return Err(Error::bad_request("token_type belongs to auth methods"));
             }
             config.token_type = Some(kind);
+        }
+        if let Some(sent) = &self.user_lockout_config {
+            let set = config.user_lockout_config.unwrap_or_default();
+            config.user_lockout_config = Some(set.tuned(sent, kind_of_mount)?);
         }
         Ok(())
     }
@@ -186,6 +193,9 @@ fn show(core: &Core, entry: &MountEntry) -> Value {
     if entry.family() == Family::Auth {
         shown["config"]["token_type"] =
             json!(config.token_type.unwrap_or(TokenKind::DefaultService));
+    }
+    if let Some(lockout) = &config.user_lockout_config {
+        shown["config"]["user_lockout_config"] = json!(lockout);
     }
     let _ = core;
     shown
@@ -247,7 +257,7 @@ async fn enable(cx: &Cx<System>, family: Family, input: EnableInput) -> Result<N
     entry.description = input.description;
     entry.local = input.local.0;
     entry.seal_wrap = input.seal_wrap.0;
-    input.config.apply(&mut entry.config, family)?;
+    input.config.apply(&mut entry.config, family, &input.kind)?;
     for (key, value) in input.options.unwrap_or_default() {
         let value = match value {
             Value::String(text) => text,
@@ -295,6 +305,20 @@ fn read_tune(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Respo
     );
     data.insert("max_lease_ttl".into(), limits.max_ttl.as_secs().into());
     data.insert("description".into(), entry.description.as_str().into());
+    if METHODS.contains(&entry.kind.as_str()) {
+        let rules = core.lockout_rules(entry);
+        for (name, value) in [
+            ("threshold", json!(rules.threshold)),
+            ("duration", json!(rules.duration.as_secs())),
+            (
+                "counter_reset_duration",
+                json!(rules.counter_reset.as_secs()),
+            ),
+            ("disable", json!(rules.is_disabled)),
+        ] {
+            data.insert(format!("user_lockout_{name}"), value);
+        }
+    }
     if !entry.options.is_empty() {
         data.insert("options".into(), json!(entry.options));
     }
@@ -307,7 +331,7 @@ async fn tune(cx: &Cx<System>, family: Family, input: TuneInput) -> Result<NoCon
         if let Some(description) = &input.description {
             entry.description.clone_from(description);
         }
-        input.fields.apply(&mut entry.config, family)
+        input.fields.apply(&mut entry.config, family, &entry.kind)
     };
     cx.live()?.mounts.tune(&path, change).await?;
     Ok(NoContent)
