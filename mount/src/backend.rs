@@ -90,6 +90,9 @@ pub struct Renewal {
     pub token: TokenParams,
     /// Caps the TTL below what was asked, for example at the end of a ticket. `None`: no cap of its own.
     pub at_most: Option<Duration>,
+    /// The external groups as they are now, as [`crate::Login::group_aliases`] has them at a login. `None`: this
+    /// method cannot tell without a proof, and the memberships stay as they are.
+    pub group_aliases: Option<Vec<String>>,
 }
 
 pub type OpenFuture = Pin<Box<dyn Future<Output = Result<Arc<dyn Backend>>> + Send>>;

@@ -86,5 +86,9 @@ pub(super) async fn renew(
     Ok(Renewal {
         token: users.token.clone(),
         at_most: None,
+        group_aliases: Some(match service.add_group_aliases {
+            true => membership.names(),
+            false => Vec::new(),
+        }),
     })
 }

@@ -287,6 +287,11 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
         num_uses: input.num_uses.0,
         renewable: input.renewable.is_none_or(|flag| flag.0),
         bound_cidrs: cidr::parse_list("bound_cidrs", &input.bound_cidrs.0)?,
+        entity_id: if orphan {
+            String::new()
+        } else {
+            parent.entry.entity_id.clone()
+        },
         internal: Map::new(),
         immortal,
         id: input.id,
@@ -535,6 +540,7 @@ async fn renew_one(
         Renewal {
             token: params,
             at_most,
+            group_aliases: _,
         },
         limits,
     ) = match &entry.issuer {
@@ -542,6 +548,7 @@ async fn renew_one(
             Renewal {
                 token: entry.params(),
                 at_most: None,
+                group_aliases: None,
             },
             core.limits(None),
         ),

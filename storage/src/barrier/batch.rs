@@ -20,12 +20,13 @@ pub struct Entry {
 pub struct Seen(pub(super) Bytes);
 
 /// Changes that happen together or not at all. Later changes of one path win over earlier ones.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Batch {
     pub(super) expect: Vec<(String, Option<Seen>)>,
     pub(super) changes: Vec<Change>,
 }
 
+#[derive(Clone)]
 pub(super) enum Change {
     Put(String, Zeroizing<Vec<u8>>),
     Delete(String),

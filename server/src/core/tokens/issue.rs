@@ -18,7 +18,7 @@ pub struct Limits {
 }
 
 /// A token to be issued. Policies are complete and checked; TTLs are what was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct NewToken {
     pub parent: Option<TokenId>,
     pub policies: Vec<String>,
@@ -35,6 +35,8 @@ pub struct NewToken {
     pub num_uses: u64,
     pub renewable: bool,
     pub bound_cidrs: Vec<ipnet::IpNet>,
+    /// The entity that it belongs to; empty for none.
+    pub entity_id: String,
     pub internal: Map<String, Value>,
     /// Never ends: the root token alone.
     pub immortal: bool,
@@ -85,7 +87,7 @@ impl Tokens {
             uses_left: (new.num_uses > 0).then_some(new.num_uses),
             renewable: new.renewable && ttl.is_some(),
             bound_cidrs: new.bound_cidrs,
-            entity_id: String::new(),
+            entity_id: new.entity_id,
             internal: new.internal,
         };
         if entry.kind == TokenKind::Batch {
