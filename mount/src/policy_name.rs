@@ -26,6 +26,8 @@ pub enum PolicyNameError {
     Dots,
     /// `root`, where only names that an operator may hand out are taken.
     Root,
+    /// `response-wrapping`, which the server gives to its own tokens alone.
+    Reserved,
 }
 
 impl PolicyName {
@@ -33,6 +35,8 @@ impl PolicyName {
     pub const ROOT: &str = "root";
     /// The built-in policy that every token has unless it asks not to.
     pub const DEFAULT: &str = "default";
+    /// The built-in policy of wrapping tokens, which nothing else has.
+    pub const RESPONSE_WRAPPING: &str = "response-wrapping";
 
     /// Checks a name and folds it to lower case. `root` is a name, too: see [`PolicyName::assignable`].
     pub fn parse(text: &str) -> Result<Self, PolicyNameError> {
@@ -63,6 +67,7 @@ impl PolicyName {
     pub fn assignable(text: &str) -> Result<Self, PolicyNameError> {
         match Self::parse(text)? {
             name if name.is_root() => Err(PolicyNameError::Root),
+            name if name.as_str() == Self::RESPONSE_WRAPPING => Err(PolicyNameError::Reserved),
             name => Ok(name),
         }
     }
@@ -113,6 +118,7 @@ impl fmt::Display for PolicyNameError {
             Self::Separator => "a policy name may not hold a slash, a backslash or a comma",
             Self::Dots => "`.` and `..` are no policy names",
             Self::Root => "the policy `root` cannot be given out",
+            Self::Reserved => "the policy `response-wrapping` cannot be given out",
         })
     }
 }

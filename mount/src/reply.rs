@@ -61,6 +61,8 @@ pub enum Reply {
     Login(Box<Login>),
     /// The core has issued a token already (`auth/token/create`, renewals): goes into `auth`.
     Auth(Value),
+    /// The core has wrapped an answer already (`sys/wrapping/rewrap`): goes into `wrap_info`.
+    Wrapped(Value),
 }
 
 impl Reply {

@@ -3,40 +3,36 @@
 
 pub mod audit;
 mod auth_token;
-mod collect;
-pub mod generate_root;
+mod envelope;
 pub mod lockout;
 pub mod mounts;
 pub mod path;
 pub mod policies;
 pub mod policy_store;
-pub mod rekey;
 pub mod request;
-pub mod rotation;
 pub mod sealing;
 mod settle;
 mod sys;
 pub mod tokens;
 mod upkeep;
+pub mod wrapping;
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
-use obol_storage::seal::RekeyTarget;
 use obol_storage::{Barrier, Batch, Engine, View};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use audit::Audit;
-use generate_root::RootGeneration;
 use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
-use rekey::Rekeying;
 use sealing::Sealing;
 use tokens::{Limits, Tokens};
+use wrapping::Wrapping;
 
 /// This build's version, as every status shows it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -84,9 +80,7 @@ pub struct Live {
     pub policies: PolicyStore,
     pub audit: Audit,
     pub lockout: Arc<Lockout>,
-    rekeying: Rekeying,
-    recovery_rekeying: Rekeying,
-    root_generation: RootGeneration,
+    pub wrapping: Wrapping,
 }
 
 impl Core {
@@ -205,16 +199,15 @@ impl Core {
             policies,
             audit,
             lockout,
-            rekeying: Rekeying::new(RekeyTarget::Barrier),
-            recovery_rekeying: Rekeying::new(RekeyTarget::Recovery),
-            root_generation: RootGeneration::default(),
+            wrapping: Wrapping::new(view("core/wrapping/")?),
         }))
     }
 }
 
 impl Live {
-    /// Adds to a batch what the mounts keep for one token.
+    /// Adds to a batch the removal of what the mounts keep for one token, and of what it wraps.
     pub fn forget_token(&self, token_id: &str, batch: &mut Batch) {
+        self.wrapping.forget_token(token_id, batch);
         for mounted in self.mounts.all() {
             mounted.backend.forget_token(token_id, batch);
         }

@@ -9,7 +9,9 @@ use obol_storage::View;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::policies::{Acl, DEFAULT, DEFAULT_TEXT, Policy, PolicyName, ROOT};
+use super::policies::{
+    Acl, DEFAULT, DEFAULT_TEXT, Policy, PolicyName, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT,
+};
 
 /// How many different sets of policies stay compiled.
 const COMPILED_SETS: usize = 1024;
@@ -62,6 +64,9 @@ impl PolicyStore {
         if name.is_root() {
             return Ok(Some(String::new()));
         }
+        if name.as_str() == RESPONSE_WRAPPING {
+            return Ok(Some(RESPONSE_WRAPPING_TEXT.to_owned()));
+        }
         Ok(self
             .storage
             .get_json::<Stored>(name.as_str())
@@ -72,7 +77,9 @@ impl PolicyStore {
     /// Parses and stores a policy. What does not parse changes nothing.
     pub async fn put(&self, name: &PolicyName, text: &str) -> Result<()> {
         if !name.is_writable() {
-            return Err(Error::bad_request("the root policy cannot be changed"));
+            return Err(Error::bad_request(format!(
+                "the {name} policy cannot be changed"
+            )));
         }
         Policy::parse(name.as_str(), text)
             .map_err(|error| Error::bad_request(format!("failed to parse policy: {error}")))?;
@@ -143,7 +150,13 @@ impl PolicyStore {
         {
             return Ok(known.clone());
         }
-        let policy = match self.storage.get_json::<Stored>(name).await? {
+        let stored = match name {
+            RESPONSE_WRAPPING => Some(Stored {
+                text: RESPONSE_WRAPPING_TEXT.to_owned(),
+            }),
+            name => self.storage.get_json::<Stored>(name).await?,
+        };
+        let policy = match stored {
             None => None,
             // A policy was parsed before it was stored; one that no longer parses must not silently grant nothing
             // less than it denied: the request fails.

@@ -7,15 +7,14 @@ use std::time::{Duration, SystemTime};
 use obol_mount::{
     Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret,
 };
-use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::audit::{Record, Subject};
 use super::mounts::Mounted;
 use super::path::RequestPath;
 use super::policies::{Access, Reason};
-use super::tokens::{Cached, Use};
+use super::tokens::{Cached, TokenId, Use};
+use super::wrapping::{self, Asked, Wrapped};
 use super::{Core, Live};
 
 /// A request as the listener hands it over: read, bounded and parsed, nothing decided.
@@ -33,7 +32,8 @@ pub struct Incoming {
     pub peer: Option<IpAddr>,
     /// The `tls-server-end-point` of the TLS connection (RFC 5929): what a login can be bound to.
     pub end_point: Option<Arc<[u8]>>,
-    pub wrap_ttl: Option<Duration>,
+    /// What `X-Vault-Wrap-TTL` asks for.
+    pub wrap: Option<Asked>,
     /// `?help=1`.
     pub help: bool,
 }
@@ -59,6 +59,7 @@ struct Matched<'a> {
 struct Answer {
     response: Response,
     auth: Option<Value>,
+    wrapped: Option<Wrapped>,
 }
 
 impl Core {
@@ -86,7 +87,7 @@ impl Core {
         }
     }
 
-    async fn serve(self: &Arc<Self>, incoming: Incoming) -> Result<Outgoing> {
+    async fn serve(self: &Arc<Self>, mut incoming: Incoming) -> Result<Outgoing> {
         // 1. Malformed, too large and too deep were refused by the listener; sealed is refused below, once it is
         //    known whether the path is one of the few that answer all the same.
         // 2. Normalise the path: what could be read in two ways is refused, not cleaned.
@@ -125,23 +126,25 @@ impl Core {
             }
             let request = Arc::new(info(&incoming, mounted, below, None, SystemTime::now()));
             let response = route.call(request.clone(), params, incoming.data).await?;
-            return Outgoing::encode(&request.id, response, None, false);
+            return Outgoing::encode(&request.id, &response, None, None, false);
         }
         let Some(live) = live else {
             return Err(Error::unavailable("Obol is sealed"));
         };
-        if incoming.wrap_ttl.is_some() {
-            // Ignoring the header would send in the clear what the client wants wrapped.
-            return Err(Error::bad_request(
-                "response wrapping is not part of this version: send the request without X-Vault-Wrap-TTL",
-            ));
-        }
 
         // 3. Authenticate. Login and public paths have no caller, also when a token came along.
         let now = SystemTime::now();
+        let unwraps = wrapping::unwraps_its_own_token(path.as_str(), &incoming.data);
+        if unwraps && let Some(token) = &incoming.token {
+            incoming.token = Some(live.wrapping.unpacked(token).await?);
+        }
         let authenticated = match access {
             RouteAccess::Token | RouteAccess::Sudo | RouteAccess::AnyToken => {
-                self.authenticate(&live, &incoming, now).await.map(Some)
+                let used = self.authenticate(&live, &incoming, now).await;
+                used.map(Some).map_err(|error| match error.status() {
+                    403 if unwraps => wrapping::invalid(),
+                    _ => error,
+                })
             }
             RouteAccess::Login | RouteAccess::Public | RouteAccess::WhileSealed => Ok(None),
         };
@@ -231,7 +234,7 @@ impl Core {
             peer: incoming.peer,
             caller: caller.as_ref(),
             token: incoming.token.as_ref().map(Secret::expose),
-            wrap_ttl: incoming.wrap_ttl.map(|ttl| ttl.as_secs()),
+            wrap_ttl: incoming.wrap.map(|wrap| wrap.ttl.as_secs()),
             shown: mounted.map_or(&[], |m| &m.entry.config.audit_non_hmac_request_keys.0),
         };
         if audited {
@@ -243,7 +246,7 @@ impl Core {
             return Err(error);
         }
 
-        let help_wanted = incoming.help;
+        let (help_wanted, asked, request_id) = (incoming.help, incoming.wrap, &*incoming.id);
         let answered: Result<Answer> = async {
             // 5. Authorise: deny wins, then the constraints on parameters.
             if let Some(token) = token {
@@ -253,7 +256,7 @@ impl Core {
                     operation,
                     path,
                     &data,
-                    incoming.wrap_ttl,
+                    incoming.wrap.map(|wrap| wrap.ttl),
                     matched.as_ref().map(|matched| matched.route),
                 )
                 .await?;
@@ -274,6 +277,7 @@ impl Core {
                 return Ok(Answer {
                     response: help_response(route, &mounted.entry.path),
                     auth: None,
+                    wrapped: None,
                 });
             }
             // 6. Dispatch to the mount's typed route.
@@ -287,8 +291,28 @@ impl Core {
             }
             // 7. Settle: a login becomes a token, in one commit with what the login wants durable.
             let auth = self.settle(live, mounted, &request, &mut response).await?;
-            // 8. Wrapping was refused above.
-            Ok(Answer { response, auth })
+            // 8. Wrap: a token of one use takes the answer's place, where that was asked for.
+            let wrapped = self
+                .wrap(
+                    live,
+                    asked,
+                    request_id,
+                    path.as_str(),
+                    &response,
+                    auth.as_ref(),
+                )
+                .await;
+            match wrapped {
+                Ok(wrapped) => Ok(Answer {
+                    response,
+                    auth,
+                    wrapped,
+                }),
+                Err(error) => {
+                    self.take_back(live, auth.as_ref(), None).await;
+                    Err(error)
+                }
+            }
         }
         .await;
 
@@ -304,31 +328,47 @@ impl Core {
                 return Err(error);
             }
         };
+        let Answer {
+            mut response,
+            auth,
+            wrapped,
+        } = answer;
+        let wrap_info = match (&wrapped, &response.reply) {
+            (Some(wrapped), _) => Some(&wrapped.info),
+            (None, Reply::Wrapped(info)) => Some(info),
+            _ => None,
+        };
         if audited {
             let shown = mounted.map_or(&[][..], |m| &m.entry.config.audit_non_hmac_response_keys.0);
             let written;
-            let data = match &answer.response.reply {
-                Reply::Data(data) => Some(data),
-                Reply::Bare(Value::Object(data)) => Some(data),
+            let (data, auth) = match &response.reply {
+                Reply::Bare(answer) if path.as_str() == wrapping::UNWRAP => {
+                    wrapping::unwrapped_parts(answer)
+                }
+                Reply::Data(data) => (Some(data), auth.as_ref()),
+                Reply::Bare(Value::Object(data)) => (Some(data), auth.as_ref()),
                 reply => {
                     written = reply.to_data();
-                    written.as_ref()
+                    (written.as_ref(), auth.as_ref())
                 }
             };
-            let record = Record::response(
-                &subject,
-                data,
-                answer.auth.as_ref(),
-                &answer.response.warnings,
-                shown,
-            );
+            let record =
+                Record::response(&subject, data, auth, wrap_info, &response.warnings, shown);
             if let Err(error) = live.audit.record(&record).await {
-                self.take_back(live, answer.auth.as_ref()).await;
+                let wrapping_token = wrapped.as_ref().map(|wrapped| &wrapped.id);
+                self.take_back(live, auth, wrapping_token).await;
                 return Err(error);
             }
         }
+        if let Some(wrapped) = wrapped {
+            // The rest of it is what the token fetches.
+            response.reply = Reply::Empty;
+            response.status = None;
+            response.lease = None;
+            return Outgoing::encode(&incoming.id, &response, None, Some(&wrapped.info), false);
+        }
         let top_level_too = mounted.is_some_and(|m| m.entry.kind == "system");
-        Outgoing::encode(&incoming.id, answer.response, answer.auth, top_level_too)
+        Outgoing::encode(&incoming.id, &response, auth.as_ref(), None, top_level_too)
     }
 
     /// Whether the caller may both create and update here: then nobody needs to know which of them it is.
@@ -349,14 +389,15 @@ impl Core {
             || (capabilities.contains(&"create") && capabilities.contains(&"update")))
     }
 
-    /// A token whose issue could not be audited must not live: the client never gets it.
-    async fn take_back(&self, live: &Live, auth: Option<&Value>) {
-        let Some(token) = auth.and_then(|auth| auth["client_token"].as_str()) else {
-            return;
-        };
-        let id = live.tokens.id_of(token);
-        if let Err(error) = live.tokens.revoke(&id, &live.forget()).await {
-            tracing::error!(%error, "a token whose issue could not be audited could not be revoked");
+    /// A token that the client never gets must not live: its issue could not be audited, or its answer not wrapped.
+    async fn take_back(&self, live: &Live, auth: Option<&Value>, wrapping: Option<&TokenId>) {
+        let login = auth
+            .and_then(|auth| auth["client_token"].as_str())
+            .map(|token| live.tokens.id_of(token));
+        for id in login.iter().chain(wrapping) {
+            if let Err(error) = live.tokens.revoke(id, &live.forget()).await {
+                tracing::error!(%error, "a token that could not be given out could not be revoked");
+            }
         }
     }
 }
@@ -414,15 +455,15 @@ fn info(
         path: below.to_owned(),
         caller,
         peer: incoming.peer,
-        // Only `auth/token` acts on the calling token itself.
-        token: if mounted.entry.kind == "token" {
+        // Only `auth/token` and `sys/wrapping` act on the calling token itself.
+        token: if matches!(mounted.entry.kind.as_str(), "token" | "system") {
             incoming.token.clone()
         } else {
             None
         },
         authorization: incoming.authorization.clone(),
         end_point: incoming.end_point.clone(),
-        wrap_ttl: incoming.wrap_ttl,
+        wrap_ttl: incoming.wrap.map(|wrap| wrap.ttl),
         now,
     }
 }
@@ -443,133 +484,5 @@ fn help(route: &Route, mount: &str) -> Outgoing {
         status: 200,
         headers: Vec::new(),
         body,
-    }
-}
-
-/// Vault's envelope, in Vault's order.
-#[derive(Serialize)]
-struct Envelope<'a> {
-    request_id: &'a str,
-    lease_id: &'a str,
-    renewable: bool,
-    lease_duration: u64,
-    data: Option<Shown<'a>>,
-    wrap_info: Option<()>,
-    warnings: Option<&'a [String]>,
-    auth: Option<&'a Value>,
-}
-
-/// `data`, as it is or as it is written already.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Shown<'a> {
-    Tree(&'a Map<String, Value>),
-    Written(&'a RawValue),
-}
-
-/// An envelope, and beside its fields those of `data`: older clients read what `sys/` answers there.
-#[derive(Serialize)]
-struct WithTopLevel<'a> {
-    #[serde(flatten)]
-    envelope: Envelope<'a>,
-    #[serde(flatten)]
-    top_level: Map<String, Value>,
-}
-
-/// The envelope's own fields.
-const OWN: [&str; 8] = [
-    "request_id",
-    "lease_id",
-    "renewable",
-    "lease_duration",
-    "data",
-    "wrap_info",
-    "warnings",
-    "auth",
-];
-
-impl Outgoing {
-    /// The body of an error, as Vault's clients expect it.
-    pub fn error(error: &Error) -> Self {
-        let body = serde_json::json!({ "errors": error.messages() })
-            .to_string()
-            .into_bytes();
-        Self {
-            status: error.status(),
-            headers: error.headers().to_vec(),
-            body,
-        }
-    }
-
-    fn encode(
-        id: &str,
-        response: Response,
-        auth: Option<Value>,
-        top_level_too: bool,
-    ) -> Result<Self> {
-        let Response {
-            reply,
-            status,
-            warnings,
-            headers,
-            lease,
-        } = response;
-        let data = match reply {
-            Reply::Empty if warnings.is_empty() && auth.is_none() => {
-                return Ok(Self {
-                    status: status.unwrap_or(204),
-                    headers,
-                    body: Vec::new(),
-                });
-            }
-            Reply::Bare(value) => {
-                let body = serde_json::to_vec(&value).map_err(Error::internal)?;
-                return Ok(Self {
-                    status: status.unwrap_or(200),
-                    headers,
-                    body,
-                });
-            }
-            // A flattened field cannot be written ahead.
-            reply if top_level_too => reply.to_data().map(Reply::Data),
-            reply @ (Reply::Data(_) | Reply::Json(_)) => Some(reply),
-            Reply::Empty | Reply::Login(_) | Reply::Auth(_) => None,
-        };
-        let envelope = Envelope {
-            request_id: id,
-            lease_id: lease.as_ref().map_or("", |lease| &lease.id),
-            renewable: lease.as_ref().is_some_and(|lease| lease.renewable),
-            lease_duration: lease.as_ref().map_or(0, |lease| lease.ttl.as_secs()),
-            data: match &data {
-                Some(Reply::Data(data)) => Some(Shown::Tree(data)),
-                Some(Reply::Json(data)) => Some(Shown::Written(data)),
-                _ => None,
-            },
-            wrap_info: None,
-            warnings: (!warnings.is_empty()).then_some(&warnings),
-            auth: auth.as_ref(),
-        };
-        let mut body = Vec::with_capacity(512);
-        match (&data, top_level_too) {
-            (Some(Reply::Data(data)), true) => {
-                let top_level = data
-                    .iter()
-                    .filter(|(key, _)| !OWN.contains(&key.as_str()))
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect();
-                let both = WithTopLevel {
-                    envelope,
-                    top_level,
-                };
-                serde_json::to_writer(&mut body, &both)
-            }
-            _ => serde_json::to_writer(&mut body, &envelope),
-        }
-        .map_err(Error::internal)?;
-        Ok(Self {
-            status: status.unwrap_or(200),
-            headers,
-            body,
-        })
     }
 }

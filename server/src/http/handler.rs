@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -16,6 +15,7 @@ use uuid::Uuid;
 use super::{Limits, json, ui};
 use crate::core::Core;
 use crate::core::request::{Incoming, Outgoing};
+use crate::core::wrapping::Asked;
 
 /// Bytes of bodies that may be in memory at once, over all connections.
 const BODY_BUDGET: usize = 256 << 20;
@@ -126,7 +126,7 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
         authorization,
         peer: connection.map(|connection| canonical(connection.peer.ip())),
         end_point: connection.and_then(|connection| connection.end_point.clone()),
-        wrap_ttl: wrap_ttl(headers)?,
+        wrap: wrapping_asked(headers)?,
         help,
     };
     Ok(shared.core.handle(incoming).await)
@@ -215,13 +215,22 @@ fn credentials(headers: &HeaderMap) -> Result<(Option<Secret>, Option<Secret>)> 
     Ok((token.or(bearer).map(secret), other.map(secret)))
 }
 
-fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>> {
+fn wrapping_asked(headers: &HeaderMap) -> Result<Option<Asked>> {
+    let jwt = match header(headers, "x-vault-wrap-format")?.unwrap_or_default() {
+        "" => false,
+        "jwt" => true,
+        _ => {
+            return Err(Error::bad_request(
+                "X-Vault-Wrap-Format: the only format beside the default is jwt",
+            ));
+        }
+    };
     let Some(text) = header(headers, "x-vault-wrap-ttl")?.filter(|t| !t.is_empty()) else {
         return Ok(None);
     };
     let ttl = duration::parse(text)
         .map_err(|error| Error::bad_request(format!("X-Vault-Wrap-TTL: {error}")))?;
-    Ok((!ttl.is_zero()).then_some(ttl))
+    Ok((!ttl.is_zero()).then_some(Asked { ttl, jwt }))
 }
 
 fn check_patch_type(headers: &HeaderMap) -> Result<()> {

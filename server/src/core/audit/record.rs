@@ -71,6 +71,7 @@ pub struct Subject<'a> {
 pub(super) struct Outcome<'a> {
     pub data: Option<&'a Map<String, Value>>,
     pub auth: Option<&'a Value>,
+    pub wrap_info: Option<&'a Value>,
     pub warnings: &'a [String],
     pub shown: &'a [String],
 }
@@ -95,6 +96,7 @@ impl<'a> Record<'a> {
         subject: &'a Subject<'a>,
         data: Option<&'a Map<String, Value>>,
         auth: Option<&'a Value>,
+        wrap_info: Option<&'a Value>,
         warnings: &'a [String],
         shown: &'a [String],
     ) -> Self {
@@ -103,6 +105,7 @@ impl<'a> Record<'a> {
             outcome: Some(Outcome {
                 data,
                 auth,
+                wrap_info,
                 warnings,
                 shown,
             }),
@@ -114,6 +117,7 @@ impl<'a> Record<'a> {
         let outcome = Outcome {
             data: None,
             auth: None,
+            wrap_info: None,
             warnings: &[],
             shown: &[],
         };
@@ -187,7 +191,10 @@ impl<'a> Record<'a> {
                 response["data"] = hasher.hash_map(data, outcome.shown);
             }
             if let Some(Value::Object(auth)) = outcome.auth {
-                response["auth"] = audited_auth(hasher, auth, raw_accessor);
+                response["auth"] = with_tokens_hashed(hasher, auth, raw_accessor);
+            }
+            if let Some(Value::Object(info)) = outcome.wrap_info {
+                response["wrap_info"] = with_tokens_hashed(hasher, info, raw_accessor);
             }
             if !outcome.warnings.is_empty() {
                 response["warnings"] = outcome.warnings.into();
@@ -208,10 +215,14 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A new token's `auth`: policies and times as they are, token and accessor hashed.
-fn audited_auth(hasher: &Hasher, auth: &Map<String, Value>, raw_accessor: bool) -> Value {
-    let audited = auth.iter().map(|(key, value)| {
-        let hash = key == "client_token" || (key == "accessor" && !raw_accessor);
+/// A new token's `auth` or `wrap_info`: policies and times as they are, tokens and accessors hashed.
+fn with_tokens_hashed(hasher: &Hasher, map: &Map<String, Value>, raw_accessor: bool) -> Value {
+    let audited = map.iter().map(|(key, value)| {
+        let hash = match key.as_str() {
+            "client_token" | "token" => true,
+            "accessor" | "wrapped_accessor" => !raw_accessor,
+            _ => false,
+        };
         (
             key.clone(),
             if hash {
@@ -248,7 +259,7 @@ mod tests {
             shown: &[],
         };
         let hasher = Hasher::new(b"key");
-        let line = Record::response(&subject, Some(data), Some(&auth), &[], &[])
+        let line = Record::response(&subject, Some(data), Some(&auth), None, &[], &[])
             .line(&hasher, false)
             .unwrap();
         let text = String::from_utf8(line).unwrap();

@@ -8,6 +8,18 @@ pub const ROOT: &str = PolicyName::ROOT;
 /// The name of the policy that every token gets unless it is left out by request.
 pub const DEFAULT: &str = PolicyName::DEFAULT;
 
+/// The name of the policy that every wrapping token has and nothing else may be given.
+pub const RESPONSE_WRAPPING: &str = PolicyName::RESPONSE_WRAPPING;
+
+/// What a wrapping token may do: be exchanged for what it wraps. Cannot be changed.
+pub const RESPONSE_WRAPPING_TEXT: &str = r#"path "sys/wrapping/unwrap" {
+  capabilities = ["update"]
+}
+path "sys/wrapping/rewrap" {
+  capabilities = ["update"]
+}
+"#;
+
 /// What `default` says on a fresh server: what any token may do about itself. Operators may change it; the server
 /// never overwrites what they wrote.
 pub const DEFAULT_TEXT: &str = r#"# What every token may do about itself. Change it as you need: the server writes it once, when it is

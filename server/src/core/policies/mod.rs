@@ -16,7 +16,7 @@ mod policy;
 use std::borrow::Cow;
 
 pub use acl::{Access, Acl, Decision, Reason};
-pub use builtin::{DEFAULT, DEFAULT_TEXT, ROOT};
+pub use builtin::{DEFAULT, DEFAULT_TEXT, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT};
 pub use capability::{Capabilities, Capability};
 pub use name::{NameError, PolicyName, PolicySet, parse_policy_list};
 pub use parameters::Parameters;

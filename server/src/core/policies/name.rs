@@ -7,7 +7,7 @@ use std::fmt;
 pub use obol_mount::PolicyNameError as NameError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::builtin::{DEFAULT, ROOT};
+use super::builtin::{DEFAULT, RESPONSE_WRAPPING, ROOT};
 
 /// A checked policy name with what the core knows of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,14 +28,14 @@ impl PolicyName {
         self.0.is_root()
     }
 
-    /// Whether the policy may be written: all but `root`.
+    /// Whether the policy may be written: all but `root` and `response-wrapping`.
     pub fn is_writable(&self) -> bool {
-        !self.is_root()
+        !self.is_root() && self.as_str() != RESPONSE_WRAPPING
     }
 
     /// Whether the policy may be deleted: all but the built-in ones.
     pub fn is_deletable(&self) -> bool {
-        !self.is_root() && self.as_str() != DEFAULT
+        self.is_writable() && self.as_str() != DEFAULT
     }
 }
 
@@ -81,13 +81,16 @@ impl<'de> Deserialize<'de> for PolicyName {
 #[serde(transparent)]
 pub struct PolicySet(Vec<PolicyName>);
 
-/// Checks every name of a list, drops repetitions and sorts.
+/// Checks every name of a list, drops repetitions and sorts. What the server keeps for its own tokens is refused.
 pub fn parse_policy_list<T: AsRef<str>>(
     names: impl IntoIterator<Item = T>,
 ) -> Result<PolicySet, NameError> {
     names
         .into_iter()
-        .map(|name| PolicyName::parse(name.as_ref()))
+        .map(|name| match PolicyName::parse(name.as_ref())? {
+            name if name.as_str() == RESPONSE_WRAPPING => Err(NameError::Reserved),
+            name => Ok(name),
+        })
         .collect()
 }
 

@@ -45,7 +45,7 @@ impl Policy {
     /// and cannot be written.
     pub fn parse(name: &str, text: &str) -> Result<Self, PolicyError> {
         let name = PolicyName::parse(name).map_err(|e| PolicyError::at("", 0, e.to_string()))?;
-        if !name.is_writable() {
+        if name.is_root() {
             return Err(PolicyError::at(
                 "",
                 0,

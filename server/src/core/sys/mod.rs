@@ -3,13 +3,11 @@
 mod audit;
 mod capabilities;
 mod documents;
-mod generate_root;
 mod locked_users;
 mod mounts;
 mod policies;
-mod rekey;
-mod rotate;
 mod seal;
+mod wrapping;
 
 use std::sync::{Arc, Weak};
 
@@ -52,9 +50,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(audit::routes())
         .and(documents::routes())
         .and(locked_users::routes())
-        .and(rotate::routes())
-        .and(rekey::routes())
-        .and(generate_root::routes())
+        .and(wrapping::routes())
 }
 
 /// A secret that must be there.

@@ -109,7 +109,7 @@ impl Tokens {
         entry.accessor = self.random_base62(24)?.to_string();
         let token = match chosen {
             Some(token) => token,
-            None => Secret::new(format!("obs.{}", self.random_base62(28)?.as_str())),
+            None => self.random_token()?,
         };
         let id = self.id_of(token.expose());
         let mut batch = with;

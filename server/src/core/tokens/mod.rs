@@ -23,7 +23,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use obol_mount::{Error, Result};
+use obol_mount::{Error, Result, Secret};
 use obol_storage::{View, from_json};
 use quick_cache::sync::Cache;
 use ring::hmac;
@@ -92,8 +92,16 @@ impl Tokens {
         TokenId::from_tag(hmac::sign(&self.hmac, token.as_bytes()).as_ref())
     }
 
+    /// A new service token that nobody has yet: for what must know the id before the token is issued.
+    pub fn random_token(&self) -> Result<Secret> {
+        Ok(Secret::new(format!(
+            "obs.{}",
+            self.random_base62(28)?.as_str()
+        )))
+    }
+
     /// `length` random base62 characters; 24 of them carry 142 bits.
-    pub(super) fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
+    fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
         const ALPHABET: &[u8; 62] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut out = Zeroizing::new(String::with_capacity(length));
