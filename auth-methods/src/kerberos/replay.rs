@@ -10,30 +10,39 @@
 //! by this: they could have used it before the rightful request arrived, and it ends when its five
 //! minutes do.
 //!
-//! Layout: `replay/DIGEST` holds the second at which the mark may go; `replay-expiry/SECOND/DIGEST`
-//! orders the marks by it, so that tidying reads from the front and stops at the present.
+//! Layout: `replay/PERIOD/DIGEST`, empty, where a period is a quarter of an hour. A login looks into
+//! every period from which a mark could still count, so a mark is one entry, needs no index, and goes
+//! with its whole period.
 
+use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use obol_kerberos::library_clock_skew;
 use obol_mount::Result;
 use obol_storage::{Batch, View};
 
 /// Whether the proof was taken before.
-pub(super) async fn is_known(view: &View, digest: &[u8; 32]) -> Result<bool> {
-    Ok(view.get(&mark_path(&hex(digest))).await?.is_some())
+pub(super) async fn is_known(view: &View, digest: &[u8; 32], now_unix: u64) -> Result<bool> {
+    let name = name(digest);
+    for period in periods(now_unix) {
+        if view.get(&mark_path(period, &name)).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Adds the mark to `batch`, and the expectation that it is not there yet.
-pub(super) fn mark(view: &View, batch: &mut Batch, digest: &[u8; 32], now_unix: u64) -> Result<()> {
-    let digest = hex(digest);
-    let expires = now_unix + kept().as_secs();
-    let path = mark_path(&digest);
-    view.expect_absent_in(batch, &path);
-    view.put_json_in(batch, &path, &expires)?;
-    view.put_in(batch, &index_path(expires, &digest), Vec::new());
-    Ok(())
+pub(super) fn mark(view: &View, batch: &mut Batch, digest: &[u8; 32], now_unix: u64) {
+    let name = name(digest);
+    for period in periods(now_unix) {
+        view.expect_absent_in(batch, &mark_path(period, &name));
+    }
+    let path = mark_path(now_unix / PERIOD, &name);
+    view.put_in(batch, &path, Vec::new());
 }
 
 /// Drops the marks whose time is over.
@@ -42,34 +51,44 @@ pub(super) async fn tidy(view: &View, now: SystemTime) -> Result<()> {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
-    let end = format!("{INDEX}{now:0WIDTH$}");
+    let oldest = folder(*periods(now).start());
     loop {
-        let page = view.scan(INDEX, Some(&end), PAGE).await?;
-        if page.is_empty() {
+        // In the order of time, so what may go is in front.
+        let folders = view.list(MARKS, None, PAGE).await?;
+        let over: Vec<_> = folders
+            .iter()
+            .map(|name| format!("{MARKS}{name}"))
+            .take_while(|folder| *folder < oldest)
+            .collect();
+        if over.is_empty() {
             return Ok(());
         }
         let mut batch = Batch::new();
-        for (path, _) in &page {
-            if let Some((_, digest)) = path.rsplit_once('/') {
-                view.delete_in(&mut batch, &mark_path(digest));
-            }
-            view.delete_in(&mut batch, path);
+        for folder in &over {
+            view.delete_prefix_in(&mut batch, folder);
         }
         view.commit(batch).await?;
     }
 }
 
-fn mark_path(digest: &str) -> String {
-    format!("{MARKS}{digest}")
+/// The periods in which the mark of a proof that is valid now may lie. Those to come, too: two servers' clocks
+/// differ, a clock is set back, and of two requests at the turn of a period the later may commit first.
+fn periods(now_unix: u64) -> RangeInclusive<u64> {
+    let kept = kept().as_secs();
+    now_unix.saturating_sub(kept) / PERIOD..=now_unix.saturating_add(kept) / PERIOD
+}
+
+fn mark_path(period: u64, name: &str) -> String {
+    format!("{}{name}", folder(period))
 }
 
 /// Zeros in front, so that the order of the texts is the order of the times.
-fn index_path(expires: u64, digest: &str) -> String {
-    format!("{INDEX}{expires:0WIDTH$}/{digest}")
+fn folder(period: u64) -> String {
+    format!("{MARKS}{period:0WIDTH$}/")
 }
 
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+fn name(digest: &[u8; 32]) -> String {
+    URL_SAFE_NO_PAD.encode(digest)
 }
 
 /// How long a mark stays. libkrb5 takes an authenticator whose time is up to its `clockskew` ahead or behind, so one
@@ -85,6 +104,7 @@ fn kept() -> Duration {
 }
 
 const MARKS: &str = "replay/";
-const INDEX: &str = "replay-expiry/";
-const WIDTH: usize = 12;
-const PAGE: usize = 500;
+/// Seconds.
+const PERIOD: u64 = 900;
+const WIDTH: usize = 10;
+const PAGE: usize = 64;

@@ -96,7 +96,10 @@ pub(super) async fn of_client(
         .as_deref()
         .map(ChannelBindings::tls_server_end_point_hash);
     match accept(&service.acceptor, token, bindings).await {
-        Ok(accepted) if replay::is_known(proofs, &accepted.authenticator_digest).await? => {
+        Ok(accepted)
+            if replay::is_known(proofs, &accepted.authenticator_digest, request.now_unix())
+                .await? =>
+        {
             let Refusal { cause, mend } = replayed();
             steps.fail("client ticket", cause).mend(mend);
             Ok(Some(accepted))
