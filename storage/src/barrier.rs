@@ -7,6 +7,7 @@
 mod batch;
 pub(crate) mod envelope;
 mod keyring;
+mod rotation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +35,9 @@ use keyring::{Keyring, Term};
 /// pointer, which unsealing, sealing and rotation replace.
 pub struct Barrier {
     engine: Arc<dyn Engine>,
-    options: BarrierOptions,
+    /// Encryptions under one key after which the barrier rotates by itself; may change at any time.
+    rotate_after: AtomicU64,
+    reserve: u64,
     keys: ArcSwapOption<Keys>,
     /// Held by whoever replaces `keys` from the stored keyring.
     changing: Mutex<()>,
@@ -81,13 +84,10 @@ impl Barrier {
     /// A barrier with its own thresholds; they are clamped to what the cipher permits.
     pub fn with_options(engine: Arc<dyn Engine>, options: BarrierOptions) -> Self {
         let rotate_after = options.rotate_after.clamp(1, MAX_ENCRYPTIONS);
-        let options = BarrierOptions {
-            rotate_after,
-            reserve: options.reserve.clamp(1, rotate_after),
-        };
         Self {
             engine,
-            options,
+            rotate_after: AtomicU64::new(rotate_after),
+            reserve: options.reserve.clamp(1, rotate_after),
             keys: ArcSwapOption::empty(),
             changing: Mutex::new(()),
         }
@@ -220,13 +220,6 @@ impl Barrier {
         Ok(self.engine.commit(commit).await?)
     }
 
-    /// Adds a fresh key, under which values are sealed from now on. Returns its term.
-    pub async fn rotate(&self) -> Result<u32, Error> {
-        let _changing = self.changing.lock().await;
-        self.change_keyring(|ring| ring.rotate().map(|_| 0)).await?;
-        Ok(self.loaded()?.active().number)
-    }
-
     pub fn key_status(&self) -> Result<KeyStatus, Error> {
         let keys = self.loaded()?;
         let active = keys.active();
@@ -238,7 +231,7 @@ impl Barrier {
                 .reserved
                 .load(Ordering::Acquire)
                 .saturating_sub(unused),
-            rotate_after: self.options.rotate_after,
+            rotate_after: self.rotate_after.load(Ordering::Relaxed),
         })
     }
 
@@ -270,70 +263,6 @@ impl Barrier {
         }
     }
 
-    /// Reserves encryptions under the active key, or rotates when it has had its share.
-    async fn reserve(&self, count: u64) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
-        if self.loaded()?.active().has(count) {
-            return Ok(()); // somebody else reserved while this one waited
-        }
-        let grant = self.options.reserve.max(count);
-        let threshold = self.options.rotate_after;
-        self.change_keyring(|ring| {
-            let active = ring.active_mut();
-            if active.reserved > 0 && active.reserved + grant > threshold {
-                let fresh = ring.rotate()?;
-                fresh.reserved = grant;
-                tracing::info!(
-                    term = fresh.number,
-                    "the barrier key was rotated by its count"
-                );
-            } else {
-                active.reserved += grant;
-            }
-            Ok(grant)
-        })
-        .await
-    }
-
-    /// Changes the stored keyring, against other servers too, then the one in memory. `change`
-    /// returns how many encryptions under the active key this server may make from now on.
-    /// The caller holds `changing`.
-    async fn change_keyring(
-        &self,
-        change: impl Fn(&mut Keyring) -> Result<u64, Error>,
-    ) -> Result<(), Error> {
-        loop {
-            let keys = self.loaded()?;
-            let raw = self.stored_keyring().await?;
-            let mut ring = Keyring::open(&keys.root, &raw)?;
-            let grant = change(&mut ring)?;
-            let commit = Commit {
-                expect: vec![(keyring::PATH.to_owned(), Some(raw))],
-                ops: vec![Op::Put(keyring::PATH.to_owned(), ring.seal(&keys.root)?)],
-            };
-            match self.engine.commit(commit).await {
-                Ok(()) => return self.install(&keys, &ring, grant),
-                // Another server was faster, so the servers together have got on.
-                Err(EngineError::Conflict { .. }) => continue,
-                Err(other) => return Err(other.into()),
-            }
-        }
-    }
-
-    /// Puts the keyring in the place of `old`, unless the barrier was sealed meanwhile.
-    fn install(&self, old: &Arc<Keys>, ring: &Keyring, grant: u64) -> Result<(), Error> {
-        let fresh = Arc::new(Keys::new(old.root.clone(), ring, Some(old)));
-        let active = fresh.active();
-        active.allowance.fetch_add(grant, Ordering::AcqRel);
-        let previous = self
-            .keys
-            .compare_and_swap(&Some(Arc::clone(old)), Some(fresh));
-        match previous.as_ref() {
-            Some(previous) if Arc::ptr_eq(previous, old) => Ok(()),
-            _ => Err(Error::Sealed),
-        }
-    }
-
     async fn stored_keyring(&self) -> Result<Bytes, Error> {
         self.engine
             .get(keyring::PATH)
@@ -352,8 +281,8 @@ impl Barrier {
                     let _changing = self.changing.lock().await;
                     let keys = self.loaded()?;
                     let stored = self.stored_keyring().await?;
-                    let ring = Keyring::open(&keys.root, &stored)?;
-                    self.install(&keys, &ring, 0)?;
+                    let ring = self.open_keyring(&keys, &stored)?;
+                    self.install(&keys, &keys.root, &ring, 0)?;
                 }
                 self.open_with_loaded(path, &raw)?
             }

@@ -7,6 +7,7 @@
 //! | `core/root-key` | the root key under the seal's key |
 //! | `core/recovery-key` | with a static seal: a digest of the recovery key, under the root key |
 
+mod rekey;
 mod shamir;
 mod static_key;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub use rekey::{NewKeys, RekeyTarget, check_new_keys, install_new_keys, prepare_new_keys};
 pub use shamir::{Share, ShareError};
 pub use static_key::{StaticKey, StaticKeyError, StaticSeal};
 

@@ -3,13 +3,17 @@
 
 pub mod audit;
 mod auth_token;
+mod collect;
 mod envelope;
+pub mod generate_root;
 pub mod lockout;
 pub mod mounts;
 pub mod path;
 pub mod policies;
 pub mod policy_store;
+pub mod rekey;
 pub mod request;
+pub mod rotation;
 pub mod sealing;
 mod settle;
 mod sys;
@@ -22,14 +26,17 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
+use obol_storage::seal::RekeyTarget;
 use obol_storage::{Barrier, Batch, Engine, View};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use audit::Audit;
+use generate_root::RootGeneration;
 use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
+use rekey::Rekeying;
 use sealing::Sealing;
 use tokens::{Limits, Tokens};
 use wrapping::Wrapping;
@@ -80,6 +87,9 @@ pub struct Live {
     pub policies: PolicyStore,
     pub audit: Audit,
     pub lockout: Arc<Lockout>,
+    rekeying: Rekeying,
+    recovery_rekeying: Rekeying,
+    root_generation: RootGeneration,
     pub wrapping: Wrapping,
 }
 
@@ -199,6 +209,9 @@ impl Core {
             policies,
             audit,
             lockout,
+            rekeying: Rekeying::new(RekeyTarget::Barrier),
+            recovery_rekeying: Rekeying::new(RekeyTarget::Recovery),
+            root_generation: RootGeneration::default(),
             wrapping: Wrapping::new(view("core/wrapping/")?),
         }))
     }

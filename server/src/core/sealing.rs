@@ -60,6 +60,10 @@ impl Sealing {
         self.seal.kind()
     }
 
+    pub fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
         // Progress is plain data: a panic elsewhere cannot have left it half-changed.
         self.progress

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 /// How soon after its end a token's record goes. It is refused from the second on in any case.
 const EXPIRY_TICK: Duration = Duration::from_secs(1);
 const TIDY_TICK: Duration = Duration::from_secs(60);
+const KEYS_TICK: Duration = Duration::from_secs(30);
 
 impl Core {
     /// Starts the upkeep of a server that was just unsealed. Sealing aborts it.
@@ -45,7 +46,17 @@ impl Core {
                 }
             })
         };
-        vec![expiry, tidy]
+        let keys = {
+            let (core, live) = (Arc::downgrade(self), live.clone());
+            tokio::spawn(async move {
+                while let Some(core) = core.upgrade() {
+                    core.look_after_keys(&live).await;
+                    drop(core);
+                    tokio::time::sleep(KEYS_TICK).await;
+                }
+            })
+        };
+        vec![expiry, tidy, keys]
     }
 }
 

@@ -1,5 +1,25 @@
 //! The API as clients see it, room by room, against the real process.
 #![allow(clippy::unwrap_used)]
 
+mod generate_root;
 mod kv1;
+mod rekey;
+mod rotate;
 mod wrapping;
+
+use obol_tests::server::Seal;
+use obol_tests::{Server, ServerOptions};
+use serde_json::Value;
+
+/// A server whose unseal keys are in the hands of this many people.
+fn holders(shares: u8, threshold: u8) -> Server {
+    Server::ready(ServerOptions {
+        seal: Seal::Shamir { shares, threshold },
+        ..ServerOptions::default()
+    })
+}
+
+fn keys_of(list: &Value) -> Vec<String> {
+    let keys = list.as_array().unwrap().iter();
+    keys.map(|key| key.as_str().unwrap().to_owned()).collect()
+}

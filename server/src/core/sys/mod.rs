@@ -3,9 +3,12 @@
 mod audit;
 mod capabilities;
 mod documents;
+mod generate_root;
 mod locked_users;
 mod mounts;
 mod policies;
+mod rekey;
+mod rotate;
 mod seal;
 mod wrapping;
 
@@ -50,6 +53,9 @@ pub(crate) fn routes() -> Routes<System> {
         .and(audit::routes())
         .and(documents::routes())
         .and(locked_users::routes())
+        .and(rotate::routes())
+        .and(rekey::routes())
+        .and(generate_root::routes())
         .and(wrapping::routes())
 }
 

@@ -151,7 +151,7 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Response> {
     Ok(Response::new(Reply::Bare(body)))
 }
 
-fn small(count: Option<Count>, name: &str) -> Result<u8> {
+pub(super) fn small(count: Option<Count>, name: &str) -> Result<u8> {
     let count =
         count.ok_or_else(|| Error::bad_request(format!("missing required field {name:?}")))?;
     match u8::try_from(count.0) {
@@ -220,7 +220,7 @@ pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Respons
 }
 
 /// Hexadecimal as init prints it in `keys`, or base64 as in `keys_base64`.
-fn parse_share(key: &Secret) -> Result<Share> {
+pub(super) fn parse_share(key: &Secret) -> Result<Share> {
     let text = key.expose().trim();
     let from_hex = || -> Option<zeroize::Zeroizing<Vec<u8>>> {
         let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();

@@ -101,7 +101,7 @@ impl Tokens {
     }
 
     /// `length` random base62 characters; 24 of them carry 142 bits.
-    fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
+    pub(super) fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
         const ALPHABET: &[u8; 62] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut out = Zeroizing::new(String::with_capacity(length));

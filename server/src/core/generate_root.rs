@@ -1,0 +1,184 @@
+//! A new root token for those who hold the keys: enough of them, given one by one, make one. It comes back XORed with
+//! a one-time password that was agreed on at the start, so that whoever gives the last key does not see it alone.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use obol_mount::{Error, Result, Secret};
+use obol_storage::seal::{self, Share};
+use obol_storage::{Batch, Error as StorageError};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::collect::{Collected, same_nonce};
+use super::policies::ROOT;
+use super::tokens::NewToken;
+use super::{Core, Live, unix_now};
+
+/// The generation of a root token, if one is under way. In memory: sealing or a restart cancels it.
+#[derive(Default)]
+pub struct RootGeneration(Mutex<Option<Attempt>>);
+
+struct Attempt {
+    given: Collected,
+    otp: Secret,
+}
+
+/// Where it stands.
+pub struct RootStatus {
+    pub nonce: String,
+    pub started: bool,
+    pub progress: usize,
+    pub required: u8,
+    /// The token XORed with the one-time password, in base64; when it is complete.
+    pub encoded_token: Option<String>,
+    /// The one-time password, where this server chose it: told once, at the start.
+    pub otp: Option<Secret>,
+}
+
+impl RootGeneration {
+    pub async fn status(&self, core: &Core) -> Result<RootStatus> {
+        let required = threshold(core).await?;
+        Ok(match &*self.0.lock().await {
+            None => RootStatus::idle(required),
+            Some(attempt) => attempt.status(),
+        })
+    }
+
+    /// Begins, with the caller's one-time password or one that is made here.
+    pub async fn start(&self, core: &Core, live: &Live, otp: Option<Secret>) -> Result<RootStatus> {
+        let required = threshold(core).await?;
+        let (otp, own) = match otp {
+            Some(otp) if otp.expose().len() != TOKEN_LENGTH => {
+                return Err(Error::bad_request(format!(
+                    "field \"otp\": expected {TOKEN_LENGTH} bytes, as many as the token has"
+                )));
+            }
+            Some(otp) => (otp, false),
+            None => {
+                let otp = live.tokens.random_base62(TOKEN_LENGTH)?;
+                (Secret::new(otp.as_str().to_owned()), true)
+            }
+        };
+        let mut attempt = self.0.lock().await;
+        if attempt.is_some() {
+            return Err(Error::bad_request(
+                "a root generation is under way already: finish it, or cancel it with DELETE",
+            ));
+        }
+        let begun = attempt.insert(Attempt {
+            given: Collected::new(required),
+            otp,
+        });
+        let mut status = begun.status();
+        status.otp = own.then(|| begun.otp.clone());
+        Ok(status)
+    }
+
+    pub async fn cancel(&self, nonce: Option<&str>) -> Result<()> {
+        let mut attempt = self.0.lock().await;
+        if let (Some(attempt), Some(nonce)) = (&*attempt, nonce)
+            && !same_nonce(&attempt.given.nonce, nonce)
+        {
+            return Err(Error::bad_request(
+                "the nonce is not that of the operation under way",
+            ));
+        }
+        *attempt = None;
+        Ok(())
+    }
+
+    /// Takes one key; the last one makes the token and ends the attempt.
+    pub async fn update(
+        &self,
+        core: &Core,
+        live: &Live,
+        nonce: &str,
+        share: Share,
+    ) -> Result<RootStatus> {
+        let mut slot = self.0.lock().await;
+        let attempt = slot
+            .as_mut()
+            .ok_or_else(|| Error::bad_request("no root generation is under way"))?;
+        let Some(enough) = attempt.given.add(nonce, share)? else {
+            return Ok(attempt.status());
+        };
+        seal::verify_shares(&core.barrier, &enough)
+            .await
+            .map_err(proof_error)?;
+        let id = live.tokens.random_base62(TOKEN_LENGTH - PREFIX.len())?;
+        let token = Zeroizing::new(format!("{PREFIX}{}", id.as_str()));
+        let root = NewToken {
+            policies: vec![ROOT.to_owned()],
+            display_name: ROOT.to_owned(),
+            path: "auth/token/root".to_owned(),
+            immortal: true,
+            id: Some(Secret::new(token.as_str().to_owned())),
+            ..NewToken::default()
+        };
+        live.tokens
+            .issue(root, core.limits(None), Batch::new(), unix_now())
+            .await?;
+        let otp = attempt.otp.expose().as_bytes();
+        let mixed: Zeroizing<Vec<u8>> = Zeroizing::new(
+            token
+                .bytes()
+                .zip(otp)
+                .map(|(token, otp)| token ^ otp)
+                .collect(),
+        );
+        let mut status = attempt.status();
+        status.progress = usize::from(status.required);
+        status.encoded_token = Some(STANDARD_NO_PAD.encode(&*mixed));
+        *slot = None;
+        tracing::warn!("a root token was generated with the operators' keys");
+        Ok(status)
+    }
+}
+
+impl Attempt {
+    fn status(&self) -> RootStatus {
+        RootStatus {
+            nonce: self.given.nonce.clone(),
+            started: true,
+            progress: self.given.progress(),
+            required: self.given.need,
+            encoded_token: None,
+            otp: None,
+        }
+    }
+}
+
+impl RootStatus {
+    fn idle(required: u8) -> Self {
+        Self {
+            nonce: String::new(),
+            started: false,
+            progress: 0,
+            required,
+            encoded_token: None,
+            otp: None,
+        }
+    }
+}
+
+async fn threshold(core: &Core) -> Result<u8> {
+    let config = seal::config(&core.barrier).await?;
+    Ok(config.ok_or(StorageError::NotInitialized)?.threshold)
+}
+
+fn proof_error(error: StorageError) -> Error {
+    match error {
+        StorageError::WrongKey => Error::bad_request(
+            "these keys are not the right ones; all of them were forgotten, give them again",
+        ),
+        StorageError::Share(why) => {
+            Error::bad_request(format!("{why}; all keys were forgotten, give them again"))
+        }
+        other => other.into(),
+    }
+}
+
+/// Every service token begins like this.
+const PREFIX: &str = "obs.";
+/// Bytes of a root token, and so of the one-time password.
+pub const TOKEN_LENGTH: usize = 32;
