@@ -2,15 +2,18 @@
 //!
 //! A new engine is a module that implements [`obol_mount::Backend`], and one line in [`kinds`].
 
+mod base64_field;
 mod cubbyhole;
 mod kv;
 mod listing;
 mod numbers;
+mod randomness;
+mod transit;
 mod turns;
 
 use obol_mount::Kind;
 
 /// Every kind of secrets engine that can be enabled.
 pub fn kinds() -> Vec<Kind> {
-    vec![kv::kind(), cubbyhole::kind()]
+    vec![kv::kind(), cubbyhole::kind(), transit::kind()]
 }
