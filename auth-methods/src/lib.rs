@@ -4,8 +4,9 @@
 //! configuration and [`obol_mount`]; it knows no HTTP, no tokens and no other method.
 
 pub mod kerberos;
+pub mod userpass;
 
 /// Every auth method that can be enabled.
 pub fn kinds() -> Vec<obol_mount::Kind> {
-    vec![kerberos::kind()]
+    vec![kerberos::kind(), userpass::kind()]
 }
