@@ -3,8 +3,11 @@
 
 mod generate_root;
 mod kv1;
+mod lockout;
+mod logins;
 mod rekey;
 mod rotate;
+mod userpass;
 mod wrapping;
 
 use obol_tests::server::Seal;
