@@ -6,6 +6,7 @@ mod base64_field;
 mod cubbyhole;
 mod kv;
 mod listing;
+mod merge_patch;
 mod numbers;
 mod randomness;
 mod transit;

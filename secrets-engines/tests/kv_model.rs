@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{Ask, Mount, delete, get, list, post};
+use common::{Ask, Mount, delete, get, list, patch, post};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -50,6 +50,10 @@ enum Request {
         path: &'static str,
         cas: Option<u64>,
     },
+    Patch {
+        path: &'static str,
+        cas: Option<u64>,
+    },
     DeleteLatest {
         path: &'static str,
     },
@@ -77,6 +81,13 @@ impl Request {
                     json!({"data": {"of": path}, "options": options}),
                 )
             }
+            Self::Patch { path, cas } => {
+                let options = cas.map_or(json!({}), |cas| json!({"cas": cas}));
+                patch(
+                    format!("data/{path}"),
+                    json!({"data": {"patched": {"n": 1}}, "options": options}),
+                )
+            }
             Self::DeleteLatest { path } => delete(format!("data/{path}")),
             Self::Versions {
                 verb,
@@ -102,7 +113,7 @@ struct Secret {
     versions: BTreeMap<u64, State>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     Live,
     Deleted,
@@ -125,6 +136,18 @@ impl Model {
                     secret.versions.pop_first();
                 }
                 return 200;
+            }
+            Request::Patch { path, cas } => {
+                let Some(secret) = self.0.get(path) else {
+                    return 404;
+                };
+                if cas.is_some_and(|cas| cas != secret.current) {
+                    return 400;
+                }
+                if secret.versions.get(&secret.current) != Some(&State::Live) {
+                    return 404;
+                }
+                return self.apply(&Request::Write { path, cas: *cas });
             }
             Request::DeleteLatest { path } => {
                 if let Some(secret) = self.0.get_mut(path) {
@@ -154,15 +177,15 @@ impl Model {
         204
     }
 
-    /// How many records there should be: one for each secret, and one for each older version whose
-    /// data is kept.
+    /// How many records there should be: one for each secret, and, where more versions than one are kept, one
+    /// for each of them that has data.
     fn records(&self) -> usize {
-        let older = |secret: &Secret| {
+        let apart = |secret: &Secret| {
             let kept = secret.versions.iter();
-            kept.filter(|(n, state)| **n < secret.current && **state != State::Destroyed)
+            kept.filter(|(_, state)| secret.versions.len() > 1 && **state != State::Destroyed)
                 .count()
         };
-        self.0.values().map(|secret| 1 + older(secret)).sum()
+        self.0.values().map(|secret| 1 + apart(secret)).sum()
     }
 }
 
@@ -241,6 +264,7 @@ fn request() -> impl Strategy<Value = Request> {
     let path = || prop::sample::select(&PATHS[..]);
     prop_oneof![
         6 => (path(), prop::option::weighted(0.3, 0..4_u64)).prop_map(|(path, cas)| Request::Write { path, cas }),
+        2 => (path(), prop::option::weighted(0.2, 0..4_u64)).prop_map(|(path, cas)| Request::Patch { path, cas }),
         2 => path().prop_map(|path| Request::DeleteLatest { path }),
         4 => (prop::sample::select(&["delete", "undelete", "destroy"][..]), path(), vec(0..14_u64, 1..4))
             .prop_map(|(verb, path, versions)| Request::Versions { verb, path, versions }),

@@ -117,7 +117,7 @@ async fn two_servers_on_one_store_lose_no_write_of_each_other() {
     }
     let versions: BTreeSet<u64> = writers.join_all().await.into_iter().collect();
     assert_eq!(versions, (1..=32).collect::<BTreeSet<u64>>());
-    assert_eq!(servers[0].kept().await.len(), 1 + 1 + 31);
+    assert_eq!(servers[0].kept().await.len(), 1 + 1 + 32);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

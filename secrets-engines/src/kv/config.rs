@@ -95,6 +95,30 @@ impl Config {
             .unwrap_or(DEFAULT_MAX_VERSIONS)
     }
 
+    /// What there is to be said of a secret's settings that the mount's do not let count.
+    pub(super) fn overrides(&self, cas_required: Option<Flag>, after: Option<Ttl>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if cas_required == Some(Flag(false)) && self.cas_required {
+            warnings.push(
+                "cas_required is false here, but the mount's configuration requires cas all the same"
+                    .to_owned(),
+            );
+        }
+        let asked = after.map_or(0, Ttl::as_secs);
+        match u64::try_from(self.delete_version_after) {
+            Err(_) if asked > 0 => warnings.push(
+                "delete_version_after is set here, but the mount's configuration turns it off for all secrets"
+                    .to_owned(),
+            ),
+            Ok(mount @ 1..) if asked > mount => warnings.push(format!(
+                "delete_version_after is longer here than the mount's, whose {} count",
+                duration_text(self.delete_version_after)
+            )),
+            _ => {}
+        }
+        warnings
+    }
+
     /// When a version that comes to life now deletes itself: after the shorter time of the two
     /// that are set.
     pub(super) fn expiry(&self, secret: &Settings, now: Stamp) -> Option<Stamp> {

@@ -1,35 +1,22 @@
-//! `data/`: reading, writing and deleting a secret.
+//! `data/`: writing, patching and deleting a secret.
 
 use std::collections::BTreeMap;
 
 use obol_mount::fields::Count;
 use obol_mount::{Cx, Error, NoContent, Output, Reply, Response, Result};
+use obol_storage::Batch;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::Kv;
 use super::config::Config;
-use super::record::{Head, Latest, Record, Stamp, Texts, Version};
+use super::read::{At, VersionInfo};
+use super::record::{Only, Record, Stamp, Version, data_bytes};
+use crate::merge_patch::merge_patch;
 use crate::numbers::refuse_rounded;
-
-/// The secret that a path names.
-#[derive(Deserialize, JsonSchema)]
-pub(super) struct At {
-    /// Where the secret is.
-    pub(super) path: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-pub(super) struct ReadData {
-    /// Where the secret is.
-    path: String,
-    /// Which version to read; 0, or nothing, is the latest.
-    #[serde(default)]
-    version: Count,
-}
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct WriteData {
@@ -54,13 +41,15 @@ struct WriteOptions {
     unknown: BTreeMap<String, IgnoredAny>,
 }
 
-/// A version and its data; deleted and destroyed versions have `data` null and come with status 404.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct SecretData<'a> {
-    /// The secret as it was written: the stored text, which nobody needs to look into to pass it on.
-    #[schemars(with = "Option<Map<String, Value>>")]
-    data: Option<&'a RawValue>,
-    metadata: VersionInfo,
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct PatchData {
+    /// Where the secret is.
+    path: String,
+    /// What changes in the latest version (a JSON merge patch, RFC 7396): names with their new values, or with null
+    /// where they go. Required.
+    data: Option<Map<String, Value>>,
+    /// How to write it.
+    options: Option<WriteOptions>,
 }
 
 /// The version that was written.
@@ -69,95 +58,90 @@ pub(super) struct WrittenVersion {
     warnings: Vec<String>,
 }
 
-/// What is known of a version without its data.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct VersionInfo {
-    /// RFC 3339.
-    created_time: String,
-    /// What the secret's metadata says for people and programs.
-    custom_metadata: Option<BTreeMap<String, String>>,
-    /// RFC 3339, or empty; may be in the future.
-    deletion_time: String,
-    /// Whether the data is gone for good.
-    destroyed: bool,
-    version: u64,
-}
-
-pub(super) async fn read_data(cx: Cx<Kv>, input: ReadData) -> Result<ReadSecret> {
-    let now = Stamp::of(cx.request.now);
-    for _ in 0..MAX_READS {
-        let entry = cx.stored(&input.path).await?.ok_or_else(Error::not_found)?;
-        let mut texts = Texts::of(&entry);
-        let head: Head = texts.next()?;
-        let number = match input.version {
-            Count(0) => head.current,
-            Count(asked) => asked,
-        };
-        if number == head.current {
-            let latest = head.latest.ok_or_else(Error::not_found)?;
-            let data = if latest.is_live(now) {
-                Some(texts.next()?)
-            } else {
-                None
-            };
-            return SecretData::answer(data, &head, number, &latest);
-        }
-        let record = Record::open(&entry)?;
-        let version = record.version(number).ok_or_else(Error::not_found)?;
-        if !version.is_live(now) {
-            return SecretData::answer(None, &head, number, version);
-        }
-        if let Some(entry) = cx.older(&record.history.id, number).await? {
-            let data = Texts::of(&entry).next()?;
-            return SecretData::answer(Some(data), &head, number, version);
-        }
-        // The version was destroyed, or fell out of the history, since the record was read: the
-        // record says so by now.
-    }
-    Err(Error::internal(
-        "a version of a secret has no data, and nothing says why",
-    ))
-}
-
 pub(super) async fn write_data(cx: Cx<Kv>, input: WriteData) -> Result<WrittenVersion> {
-    let data = input
-        .data
-        .ok_or_else(|| Error::bad_request("no data provided"))?;
+    let data = input.data.ok_or_else(no_data)?;
     refuse_rounded(&data)?;
     let options = input.options.unwrap_or_default();
     let config = cx.config().await?;
     let now = Stamp::of(cx.request.now);
     let version = cx
         .change(&input.path, |record, batch| {
-            let mut record = record.unwrap_or_else(|| Record::new(now));
+            let record = record.unwrap_or_else(|| Record::new(now));
             check_cas(options.cas, &record, &config)?;
-            let superseded = record.head.current;
-            let version = Version::new(now, config.expiry(&record.history.settings, now));
-            let gone = record.add(version, config.keep(&record.history.settings));
-            for number in gone.clone().filter(|&number| number != superseded) {
-                cx.delete_version(batch, &record.history.id, number);
-            }
-            if let Some(text) = record.text().filter(|_| !gone.contains(&superseded)) {
-                cx.put_version(batch, &record.history.id, superseded, text);
-            }
-            record.data = Some(Latest::New(&data));
-            cx.put_record(batch, &input.path, &record)?;
-            Ok(VersionInfo::new(
-                &record.head,
-                record.head.current,
-                &version,
-            ))
+            cx.add_version(batch, &input.path, record, &data, &config, now)
         })
         .await?;
-    let mut warnings = Vec::new();
-    if !options.unknown.is_empty() {
-        let names: Vec<&str> = options.unknown.keys().map(String::as_str).collect();
-        warnings.push(format!(
-            "These unrecognized options were ignored: [{}]",
-            names.join(" ")
-        ));
+    Ok(WrittenVersion {
+        version,
+        warnings: options.warnings(),
+    })
+}
+
+/// Writes a version that differs from the latest by a merge patch.
+pub(super) async fn patch_data(cx: Cx<Kv>, input: PatchData) -> Result<PatchedVersion> {
+    let patch = input.data.ok_or_else(no_data)?;
+    refuse_rounded(&patch)?;
+    let options = input.options.unwrap_or_default();
+    let config = cx.config().await?;
+    let now = Stamp::of(cx.request.now);
+    let (version, status) = cx
+        .change_latest(&input.path, |record, latest, batch| {
+            let record = record.ok_or_else(Error::not_found)?;
+            check_cas(options.cas, &record, &config)?;
+            let current = record.head.latest.ok_or_else(Error::not_found)?;
+            // What there is to be said of a deleted version comes with the 404, as for a read.
+            let Some(latest) = latest.filter(|_| current.is_live(now)) else {
+                let number = record.head.current;
+                return Ok((VersionInfo::new(&record.head, number, &current), 404));
+            };
+            let mut data = serde_json::from_str(latest)
+                .map_err(|_| Error::internal("the data of a secret is no object"))?;
+            merge_patch(&mut data, &patch);
+            let written = cx.add_version(batch, &input.path, record, &data, &config, now)?;
+            Ok((written, 200))
+        })
+        .await?;
+    let written = WrittenVersion {
+        version,
+        warnings: options.warnings(),
+    };
+    Ok(PatchedVersion { written, status })
+}
+
+impl Kv {
+    /// Puts into `batch` what a new version changes.
+    fn add_version<'a>(
+        &self,
+        batch: &mut Batch,
+        path: &str,
+        mut record: Record<'a>,
+        data: &'a Map<String, Value>,
+        config: &Config,
+        now: Stamp,
+    ) -> Result<VersionInfo> {
+        let settings = &record.history.settings;
+        let (expiry, keep) = (config.expiry(settings, now), config.keep(settings));
+        let version = Version::new(now, expiry);
+        let superseded = record.head.current;
+        let gone = record.add(version, keep);
+        let number = record.head.current;
+        match record.take_only() {
+            Some(_) if gone.contains(&superseded) => {}
+            // From the second version on, the data of each lies apart.
+            Some(only) => {
+                let only = Zeroizing::new(only.as_bytes().to_vec());
+                self.put_version(batch, &record.head.id, superseded, only);
+            }
+            None => gone.for_each(|gone| self.delete_version(batch, &record.head.id, gone)),
+        }
+        if record.has_one_version() {
+            record.only = Some(Only::New(data));
+        } else {
+            self.put_version(batch, &record.head.id, number, data_bytes(data)?);
+        }
+        self.put_record(batch, path, &record)?;
+        Ok(VersionInfo::new(&record.head, number, &version))
     }
-    Ok(WrittenVersion { version, warnings })
 }
 
 pub(super) async fn delete_latest(cx: Cx<Kv>, input: At) -> Result<NoContent> {
@@ -201,50 +185,20 @@ fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Count>, D::Error> {
     Count::deserialize(d).map(Some)
 }
 
-impl SecretData<'_> {
-    fn answer(
-        data: Option<&RawValue>,
-        head: &Head,
-        number: u64,
-        version: &Version,
-    ) -> Result<ReadSecret> {
-        if data.is_some_and(|data| !data.get().starts_with('{')) {
-            return Err(Error::internal("the data of a secret is no object"));
+fn no_data() -> Error {
+    Error::bad_request("no data provided")
+}
+
+impl WriteOptions {
+    fn warnings(&self) -> Vec<String> {
+        if self.unknown.is_empty() {
+            return Vec::new();
         }
-        let status = if data.is_some() { 200 } else { 404 };
-        let reply = Reply::json(&SecretData {
-            data,
-            metadata: VersionInfo::new(head, number, version),
-        })?;
-        Ok(ReadSecret { reply, status })
-    }
-}
-
-/// A [`SecretData`] that is written.
-pub(super) struct ReadSecret {
-    reply: Reply,
-    status: u16,
-}
-
-impl VersionInfo {
-    fn new(head: &Head, number: u64, version: &Version) -> Self {
-        Self {
-            created_time: version.created.text(),
-            custom_metadata: head.custom_metadata.clone(),
-            deletion_time: Stamp::text_or_empty(version.deletion()),
-            destroyed: version.destroyed,
-            version: number,
-        }
-    }
-}
-
-impl Output for ReadSecret {
-    fn into_response(self) -> Result<Response> {
-        Ok(Response::new(self.reply).with_status(self.status))
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<SecretData<'static>>())
+        let names: Vec<&str> = self.unknown.keys().map(String::as_str).collect();
+        vec![format!(
+            "These unrecognized options were ignored: [{}]",
+            names.join(" ")
+        )]
     }
 }
 
@@ -260,6 +214,18 @@ impl Output for WrittenVersion {
     }
 }
 
-/// How often a read looks again when an older version vanishes under it. Once is enough, unless the
-/// secret is deleted and written anew each time.
-const MAX_READS: u32 = 8;
+/// The version that a patch made, or why there was nothing to patch.
+pub(super) struct PatchedVersion {
+    written: WrittenVersion,
+    status: u16,
+}
+
+impl Output for PatchedVersion {
+    fn into_response(self) -> Result<Response> {
+        Ok(self.written.into_response()?.with_status(self.status))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        WrittenVersion::schema(generator)
+    }
+}

@@ -6,19 +6,19 @@
 //! | path | holds |
 //! | --- | --- |
 //! | `config` | the mount's settings, once they were written |
-//! | `secrets/<path>` | a secret's settings, the state of its versions, and the data of the latest |
-//! | `versions/<id>/<n>` | the data of an older version; `<id>` belongs to one life of a secret |
+//! | `secrets/<path>` | a secret's settings and the state of its versions; the data of the latest while it is the only one |
+//! | `versions/<id>/<n>` | the data of a version; `<id>` belongs to one life of a secret |
 //!
-//! The latest version lives in the secret's own record, because it is the one that is read: that
-//! read is one point read and cannot see half of a change. A write costs no more for it. It puts
-//! the record, as it would have to anyway, and the data of the version that it supersedes, where
-//! another layout would put that of the new one. Metadata is small beside the data, and seldom read.
+//! Most secrets have one version, and are one record: one point read to read, one put to write. From the second on the
+//! data of every version lies apart and is never touched again, so that a new version costs its own bytes and those of a
+//! small record, however large the versions before it are; reading the latest then takes two point reads.
 //!
 //! Every change is one commit, on the condition that the record is still the one that was read.
 
 mod config;
 mod data;
 mod metadata;
+mod read;
 mod record;
 mod v1;
 mod versions;
@@ -34,8 +34,12 @@ use zeroize::Zeroizing;
 
 use crate::turns::Turns;
 use config::{read_config, write_config};
-use data::{delete_latest, exists, read_data, write_data};
-use metadata::{delete_metadata, list_folder, list_root, read_metadata, write_metadata};
+use data::{delete_latest, exists, patch_data, write_data};
+use metadata::{
+    delete_metadata, detail_folder, detail_root, list_folder, list_root, patch_metadata,
+    read_metadata, write_metadata,
+};
+use read::{read_data, read_subkeys};
 use record::Record;
 use versions::{delete_versions, destroy_versions, undelete_versions};
 
@@ -89,8 +93,14 @@ fn routes() -> Routes<Kv> {
             "A secret: its latest version, or the one that `version` asks for",
             get(read_data)
                 .post(write_data)
+                .patch(patch_data)
                 .delete(delete_latest)
                 .exists(exists),
+        )
+        .at(
+            "subkeys/{path*}",
+            "The names in a secret without their values",
+            get(read_subkeys),
         )
         .at(
             "delete/{path*}",
@@ -117,9 +127,20 @@ fn routes() -> Routes<Kv> {
             "A secret's settings and the state of its versions; or the secrets in a folder",
             get(read_metadata)
                 .post(write_metadata)
+                .patch(patch_metadata)
                 .delete(delete_metadata)
                 .list(list_folder)
                 .exists(exists),
+        )
+        .at(
+            "detailed-metadata",
+            "All secrets at the top of this mount, each with its metadata",
+            list(detail_root),
+        )
+        .at(
+            "detailed-metadata/{path*}",
+            "The secrets in a folder, each with its metadata",
+            list(detail_folder),
         )
 }
 
@@ -136,8 +157,8 @@ impl Kv {
         Ok(self.storage.get(&secret_key(path)).await?)
     }
 
-    /// The stored data of an older version.
-    async fn older(&self, id: &str, version: u64) -> Result<Option<Entry>> {
+    /// The stored data of a version that lies apart.
+    async fn apart(&self, id: &str, version: u64) -> Result<Option<Entry>> {
         Ok(self.storage.get(&version_key(id, version)).await?)
     }
 
@@ -149,13 +170,52 @@ impl Kv {
         path: &str,
         mut step: impl FnMut(Option<Record<'_>>, &mut Batch) -> Result<T>,
     ) -> Result<T> {
+        self.change_with(path, false, |record, _, batch| step(record, batch))
+            .await
+    }
+
+    /// The same for a step that needs the data of the latest version; it is `None` where that was destroyed or there
+    /// is none.
+    async fn change_latest<T>(
+        &self,
+        path: &str,
+        step: impl FnMut(Option<Record<'_>>, Option<&str>, &mut Batch) -> Result<T>,
+    ) -> Result<T> {
+        self.change_with(path, true, step).await
+    }
+
+    async fn change_with<T>(
+        &self,
+        path: &str,
+        reads_latest: bool,
+        mut step: impl FnMut(Option<Record<'_>>, Option<&str>, &mut Batch) -> Result<T>,
+    ) -> Result<T> {
         let key = secret_key(path);
         let _turn = self.turns.take(path).await;
         for _ in 0..MAX_ATTEMPTS {
             let entry = self.storage.get(&key).await?;
             let record = entry.as_ref().map(Record::open).transpose()?;
+            // No version's data ever changes, so what is read here belongs to the record as long as that is the same.
+            let apart = match &record {
+                Some(record) if reads_latest => match record.latest_apart() {
+                    Some(number) => match self.apart(&record.head.id, number).await? {
+                        Some(data) => Some(data),
+                        // Destroyed since: the record says so by now.
+                        None => continue,
+                    },
+                    None => None,
+                },
+                _ => None,
+            };
+            let latest = match &apart {
+                Some(apart) => Some(
+                    std::str::from_utf8(&apart.value)
+                        .map_err(|_| Error::internal("the data of a secret is no text"))?,
+                ),
+                None => record.as_ref().and_then(Record::only_text),
+            };
             let mut batch = Batch::new();
-            let outcome = step(record, &mut batch)?;
+            let outcome = step(record, latest, &mut batch)?;
             if batch.is_empty() {
                 return Ok(outcome);
             }
@@ -183,8 +243,7 @@ impl Kv {
         self.storage.delete_in(batch, &secret_key(path));
     }
 
-    fn put_version(&self, batch: &mut Batch, id: &str, version: u64, data: &str) {
-        let data = Zeroizing::new(data.as_bytes().to_vec());
+    fn put_version(&self, batch: &mut Batch, id: &str, version: u64, data: Zeroizing<Vec<u8>>) {
         self.storage.put_in(batch, &version_key(id, version), data);
     }
 

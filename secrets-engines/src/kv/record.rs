@@ -1,9 +1,9 @@
 //! What is stored of one secret, and how its versions come and go. No storage here: the handlers
 //! move the data.
 //!
-//! A record is three JSON texts in a row: the [`Head`], the data of the latest version, and the
-//! [`History`]. Reading the latest version, which is what most requests do, parses the first two
-//! and does not look at the third; that halves the work where there are ten versions.
+//! A record is three JSON texts in a row: the [`Head`], the data of the latest version while it is the
+//! only one that is kept (or `null`), and the [`History`]. Reading the latest version, which is what most requests
+//! do, parses the first two and does not look at the third.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use obol_mount::{Error, Result};
 use obol_storage::{Entry, to_json};
-use serde::{Deserialize, Serialize};
-use serde_json::de::{Deserializer, SliceRead};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -24,8 +26,8 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub(super) struct Record<'a> {
     pub(super) head: Head,
-    /// The data of the latest version, unless there is none or it was destroyed.
-    pub(super) data: Option<Latest<'a>>,
+    /// The data of the latest version while it is the only one that is kept, unless it was destroyed.
+    pub(super) only: Option<Only<'a>>,
     pub(super) history: History,
 }
 
@@ -34,14 +36,18 @@ pub(super) struct Record<'a> {
 pub(super) struct Head {
     /// The latest version; 0 before the first.
     pub(super) current: u64,
+    /// Unique to this life of the secret: after a deletion of its metadata, the next one's
+    /// versions cannot be mistaken for the old ones.
+    pub(super) id: String,
     /// There is one unless `current` is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) latest: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) custom_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// The data of the latest version.
-pub(super) enum Latest<'a> {
+/// The data of a version that rests in the record.
+pub(super) enum Only<'a> {
     /// As the text that it is stored as: nobody needs to look into it to pass it on.
     Stored(&'a RawValue),
     New(&'a Map<String, Value>),
@@ -50,19 +56,18 @@ pub(super) enum Latest<'a> {
 /// Everything else.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct History {
-    /// Unique to this life of the secret: after a deletion of its metadata, the next one's
-    /// versions cannot be mistaken for the old ones.
-    pub(super) id: String,
     pub(super) created: Stamp,
     /// As Vault counts: 0 until there are as many versions as are kept.
     pub(super) oldest: u64,
     /// The versions that are kept before the latest, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     older: Vec<Version>,
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub(super) settings: Settings,
 }
 
 /// The settings of one secret.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     /// How many versions are kept; 0 leaves it to the mount.
     pub(super) max_versions: u32,
@@ -71,18 +76,16 @@ pub(super) struct Settings {
     pub(super) delete_version_after: u64,
 }
 
-/// The state of one version.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// The state of one version. Stored as its time alone while nothing else is to be said of it, since ten of them are
+/// read and written with each new version; otherwise as a list of what is below.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Version {
     pub(super) created: Stamp,
     /// When it was deleted. Counts whatever the clock says: a deleted secret does not come back
     /// because the clock was set back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     deleted: Option<Stamp>,
     /// When it deletes itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<Stamp>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) destroyed: bool,
 }
 
@@ -92,11 +95,11 @@ pub(super) struct Version {
 pub(super) struct Stamp(u64);
 
 /// The texts of a stored record, one after the other.
-pub(super) struct Texts<'a>(Deserializer<SliceRead<'a>>);
+pub(super) struct Texts<'a>(serde_json::Deserializer<SliceRead<'a>>);
 
 impl<'a> Texts<'a> {
     pub(super) fn of(entry: &'a Entry) -> Self {
-        Self(Deserializer::from_slice(&entry.value))
+        Self(serde_json::Deserializer::from_slice(&entry.value))
     }
 
     pub(super) fn next<T: Deserialize<'a>>(&mut self) -> Result<T> {
@@ -122,12 +125,12 @@ impl<'a> Record<'a> {
         Self {
             head: Head {
                 current: 0,
+                id: Uuid::new_v4().simple().to_string(),
                 latest: None,
                 custom_metadata: None,
             },
-            data: None,
+            only: None,
             history: History {
-                id: Uuid::new_v4().simple().to_string(),
                 created: now,
                 oldest: 0,
                 older: Vec::new(),
@@ -141,7 +144,7 @@ impl<'a> Record<'a> {
         let mut texts = Texts::of(entry);
         let record = Self {
             head: texts.next()?,
-            data: texts.next::<Option<&RawValue>>()?.map(Latest::Stored),
+            only: texts.next::<Option<&RawValue>>()?.map(Only::Stored),
             history: texts.next()?,
         };
         texts.end()?;
@@ -156,12 +159,11 @@ impl<'a> Record<'a> {
         let head = to_json(&self.head).map_err(Error::internal)?;
         let history = to_json(&self.history).map_err(Error::internal)?;
         let new;
-        let data = match &self.data {
+        let data = match &self.only {
             None => b"null".as_slice(),
-            Some(Latest::Stored(raw)) => raw.get().as_bytes(),
-            Some(Latest::New(data)) => {
-                new = to_json(data)
-                    .map_err(|_| Error::internal("a secret cannot be written as JSON"))?;
+            Some(Only::Stored(raw)) => raw.get().as_bytes(),
+            Some(Only::New(data)) => {
+                new = data_bytes(data)?;
                 new.as_slice()
             }
         };
@@ -170,12 +172,30 @@ impl<'a> Record<'a> {
         ))
     }
 
-    /// The stored text of the latest version's data.
-    pub(super) fn text(&self) -> Option<&'a str> {
-        match self.data {
-            Some(Latest::Stored(raw)) => Some(raw.get()),
+    /// Takes the data of the only version out of the record, as the text that it is stored as.
+    pub(super) fn take_only(&mut self) -> Option<&'a str> {
+        let text = self.only_text();
+        self.only = None;
+        text
+    }
+
+    /// The data of the only version, as the text that it is stored as.
+    pub(super) fn only_text(&self) -> Option<&'a str> {
+        match self.only {
+            Some(Only::Stored(raw)) => Some(raw.get()),
             _ => None,
         }
+    }
+
+    /// Whether the latest version is the only one that is kept: then its data rests in the record.
+    pub(super) fn has_one_version(&self) -> bool {
+        self.history.older.is_empty()
+    }
+
+    /// The number of the latest version, where it has data that lies apart.
+    pub(super) fn latest_apart(&self) -> Option<u64> {
+        let has_data = self.head.latest.is_some_and(|latest| !latest.destroyed);
+        (has_data && self.only.is_none()).then_some(self.head.current)
     }
 
     /// When the latest version was written, or the record, before the first.
@@ -225,6 +245,7 @@ impl<'a> Record<'a> {
         let Self { head, history, .. } = self;
         head.latest.is_some() == (head.current > 0)
             && history.oldest <= head.current
+            && (self.only.is_none() || history.older.is_empty())
             && (history.older.len() as u64) < head.current.max(1)
     }
 
@@ -240,9 +261,61 @@ impl<'a> Record<'a> {
     }
 }
 
-impl std::fmt::Debug for Latest<'_> {
+/// The data of a version as it is stored.
+pub(super) fn data_bytes(data: &Map<String, Value>) -> Result<Zeroizing<Vec<u8>>> {
+    to_json(data).map_err(|_| Error::internal("a secret cannot be written as JSON"))
+}
+
+impl std::fmt::Debug for Only<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Latest(redacted)")
+        f.write_str("Only(redacted)")
+    }
+}
+
+impl Settings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            created,
+            deleted,
+            expires,
+            destroyed,
+        } = self;
+        match (deleted, expires, destroyed) {
+            (None, None, false) => created.serialize(s),
+            _ => (created, deleted, expires, destroyed).serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct VersionVisitor;
+        impl<'de> Visitor<'de> for VersionVisitor {
+            type Value = Version;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the state of a version")
+            }
+            fn visit_u64<E: de::Error>(self, created: u64) -> Result<Version, E> {
+                Ok(Version::new(Stamp(created), None))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Version, A::Error> {
+                let (created, deleted, expires, destroyed) =
+                    Deserialize::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(Version {
+                    created,
+                    deleted,
+                    expires,
+                    destroyed,
+                })
+            }
+        }
+        d.deserialize_any(VersionVisitor)
     }
 }
 
@@ -367,6 +440,25 @@ mod tests {
         // More are kept again: those that are gone stay gone.
         assert!(record.add(Version::new(at(13), None), 10).is_empty());
         assert_eq!(record.versions().count(), 4);
+    }
+
+    #[test]
+    fn the_state_of_a_version_is_short_where_little_is_to_be_said_and_reads_back() {
+        let stored = |version: &Version| serde_json::to_string(version).unwrap_or_default();
+        let mut version = Version::new(at(10), None);
+        assert_eq!(stored(&version), "10");
+        version.delete(at(20));
+        assert_eq!(stored(&version), "[10,20,null,false]");
+        let mut states = vec![version, Version::new(at(10), Some(at(30)))];
+        version.destroy();
+        states.push(version);
+        for state in states {
+            let read: Option<Version> = serde_json::from_str(&stored(&state)).ok();
+            assert_eq!(read.map(|read| stored(&read)), Some(stored(&state)));
+        }
+        for broken in ["[10]", "[10,1,1,true,1]", "-1", "\"10\"", "[]", "null"] {
+            assert!(serde_json::from_str::<Version>(broken).is_err(), "{broken}");
+        }
     }
 
     #[test]

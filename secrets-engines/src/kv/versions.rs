@@ -46,10 +46,9 @@ pub(super) async fn destroy_versions(cx: Cx<Kv>, input: Versions) -> Result<NoCo
         let destroyed = record
             .version_mut(number)
             .is_some_and(|version| version.destroy());
-        if destroyed && number == record.head.current {
-            record.data = None;
-        } else if destroyed {
-            cx.delete_version(batch, &record.history.id, number);
+        // The latest version rests in the record while it is the only one.
+        if destroyed && record.only.take().is_none() {
+            cx.delete_version(batch, &record.head.id, number);
         }
         destroyed
     })

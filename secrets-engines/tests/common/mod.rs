@@ -36,6 +36,7 @@ pub struct Ask {
 pub enum Verb {
     Get,
     Post,
+    Patch,
     Delete,
     List,
 }
@@ -96,6 +97,7 @@ impl Mount {
             Verb::Delete => Operation::Delete,
             Verb::List => Operation::List,
             Verb::Post => Operation::Update,
+            Verb::Patch => Operation::Patch,
         };
         let request = |operation| {
             Arc::new(RequestInfo {
@@ -185,6 +187,10 @@ pub fn get(path: impl Into<String>) -> Ask {
 
 pub fn post(path: impl Into<String>, data: Value) -> Ask {
     Ask::new(Verb::Post, path).with(data)
+}
+
+pub fn patch(path: impl Into<String>, data: Value) -> Ask {
+    Ask::new(Verb::Patch, path).with(data)
 }
 
 pub fn delete(path: impl Into<String>) -> Ask {

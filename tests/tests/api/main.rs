@@ -3,6 +3,7 @@
 
 mod generate_root;
 mod kv1;
+mod kv2;
 mod lockout;
 mod logins;
 mod rekey;
