@@ -6,6 +6,8 @@
 //! unknown variable, a block or raw output, a variable where a value does not belong, or a
 //! syntax error is refused with its place in the template.
 
+use std::ops::Range;
+
 use handlebars::Handlebars;
 use serde_json::{Map, Value};
 
@@ -59,6 +61,15 @@ impl Placeholders {
 pub(crate) struct FilterTemplate {
     registry: Handlebars<'static>,
     names: Vec<&'static str>,
+    compared: Vec<Compared>,
+}
+
+/// A comparison `attribute=...{{.Username}}...` of a template.
+struct Compared {
+    /// `None`: the attribute is `{{.UserAttr}}`.
+    attribute: Option<String>,
+    /// What stands before and after the name.
+    around: (String, String),
 }
 
 const TEMPLATE: &str = "filter";
@@ -138,12 +149,17 @@ impl FilterTemplate {
         template.push_str(&text[at..]);
         shape.push_str(&text[at..]);
 
-        Syntax {
+        let equalities = Syntax {
             text: &shape,
             at: 0,
+            equalities: Vec::new(),
         }
         .filter_alone()
         .map_err(|(position, reason)| refuse(position, reason))?;
+        let compared = equalities
+            .into_iter()
+            .filter_map(|item| Compared::read(text, item))
+            .collect();
 
         let mut registry = Handlebars::new();
         registry.set_strict_mode(true);
@@ -151,7 +167,11 @@ impl FilterTemplate {
         registry
             .register_template_string(TEMPLATE, &template)
             .map_err(|cause| ConfigError::new(field, format!("is not a template: {cause}")))?;
-        let template = Self { registry, names };
+        let template = Self {
+            registry,
+            names,
+            compared,
+        };
 
         // The last word has the parser that the searches will use.
         let trial = template
@@ -179,24 +199,83 @@ impl FilterTemplate {
     }
 }
 
+impl Compared {
+    /// Of the attribute and the value at these places of the text; `None` if the value is not the user's name with
+    /// something fixed around it.
+    fn read(text: &str, (attribute, value): Equality) -> Option<Self> {
+        let attribute = &text[attribute];
+        let (before, rest) = text[value].split_once("{{")?;
+        let (variable, after) = rest.split_once("}}")?;
+        if variable.trim_matches(' ') != ".Username" || after.contains("{{") {
+            return None;
+        }
+        let is_variable = attribute.starts_with("{{") && attribute.ends_with("}}");
+        if !is_variable && attribute.contains("{{") {
+            return None;
+        }
+        Some(Self {
+            attribute: (!is_variable).then(|| attribute.to_owned()),
+            around: (unescape(before)?, unescape(after)?),
+        })
+    }
+}
+
+impl FilterTemplate {
+    /// Which attributes are compared with the user's name, and what each must say to be equal.
+    pub(crate) fn compared(&self, user_attr: &str, username: &str) -> Vec<(String, String)> {
+        self.compared
+            .iter()
+            .map(|compared| {
+                let attribute = compared.attribute.as_deref().unwrap_or(user_attr);
+                let (before, after) = &compared.around;
+                (attribute.to_owned(), format!("{before}{username}{after}"))
+            })
+            .collect()
+    }
+}
+
+/// The value behind its escapes (RFC 4515 §3); `None`: a pattern with `*`, or no text.
+fn unescape(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'*' => return None,
+            b'\\' => {
+                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = &rest[2..];
+            }
+            byte => bytes.push(*byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Where the attribute and the value of a comparison by `=` are in the text.
+type Equality = (Range<usize>, Range<usize>);
+
 /// RFC 4515 §3 by recursive descent, for the sake of the place of an error.
 struct Syntax<'a> {
     text: &'a str,
     at: usize,
+    /// Those that are not within a `!`.
+    equalities: Vec<Equality>,
 }
 
 type SyntaxError = (usize, &'static str);
 
 impl Syntax<'_> {
-    fn filter_alone(mut self) -> Result<(), SyntaxError> {
+    fn filter_alone(mut self) -> Result<Vec<Equality>, SyntaxError> {
         if self.text.is_empty() {
             return Err((0, "the filter is empty"));
         }
         self.filter(0)?;
-        match self.at == self.text.len() {
-            true => Ok(()),
-            false => self.fail("text after the filter's last parenthesis"),
+        if self.at != self.text.len() {
+            self.fail("text after the filter's last parenthesis")?;
         }
+        Ok(self.equalities)
     }
 
     fn filter(&mut self, depth: usize) -> Result<(), SyntaxError> {
@@ -213,7 +292,9 @@ impl Syntax<'_> {
             }
             Some('!') => {
                 self.at += 1;
+                let before = self.equalities.len();
                 self.filter(depth + 1)?;
+                self.equalities.truncate(before);
             }
             _ => self.item()?,
         }
@@ -241,7 +322,11 @@ impl Syntax<'_> {
             return Err((start, "the name of an attribute is missing or wrong"));
         }
         self.at = left + 1;
-        self.value(extensible)
+        self.value(extensible)?;
+        if attribute.len() == comparison.len() {
+            self.equalities.push((start..left, left + 1..self.at));
+        }
+        Ok(())
     }
 
     fn value(&mut self, extensible: bool) -> Result<(), SyntaxError> {

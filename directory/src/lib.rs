@@ -9,6 +9,7 @@
 //! what is wrong. The searches are bound with a name and password, by GSSAPI ([`SaslSource`]), or not
 //! at all. Nothing here knows HTTP, mounts or policies; names are returned as the directory spells them.
 
+mod authenticate;
 mod bridge;
 mod cache;
 mod config;
@@ -27,6 +28,7 @@ mod settings;
 mod sid;
 mod spn;
 mod tls;
+mod user;
 
 pub use cache::CacheCounters;
 pub use config::{ConfigError, DereferenceAliases, DirectoryConfig, TlsVersion};

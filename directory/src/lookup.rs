@@ -5,7 +5,7 @@
 //! with these differences, each of which closes a hole:
 //!
 //! - A user whom the directory matches only by ignoring accents, spaces or look-alike characters
-//!   is not that user (Active Directory equates `é` and `e`; Kerberos does not).
+//!   is not that user (Active Directory equates `é` and `e`; Kerberos does not): src/user.rs.
 //! - Values of a naming attribute such as `cn` are names, never read as DNs: a group that calls
 //!   itself `cn=admins` is not `admins`.
 //! - If `groupfilter` finds the user's own entry and `groupattr` is absent from it, the user is in
@@ -23,13 +23,13 @@ use tracing::warn;
 use crate::cache::{Answer, Bytes, Cache, CacheCounters};
 use crate::config::{ConfigError, DirectoryConfig};
 use crate::dial::Dialer;
-use crate::dn::{self, Dn};
-use crate::error::{DirectoryError, ResultCode};
-use crate::filter;
+use crate::dn::Dn;
+use crate::error::DirectoryError;
 use crate::pool::{Lease, Pool, UserSession};
 use crate::session::{Entry, Query, Scope};
 use crate::settings::Settings;
 use crate::sid::GroupOrNone;
+use crate::user::UserEntry;
 
 /// One configured directory and its connections. Cheap to clone; the last clone closes them.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ enum Known {
 pub struct Membership {
     /// DN of the user's entry.
     pub user_dn: String,
+    /// The user's name in `userattr`; the name that was asked for where that is not read.
+    pub user_name: String,
     /// Names of the groups, each once, in the order they were found.
     pub groups: Vec<String>,
     /// DNs behind the names, each once.
@@ -174,187 +176,21 @@ impl Directory {
         names: Names,
     ) -> Result<(Membership, Option<Instant>), DirectoryError> {
         let mut via = Via::service(&self.inner.pool);
-        let user_dn = self.user_dn(username, &mut via).await?;
-        self.membership(user_dn, username, &mut via, names).await
+        let user = self.user_entry(username, &mut via).await?;
+        self.membership(user, username, &mut via, names).await
     }
 
-    /// Checks a user's password by binding with it, and finds the user's groups. An empty password
-    /// is refused before any network unless `deny_null_bind` is off. The password is sent as it is: on
-    /// `ldap://` without StartTLS in the clear, whatever the searches are bound by.
-    pub async fn authenticate(
+    pub(crate) async fn membership(
         &self,
-        username: &str,
-        password: &str,
-    ) -> Result<Membership, DirectoryError> {
-        let settings = &self.inner.settings;
-        if settings.deny_null_bind && password.is_empty() {
-            return Err(DirectoryError::NullBind);
-        }
-        let (bind_name, known_dn) = match &settings.upn_domain {
-            Some(domain) if !settings.discover => {
-                self.check_name(username)?;
-                (format!("{username}@{domain}"), None)
-            }
-            _ => {
-                // Others may search while this user binds.
-                let dn = self
-                    .user_dn(username, &mut Via::service(&self.inner.pool))
-                    .await?;
-                (dn.clone(), Some(dn))
-            }
-        };
-        let mut user = self.inner.pool.user_session().await?;
-        let deadline = Instant::now() + self.inner.pool.request_timeout();
-        let (code, text) = user.session.bind(&bind_name, password, deadline).await?;
-        let url = user.session.url().to_owned();
-        match code {
-            ResultCode::SUCCESS => {}
-            // The server's terms for any bind, not a verdict on this user.
-            ResultCode::STRONGER_AUTH_REQUIRED | ResultCode::CONFIDENTIALITY_REQUIRED => {
-                return Err(DirectoryError::Bind {
-                    url,
-                    binddn: bind_name,
-                    code,
-                    text,
-                });
-            }
-            _ => {
-                return Err(DirectoryError::Credentials {
-                    url,
-                    user: bind_name,
-                    code,
-                    text,
-                });
-            }
-        }
-        // Without a service account the user's own rights are all there is to search with.
-        let mut via = match settings.discover {
-            true => {
-                user.close().await;
-                Via::service(&self.inner.pool)
-            }
-            false => Via::User(user),
-        };
-        let user_dn = match known_dn {
-            Some(dn) => dn,
-            None => self.user_dn(username, &mut via).await?,
-        };
-        let (membership, _) = self
-            .membership(user_dn, username, &mut via, Names::Kept)
-            .await?;
-        if let Via::User(user) = via {
-            user.close().await;
-        }
-        Ok(membership)
-    }
-
-    async fn user_dn(&self, username: &str, via: &mut Via) -> Result<String, DirectoryError> {
-        let search = match self.user_search(username)? {
-            UserSearch::Composed(dn) => return Ok(dn),
-            UserSearch::Search(search) => search,
-        };
-        let found = self.users_found(&search, 2, via).await?;
-        self.only_user(username, &search, &found)
-    }
-
-    /// How a user's DN comes about.
-    pub(crate) fn user_search(&self, username: &str) -> Result<UserSearch, DirectoryError> {
-        self.check_name(username)?;
-        let settings = &self.inner.settings;
-        let search = if let Some(domain) = &settings.upn_domain {
-            let wanted = format!("{username}@{domain}");
-            SearchForUser {
-                attribute: "userPrincipalName".into(),
-                filter: format!("(userPrincipalName={})", filter::escape_value(&wanted)),
-                wanted,
-                is_exact: true,
-            }
-        } else if settings.discover {
-            let filter = settings
-                .user_filter
-                .render(&[("UserAttr", &settings.user_attr), ("Username", username)])
-                .map_err(|cause| self.broken_template(cause))?;
-            SearchForUser {
-                attribute: settings.user_attr.clone(),
-                filter,
-                wanted: username.to_owned(),
-                is_exact: settings.user_filter_is_default,
-            }
-        } else {
-            let name = dn::escape_value(username);
-            let base = match settings.user_base.is_empty() {
-                true => String::new(),
-                false => format!(",{}", settings.user_base),
-            };
-            let dn = format!("{}={name}{base}", settings.user_attr);
-            return Ok(UserSearch::Composed(dn));
-        };
-        Ok(UserSearch::Search(search))
-    }
-
-    /// The search, for this many entries at most; the name is the first attribute.
-    pub(crate) async fn users_found(
-        &self,
-        search: &SearchForUser,
-        enough: usize,
-        via: &mut Via,
-    ) -> Result<Vec<Entry>, DirectoryError> {
-        let query = Query {
-            what: "search for the user",
-            base: &self.inner.settings.user_base,
-            scope: Scope::Subtree,
-            filter: &search.filter,
-            attributes: &[&search.attribute],
-            enough,
-        };
-        self.search(via, &query).await
-    }
-
-    /// The DN of the one entry that is the user.
-    pub(crate) fn only_user(
-        &self,
-        username: &str,
-        search: &SearchForUser,
-        found: &[Entry],
-    ) -> Result<String, DirectoryError> {
-        let base = || self.inner.settings.user_base.clone();
-        let not_found = |near| DirectoryError::UserNotFound {
-            username: username.to_owned(),
-            base: base(),
-            filter: search.filter.clone(),
-            near,
-        };
-        let entry = match found {
-            [] => return Err(not_found(None)),
-            [entry] => entry,
-            _ => {
-                return Err(DirectoryError::UserAmbiguous {
-                    username: username.to_owned(),
-                    base: base(),
-                    filter: search.filter.clone(),
-                });
-            }
-        };
-        let near = match search.is_exact {
-            true => differently_spelled(entry, &search.wanted),
-            false => None,
-        };
-        match near {
-            Some(near) => Err(not_found(Some(near))),
-            None => Ok(entry.dn.clone()),
-        }
-    }
-
-    async fn membership(
-        &self,
-        user_dn: String,
+        user: UserEntry,
         username: &str,
         via: &mut Via,
         names_from: Names,
     ) -> Result<(Membership, Option<Instant>), DirectoryError> {
         let settings = &self.inner.settings;
         let mut membership = Membership {
-            user_dn,
+            user_dn: user.dn,
+            user_name: user.name,
             ..Membership::default()
         };
         let Some(base) = &settings.group_base else {
@@ -469,41 +305,13 @@ impl Directory {
         }
     }
 
-    fn check_name(&self, username: &str) -> Result<(), DirectoryError> {
-        match username.is_empty() {
-            false => Ok(()),
-            true => Err(DirectoryError::UserNotFound {
-                username: String::new(),
-                base: self.inner.settings.user_base.clone(),
-                filter: String::new(),
-                near: None,
-            }),
-        }
-    }
-
     /// Cannot happen with a template that was checked, and must not panic if it does.
-    fn broken_template(&self, cause: String) -> DirectoryError {
+    pub(crate) fn broken_template(&self, cause: String) -> DirectoryError {
         DirectoryError::Protocol {
             url: "this server".into(),
             cause,
         }
     }
-}
-
-/// How a user's DN comes about.
-pub(crate) enum UserSearch {
-    /// Of `userattr`, the name and `userdn`, without asking.
-    Composed(String),
-    Search(SearchForUser),
-}
-
-pub(crate) struct SearchForUser {
-    /// That holds the user's name.
-    attribute: String,
-    pub(crate) filter: String,
-    /// What the attribute must say, case aside, if the filter asks for just that.
-    wanted: String,
-    is_exact: bool,
 }
 
 /// Where the names of SIDs may come from.
@@ -520,11 +328,12 @@ impl Bytes for Known {
             Self::Member(membership) => {
                 let Membership {
                     user_dn,
+                    user_name,
                     groups,
                     group_dns,
                 } = &**membership;
                 let lists = groups.iter().chain(group_dns);
-                user_dn.bytes() + lists.map(Bytes::bytes).sum::<usize>()
+                user_dn.bytes() + user_name.bytes() + lists.map(Bytes::bytes).sum::<usize>()
             }
         }
     }
@@ -541,22 +350,6 @@ pub(crate) enum Via {
 impl Via {
     pub(crate) fn service(pool: &Arc<Pool>) -> Self {
         Self::Service(Arc::clone(pool), None)
-    }
-}
-
-/// The directory's spelling, if what it found is not what was asked for, case aside. An entry
-/// whose name may not be read is believed.
-fn differently_spelled(entry: &Entry, wanted: &str) -> Option<String> {
-    let names: Vec<_> = entry
-        .attributes
-        .iter()
-        .flatten()
-        .map(|name| String::from_utf8_lossy(name))
-        .collect();
-    let folded = wanted.to_lowercase();
-    match names.is_empty() || names.iter().any(|name| name.to_lowercase() == folded) {
-        true => None,
-        false => Some(names[0].clone().into_owned()),
     }
 }
 

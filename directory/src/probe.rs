@@ -11,11 +11,12 @@ use futures_util::future::join_all;
 
 use crate::dial::{Dialer, Transport};
 use crate::error::{DirectoryError, ResultCode, TlsFault};
-use crate::lookup::{Directory, Names, UserSearch, Via};
+use crate::lookup::{Directory, Names, Via};
 use crate::server_url::Security;
 use crate::session::{Query, Session};
 use crate::sid::SidNames;
 use crate::tls;
+use crate::user::UserSearch;
 
 /// One server of the configuration, as far as the steps got.
 #[derive(Clone, Debug)]
@@ -266,6 +267,7 @@ impl Directory {
                         entries.truncate(SHOWN);
                         probe.found = entries.iter().map(|entry| entry.dn.clone()).collect();
                         self.only_user(username, &search, &entries)
+                            .map(|user| user.dn)
                     }
                     Err(error) => Err(error),
                 }

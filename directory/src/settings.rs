@@ -37,8 +37,6 @@ pub(crate) struct Settings {
     pub(crate) user_base: String,
     pub(crate) user_attr: String,
     pub(crate) user_filter: FilterTemplate,
-    /// The user filter is the default one, so that what it found can be compared with what was asked.
-    pub(crate) user_filter_is_default: bool,
     pub(crate) group_filter: FilterTemplate,
     /// `None`: groups are not looked up.
     pub(crate) group_base: Option<String>,
@@ -170,7 +168,6 @@ impl Settings {
             user_base,
             user_attr,
             user_filter,
-            user_filter_is_default: user_filter_text == DEFAULT_USER_FILTER,
             group_filter,
             group_base: (!group_base.is_empty()).then_some(group_base),
             group_attr,
@@ -570,7 +567,10 @@ mod tests {
             (settings.user_attr.as_str(), settings.group_attr.as_str()),
             ("cn", "cn")
         );
-        assert!(settings.user_filter_is_default);
+        assert_eq!(
+            settings.user_filter.compared("cn", "grace"),
+            [("cn".to_owned(), "grace".to_owned())]
+        );
         assert!(!settings.discover && settings.group_base.is_none());
         let bases = ["dc=example", "<GUID=0011>", " ou=a;o=\"b, c\" "];
         for base in bases {

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::Kerberos;
 use super::live::Service;
-use super::store::{self, ATTEMPTS, CONFIG};
 use super::ticket_rules::{TicketRules, WriteTicketRules};
+use super::{CONFIG, Kerberos};
+use crate::store::{self, ATTEMPTS};
 
 /// `GET config`.
 pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<ConfigView>>> {

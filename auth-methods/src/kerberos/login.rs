@@ -4,7 +4,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use obol_directory::DirectoryError;
 use obol_kerberos::{
     AcceptError, Accepted, Acceptor, AcceptorPool, ChannelBindings, HeaderError, PoolOptions,
     TokenError, parse_authorization_header,
@@ -19,12 +18,13 @@ use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use super::Kerberos;
-use super::groups::fold;
 use super::live::Service;
 use super::membership::{self, Membership, Unknown};
 use super::renew::Proof;
 use super::replay;
 use super::user::{Refusal, Rules, User};
+use crate::directory::answer::{self, sentence};
+use crate::directory::names::fold;
 
 /// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
 pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<Response> {
@@ -269,28 +269,12 @@ fn no_membership(request: &RequestInfo, client: &str, unknown: &Unknown) -> Erro
         mend = error.mend(),
         "the directory gave no answer for a login"
     );
-    directory_error(request, error)
-}
-
-/// What the client is told when the directory says no, or nothing.
-fn directory_error(request: &RequestInfo, error: &DirectoryError) -> Error {
-    match error {
-        DirectoryError::Busy { .. } => sentence(
-            request,
-            Error::unavailable,
-            "the directory is busy with other logins; try again",
-        ),
-        error if error.is_refusal() => sentence(
-            request,
-            Error::forbidden_because,
-            "this user may not log in here",
-        ),
-        _ => sentence(
-            request,
-            Error::bad_gateway,
-            "the directory cannot be asked for the user's groups",
-        ),
-    }
+    let answer = sentence(
+        request,
+        Error::forbidden_because,
+        "this user may not log in here",
+    );
+    answer::of(request, error, answer)
 }
 
 pub(super) fn replayed() -> Refusal {
@@ -307,11 +291,6 @@ fn replay_error(request: &RequestInfo) -> Error {
         Error::unauthorized,
         "this proof was used before; a new one is needed for each login",
     )
-}
-
-/// One sentence and the request's id, by which the operator finds the cause in the log.
-fn sentence(request: &RequestInfo, make: fn(String) -> Error, text: &str) -> Error {
-    make(format!("{text} (request {})", request.id))
 }
 
 /// Logs a refusal and hands on its answer.

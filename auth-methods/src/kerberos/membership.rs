@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use obol_directory::DirectoryError;
 use obol_kerberos::{Pac, PacState, Sid};
 
-use super::live::{Service, Users};
+use super::live::Service;
 use super::ticket_rules::GroupSource;
 use super::user::{Refusal, User};
+use crate::directory::users::Users;
 
 /// A user's groups.
 #[derive(Debug, Default)]

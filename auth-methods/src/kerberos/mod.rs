@@ -3,24 +3,21 @@
 //! The contract is Vault's `auth/kerberos` API. The rooms:
 //! `config` the keytab and whose it is; `ldap` the directory and the settings of tokens;
 //! `ticket_rules` what is asked of a ticket; `bind` the keytab as the directory's credential;
-//! `groups` which policies a group means; `login` a Negotiate token becomes a login;
-//! `user` whom an accepted ticket stands for; `membership` which groups they are in;
-//! `replay` a ticket's proof is taken once; `renew` is the user still who they were;
-//! `store` records that change together; `live` what logins use, built from those records;
-//! `diagnose` why a login fails, step by step; `cache` what is remembered of the directory.
+//! `login` a Negotiate token becomes a login; `user` whom an accepted ticket stands for;
+//! `membership` which groups they are in; `replay` a ticket's proof is taken once;
+//! `renew` is the user still who they were; `live` what logins use, built from the records;
+//! `diagnose` why a login fails, step by step. What it has in common with LDAP logins (the directory's
+//! settings, the group map, the cache) is in [`crate::directory`].
 
 mod bind;
-mod cache;
 mod config;
 mod diagnose;
-mod groups;
 mod ldap;
 mod live;
 mod login;
 mod membership;
 mod renew;
 mod replay;
-mod store;
 mod ticket_rules;
 mod user;
 
@@ -35,8 +32,11 @@ use obol_mount::{
 use obol_storage::View;
 use serde_json::{Map, Value};
 
-use live::Live;
-use store::Store;
+use crate::directory::users::Users;
+use crate::directory::{DirectoryMount, cache, groups};
+use crate::live::Live;
+use crate::store::Store;
+use live::Snapshot;
 
 /// One enabled mount of the method.
 pub struct Kerberos {
@@ -44,7 +44,7 @@ pub struct Kerberos {
     /// Proofs that were used, at this mount or another: they may not be told apart by mount, or a proof could be
     /// used once at each that has the same keys, and again at one that was disabled and enabled.
     proofs: View,
-    live: Live,
+    live: Live<Snapshot>,
 }
 
 /// The method as the registry knows it.
@@ -82,24 +82,26 @@ fn routes() -> Routes<Kerberos> {
         .at(
             "groups",
             "The LDAP groups that are mapped to policies.",
-            list(groups::list),
+            list(groups::list::<Kerberos>),
         )
         // A rest, not a segment: a group's name may hold a slash.
         .at(
             "groups/{name*}",
             "The policies of one LDAP group.",
-            get(groups::read).post(groups::write).delete(groups::delete),
+            get(groups::read::<Kerberos>)
+                .post(groups::write::<Kerberos>)
+                .delete(groups::delete::<Kerberos>),
         )
         .at(
             "cache",
             "What is remembered of the directory on this server; DELETE forgets it.",
-            get(cache::read).delete(cache::flush),
+            get(cache::read::<Kerberos>).delete(cache::flush::<Kerberos>),
         )
         // A rest: the name of a user with an instance holds a slash.
         .at(
             "cache/{user*}",
             "Forgets one user's groups on this server.",
-            delete(cache::flush_user),
+            delete(cache::flush_user::<Kerberos>),
         )
         .sudo(
             "diagnose",
@@ -111,6 +113,19 @@ fn routes() -> Routes<Kerberos> {
             "Logs in with a SPNEGO token. GET asks for one (401, WWW-Authenticate: Negotiate).",
             get(login::challenge).post(login::login),
         )
+}
+
+impl DirectoryMount for Kerberos {
+    const SETTINGS: &'static str = LDAP;
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    async fn users(&self) -> Result<Option<Arc<Users>>> {
+        let snapshot = self.live.snapshot(&self.store).await?;
+        Ok(snapshot.users().cloned())
+    }
 }
 
 #[async_trait]
@@ -127,3 +142,6 @@ impl Backend for Kerberos {
         replay::tidy(&self.proofs, now).await
     }
 }
+
+const CONFIG: &str = "config";
+const LDAP: &str = "config/ldap";

@@ -3,14 +3,14 @@
 //! `renew-with-other-identity`, `group-gone`).
 
 use obol_kerberos::Principal;
-use obol_mount::{Error, Renewal, Result, same_policies};
+use obol_mount::{Error, Renewal, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tracing::warn;
 
 use super::Kerberos;
 use super::membership;
 use super::user::{Rules, User};
+use crate::directory::renewal;
 
 /// What a login leaves with its token, to be looked at again here.
 #[derive(Deserialize, Serialize)]
@@ -45,50 +45,23 @@ pub(super) async fn renew(
     let (service, users) = snapshot.parts("")?;
     let account = Principal::parse(&proof.principal).map_err(Error::internal)?;
     let client = Principal::parse(&proof.client).map_err(Error::internal)?;
-    let refused = |cause: &str, answer: &str| {
-        warn!(client = proof.principal, cause, "a renewal was refused");
-        Error::bad_request(format!("{answer}; log in again"))
-    };
+    let who = &proof.principal;
     let user = User::of(&account, &client, Rules::of(service, users))
-        .map_err(|refusal| refused(&refusal.cause, "this user may not log in here any more"))?;
+        .map_err(|refusal| renewal::refused(who, &refusal.cause, renewal::GONE))?;
     // Groups that came from the ticket are asked of the directory now: it gives the same ones by another way.
-    let membership = membership::in_directory(users, &user).await.map_err(|error| {
-        if error.is_refusal() {
-            refused(&error.to_string(), "this user may not log in here any more")
-        } else {
-            Error::bad_gateway("the directory cannot be asked for the user's groups; the token was not renewed")
-                .with_cause(format!("{error}: {} ({})", error.cause(), error.mend()))
-        }
-    })?;
-    if proof.user_dn.is_some() && membership.user_dn != proof.user_dn {
-        let cause = format!(
-            "the user's entry was {:?} and is {:?}",
-            proof.user_dn, membership.user_dn
-        );
-        return Err(refused(
-            &cause,
-            "the user is another entry of the directory now",
-        ));
+    let membership = membership::in_directory(users, &user)
+        .await
+        .map_err(|error| renewal::not_found(who, &error))?;
+    if let (Some(was), Some(is)) = (&proof.user_dn, &membership.user_dn) {
+        renewal::same_entry(who, was, is)?;
     }
-    let mut now = snapshot.policies(users, &membership);
-    now.extend(users.token.policies.iter().cloned());
-    if !same_policies(&now, policies) {
-        let cause = format!(
-            "the policies were {} and are {}",
-            policies.join(","),
-            now.join(",")
-        );
-        return Err(refused(
-            &cause,
-            "the user's policies have changed since the login",
-        ));
-    }
+    let granted = snapshot.policies(users, &membership);
+    let renewal = renewal::unchanged(who, granted, &users.token, policies)?;
     Ok(Renewal {
-        token: users.token.clone(),
-        at_most: None,
         group_aliases: Some(match service.add_group_aliases {
             true => membership.names(),
             false => Vec::new(),
         }),
+        ..renewal
     })
 }

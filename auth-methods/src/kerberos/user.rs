@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use obol_kerberos::Principal;
 
-use super::live::{Service, Users};
+use super::live::Service;
+use crate::directory::users::Users;
 
 /// A principal that may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use obol_directory::{DirectoryError, ServerProbe, SpnOwner, StepName, UserProbe};
 use obol_kerberos::{Accepted, PacState, Principal};
 
-use super::super::live::{Service, Snapshot, Users};
+use super::super::live::{Service, Snapshot};
 use super::super::login;
 use super::super::membership::{self, Membership, Unknown};
 use super::super::user::{Rules, User};
 use super::report::{GroupReport, Steps, UserReport};
 use super::{kdc, ticket};
+use crate::directory::users::Users;
 
 /// Every server of `url`, on its own. One that fails is a warning while another one works.
 pub(super) async fn servers(steps: &mut Steps, users: &Users) {

@@ -1,37 +1,37 @@
-//! The mount's records, and how they change: every write of an operator also writes the record
+//! A mount's records, and how they change: every write of an operator also writes the record
 //! `generation` and expects it to be the one that was read. So writes follow each other, also those
 //! of other servers on the same storage, and one look at `generation` tells whether what was built
-//! from the records ([`super::live`]) is still what is stored: nothing needs to be told to forget.
+//! from the records ([`crate::live`]) is still what is stored: nothing needs to be told to forget.
 
 use obol_mount::{Error, Result};
 use obol_storage::{Batch, Entry, Seen, View};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// One mount's part of storage.
-pub(super) struct Store {
+pub(crate) struct Store {
     view: View,
 }
 
 impl Store {
-    pub(super) fn new(view: View) -> Self {
+    pub(crate) fn new(view: View) -> Self {
         Self { view }
     }
 
-    pub(super) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &View {
         &self.view
     }
 
     /// The proof of what all the operator's records are now; `None` while there are none.
-    pub(super) async fn generation(&self) -> Result<Option<Seen>> {
+    pub(crate) async fn generation(&self) -> Result<Option<Seen>> {
         Ok(self.view.get(GENERATION).await?.map(|entry| entry.seen))
     }
 
-    pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         Ok(self.view.get_json(path).await?)
     }
 
     /// Begins a write. What it is based on must be read after this.
-    pub(super) async fn begin(&self) -> Result<Change<'_>> {
+    pub(crate) async fn begin(&self) -> Result<Change<'_>> {
         let mut batch = Batch::new();
         match self.generation().await? {
             Some(seen) => self.view.expect_in(&mut batch, GENERATION, &seen),
@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// Everything below `folder`, in order.
-    pub(super) async fn scan(&self, folder: &str) -> Result<Vec<(String, Entry)>> {
+    pub(crate) async fn scan(&self, folder: &str) -> Result<Vec<(String, Entry)>> {
         let mut all: Vec<(String, Entry)> = Vec::new();
         loop {
             let after = all.last().map(|(path, _)| path.as_str());
@@ -62,22 +62,22 @@ impl Store {
 }
 
 /// A write under way.
-pub(super) struct Change<'s> {
+pub(crate) struct Change<'s> {
     view: &'s View,
     batch: Batch,
 }
 
 impl Change<'_> {
-    pub(super) fn put<T: Serialize>(&mut self, path: &str, record: &T) -> Result<()> {
+    pub(crate) fn put<T: Serialize>(&mut self, path: &str, record: &T) -> Result<()> {
         Ok(self.view.put_json_in(&mut self.batch, path, record)?)
     }
 
-    pub(super) fn delete(&mut self, path: &str) {
+    pub(crate) fn delete(&mut self, path: &str) {
         self.view.delete_in(&mut self.batch, path);
     }
 
     /// `false`: another write came between; begin again.
-    pub(super) async fn commit(self) -> Result<bool> {
+    pub(crate) async fn commit(self) -> Result<bool> {
         match self.view.commit(self.batch).await {
             Ok(()) => Ok(true),
             Err(obol_storage::Error::Conflict { .. }) => Ok(false),
@@ -87,15 +87,12 @@ impl Change<'_> {
 }
 
 /// What a write answers that met other writes [`ATTEMPTS`] times.
-pub(super) fn too_busy() -> Error {
+pub(crate) fn too_busy() -> Error {
     Error::unavailable("the configuration changed while this request was at work; try again")
 }
 
 /// How often a write begins again.
-pub(super) const ATTEMPTS: u32 = 32;
+pub(crate) const ATTEMPTS: u32 = 32;
 
-pub(super) const CONFIG: &str = "config";
-pub(super) const LDAP: &str = "config/ldap";
-pub(super) const GROUPS: &str = "group/";
 const GENERATION: &str = "generation";
 const PAGE: usize = 1000;

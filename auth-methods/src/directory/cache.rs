@@ -1,16 +1,15 @@
-//! `cache`: what is remembered of the directory (`cache_ttl` in `config/ldap`), and how to forget it at once.
+//! `cache`: what is remembered of the directory (`cache_ttl`), and how to forget it at once.
 
 use obol_directory::CacheCounters;
 use obol_mount::{Cx, Data, NoContent, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Kerberos;
+use super::DirectoryMount;
 
 /// `GET cache`.
-pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<CacheView>>> {
-    let snapshot = cx.live.snapshot(&cx.store).await?;
-    Ok(snapshot.users().map(|users| {
+pub(crate) async fn read<M: DirectoryMount>(cx: Cx<M>) -> Result<Option<Data<CacheView>>> {
+    Ok(cx.users().await?.map(|users| {
         let stats = users.directory.cache_stats();
         Data(CacheView {
             users: Counters::of(&stats.users),
@@ -20,18 +19,17 @@ pub(super) async fn read(cx: Cx<Kerberos>) -> Result<Option<Data<CacheView>>> {
 }
 
 /// `DELETE cache`: on this server. The next login of each user asks the directory.
-pub(super) async fn flush(cx: Cx<Kerberos>) -> Result<NoContent> {
+pub(crate) async fn flush<M: DirectoryMount>(cx: Cx<M>) -> Result<NoContent> {
     forget(&cx, None).await
 }
 
 /// `DELETE cache/{user}`.
-pub(super) async fn flush_user(cx: Cx<Kerberos>, input: UserPath) -> Result<NoContent> {
+pub(crate) async fn flush_user<M: DirectoryMount>(cx: Cx<M>, input: UserPath) -> Result<NoContent> {
     forget(&cx, Some(&input.user)).await
 }
 
-async fn forget(cx: &Cx<Kerberos>, user: Option<&str>) -> Result<NoContent> {
-    let snapshot = cx.live.snapshot(&cx.store).await?;
-    if let Some(users) = snapshot.users() {
+async fn forget<M: DirectoryMount>(cx: &Cx<M>, user: Option<&str>) -> Result<NoContent> {
+    if let Some(users) = cx.users().await? {
         users.directory.flush(user);
     }
     Ok(NoContent)
@@ -39,14 +37,14 @@ async fn forget(cx: &Cx<Kerberos>, user: Option<&str>) -> Result<NoContent> {
 
 /// One user's groups.
 #[derive(Deserialize, JsonSchema)]
-pub(super) struct UserPath {
+pub(crate) struct UserPath {
     /// The user, spelled as the directory was asked: `grace`.
     user: String,
 }
 
 /// The caches of this server, counted since the configuration was last written.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct CacheView {
+pub(crate) struct CacheView {
     /// Groups of users.
     users: Counters,
     /// Names of the groups in PACs.
@@ -55,7 +53,7 @@ pub(super) struct CacheView {
 
 /// One cache.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     /// Answered from memory.
     hits: u64,
     /// Asked of the directory.

@@ -1,0 +1,118 @@
+//! `groups`: which policies a group of the directory means.
+
+use std::collections::{BTreeSet, HashMap};
+
+use obol_mount::fields::CommaList;
+use obol_mount::{Cx, Data, Keys, NoContent, Result, assignable_policies};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::names::{self, Name, fold};
+use super::{DirectoryMount, case_sensitive_names};
+use crate::store::{self, ATTEMPTS, Store};
+
+/// `LIST groups`.
+pub(crate) async fn list<M: DirectoryMount>(cx: Cx<M>) -> Result<Keys> {
+    let keys = names::list(cx.store(), GROUPS).await?;
+    Ok(Keys { keys })
+}
+
+/// `GET groups/{name}`.
+pub(crate) async fn read<M: DirectoryMount>(
+    cx: Cx<M>,
+    input: GroupPath,
+) -> Result<Option<Data<Group>>> {
+    let name = name(&*cx.backend, &input.name).await?;
+    Ok(cx.store().read(&name.path(GROUPS)).await?.map(Data))
+}
+
+/// `POST groups/{name}`. Replaces the policies.
+pub(crate) async fn write<M: DirectoryMount>(cx: Cx<M>, input: WriteGroup) -> Result<NoContent> {
+    let group = Group {
+        policies: assignable_policies("policies", &input.policies.0)?,
+    };
+    for _ in 0..ATTEMPTS {
+        let mut change = cx.store().begin().await?;
+        let name = name(&*cx.backend, &input.name).await?;
+        change.put(&name.path(GROUPS), &group)?;
+        if change.commit().await? {
+            return Ok(NoContent);
+        }
+    }
+    Err(store::too_busy())
+}
+
+/// `DELETE groups/{name}`. A group that is not there is deleted already.
+pub(crate) async fn delete<M: DirectoryMount>(cx: Cx<M>, input: GroupPath) -> Result<NoContent> {
+    for _ in 0..ATTEMPTS {
+        let mut change = cx.store().begin().await?;
+        let name = name(&*cx.backend, &input.name).await?;
+        change.delete(&name.path(GROUPS));
+        if change.commit().await? {
+            return Ok(NoContent);
+        }
+    }
+    Err(store::too_busy())
+}
+
+async fn name<M: DirectoryMount>(mount: &M, text: &str) -> Result<Name> {
+    Name::parse("a group's", text, case_sensitive_names(mount).await?)
+}
+
+/// The policies of every mapped group, by folded name.
+#[derive(Default)]
+pub(crate) struct GroupMap(HashMap<String, Vec<String>>);
+
+impl GroupMap {
+    pub(crate) async fn read(store: &Store) -> Result<Self> {
+        let groups = names::all::<Group>(store, GROUPS).await?;
+        Ok(Self(
+            groups
+                .into_iter()
+                .map(|(name, group)| (name, group.policies))
+                .collect(),
+        ))
+    }
+
+    /// The folded names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
+    /// The policies that these groups mean, sorted, each once.
+    pub(crate) fn policies<'n>(
+        &self,
+        groups: impl Iterator<Item = &'n String>,
+        case_sensitive: bool,
+    ) -> BTreeSet<&String> {
+        groups
+            .filter_map(|name| self.0.get(&fold(name, case_sensitive)))
+            .flatten()
+            .collect()
+    }
+}
+
+/// A group.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct GroupPath {
+    /// The name of the LDAP group.
+    name: String,
+}
+
+/// Maps a group to policies.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct WriteGroup {
+    /// The name of the LDAP group.
+    name: String,
+    /// The policies of the group's members, as a list or comma-separated.
+    #[serde(default)]
+    policies: CommaList,
+}
+
+/// A group's policies; the record, and what is returned.
+#[derive(Deserialize, Serialize, JsonSchema)]
+pub(crate) struct Group {
+    policies: Vec<String>,
+}
+
+pub(crate) const GROUPS: &str = "group/";

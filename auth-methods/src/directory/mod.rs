@@ -1,0 +1,40 @@
+//! What the methods that lean on a directory have in common: its settings, who a user is there, which names are
+//! one name, which policies a group means. Fields, defaults and checks are here once; a method adds its own.
+//!
+//! `settings` the fields; `users` the directory and the rules as logins use them; `names` names and the folders
+//! that are kept by name; `groups` the group map; `cache` what is remembered; `answer` what a client is told;
+//! `renewal` is the user still who they were.
+
+pub(crate) mod answer;
+pub(crate) mod cache;
+pub(crate) mod groups;
+pub(crate) mod names;
+pub(crate) mod renewal;
+pub(crate) mod settings;
+pub(crate) mod users;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use obol_mount::Result;
+
+use crate::store::Store;
+use settings::StoredDirectory;
+use users::Users;
+
+/// A mount that has a directory.
+pub(crate) trait DirectoryMount: Send + Sync + 'static {
+    /// Where the record is that holds the directory's settings.
+    const SETTINGS: &'static str;
+
+    fn store(&self) -> &Store;
+
+    /// As logins use them now; `None` before the directory is configured.
+    fn users(&self) -> impl Future<Output = Result<Option<Arc<Users>>>> + Send;
+}
+
+/// Whether names of users and groups are told apart by case.
+pub(crate) async fn case_sensitive_names<M: DirectoryMount>(mount: &M) -> Result<bool> {
+    let stored: Option<StoredDirectory> = mount.store().read(M::SETTINGS).await?;
+    Ok(stored.is_some_and(|directory| directory.case_sensitive_names))
+}

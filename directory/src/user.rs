@@ -1,0 +1,261 @@
+//! Who a name is in the directory: the search for a user's entry, and whether the entry that was found is really the
+//! user who was asked for.
+//!
+//! A directory compares names by its own rules: it ignores case, and often spaces, accents or look-alike characters
+//! as well. Kerberos does not, and neither do policies that are mapped to a name: there `é` and `e` are two users. So
+//! what a filter compares with the name is read back, and must say the name, case aside.
+
+use crate::dn;
+use crate::error::DirectoryError;
+use crate::filter;
+use crate::lookup::{Directory, Via};
+use crate::session::{Entry, Query, Scope};
+
+/// A user's entry.
+pub(crate) struct UserEntry {
+    pub(crate) dn: String,
+    /// The name in `userattr`, as the directory spells it; the name that was asked for where it cannot be read.
+    pub(crate) name: String,
+}
+
+/// How a user's DN comes about.
+pub(crate) enum UserSearch {
+    /// Of `userattr`, the name and `userdn`, without asking.
+    Composed(String),
+    Search(SearchForUser),
+}
+
+pub(crate) struct SearchForUser {
+    pub(crate) filter: String,
+    /// `userattr`, and then whatever else the filter compares.
+    attributes: Vec<String>,
+    /// What one of the attributes (by its place in `attributes`) must say, case aside. None where the filter compares
+    /// the name in no way that can be checked.
+    wanted: Vec<(usize, String)>,
+}
+
+impl SearchForUser {
+    fn new(filter: String, user_attr: &str, compared: Vec<(String, String)>) -> Self {
+        let mut attributes = vec![user_attr.to_owned()];
+        let mut wanted = Vec::with_capacity(compared.len());
+        for (attribute, value) in compared {
+            let known = attributes
+                .iter()
+                .position(|known| known.eq_ignore_ascii_case(&attribute));
+            let place = known.unwrap_or(attributes.len());
+            if known.is_none() {
+                attributes.push(attribute);
+            }
+            wanted.push((place, value));
+        }
+        Self {
+            filter,
+            attributes,
+            wanted,
+        }
+    }
+}
+
+impl Directory {
+    pub(crate) async fn user_entry(
+        &self,
+        username: &str,
+        via: &mut Via,
+    ) -> Result<UserEntry, DirectoryError> {
+        let search = match self.user_search(username)? {
+            UserSearch::Composed(dn) => {
+                return Ok(UserEntry {
+                    dn,
+                    name: username.to_owned(),
+                });
+            }
+            UserSearch::Search(search) => search,
+        };
+        let found = self.users_found(&search, 2, via).await?;
+        self.only_user(username, &search, &found)
+    }
+
+    pub(crate) fn user_search(&self, username: &str) -> Result<UserSearch, DirectoryError> {
+        self.check_name(username)?;
+        let settings = &self.inner().settings;
+        let search = if let Some(domain) = &settings.upn_domain {
+            let wanted = format!("{username}@{domain}");
+            SearchForUser::new(
+                format!("(userPrincipalName={})", filter::escape_value(&wanted)),
+                &settings.user_attr,
+                vec![("userPrincipalName".to_owned(), wanted)],
+            )
+        } else if settings.discover {
+            let values = [
+                ("UserAttr", settings.user_attr.as_str()),
+                ("Username", username),
+            ];
+            let filter = settings
+                .user_filter
+                .render(&values)
+                .map_err(|cause| self.broken_template(cause))?;
+            SearchForUser::new(
+                filter,
+                &settings.user_attr,
+                settings.user_filter.compared(&settings.user_attr, username),
+            )
+        } else {
+            return Ok(UserSearch::Composed(self.composed_dn(username)));
+        };
+        Ok(UserSearch::Search(search))
+    }
+
+    /// The DN that a user of this name has where users are not searched for.
+    pub(crate) fn composed_dn(&self, username: &str) -> String {
+        let settings = &self.inner().settings;
+        let name = dn::escape_value(username);
+        let base = match settings.user_base.is_empty() {
+            true => String::new(),
+            false => format!(",{}", settings.user_base),
+        };
+        format!("{}={name}{base}", settings.user_attr)
+    }
+
+    /// The search, for this many entries at most.
+    pub(crate) async fn users_found(
+        &self,
+        search: &SearchForUser,
+        enough: usize,
+        via: &mut Via,
+    ) -> Result<Vec<Entry>, DirectoryError> {
+        let attributes: Vec<&str> = search.attributes.iter().map(String::as_str).collect();
+        let query = Query {
+            what: "search for the user",
+            base: &self.inner().settings.user_base,
+            scope: Scope::Subtree,
+            filter: &search.filter,
+            attributes: &attributes,
+            enough,
+        };
+        self.search(via, &query).await
+    }
+
+    /// The one entry that is the user.
+    pub(crate) fn only_user(
+        &self,
+        username: &str,
+        search: &SearchForUser,
+        found: &[Entry],
+    ) -> Result<UserEntry, DirectoryError> {
+        let base = || self.inner().settings.user_base.clone();
+        let entry = match found {
+            [] => return Err(self.no_user(username, &search.filter, None)),
+            [entry] => entry,
+            _ => {
+                return Err(DirectoryError::UserAmbiguous {
+                    username: username.to_owned(),
+                    base: base(),
+                    filter: search.filter.clone(),
+                });
+            }
+        };
+        match differently_spelled(entry, &search.wanted) {
+            Some(near) => Err(self.no_user(username, &search.filter, Some(near))),
+            None => Ok(UserEntry {
+                dn: entry.dn.clone(),
+                name: own_name(entry, username),
+            }),
+        }
+    }
+
+    /// The entry of a user who has bound with a DN that was put together. The server has compared the parts of that DN
+    /// by its own rules, so the entry must say the name; read with the user's own rights.
+    pub(crate) async fn composed_entry(
+        &self,
+        username: &str,
+        dn: String,
+        via: &mut Via,
+    ) -> Result<UserEntry, DirectoryError> {
+        let attribute = &self.inner().settings.user_attr;
+        let attributes = [attribute.as_str()];
+        let query = Query::entry("read of the user's entry", &dn, &attributes);
+        let found = match self.search(via, &query).await {
+            Ok(found) => found,
+            // Users who may not read themselves.
+            Err(DirectoryError::Search { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let names = found
+            .first()
+            .map(|entry| names(entry, 0))
+            .unwrap_or_default();
+        let near = match names.is_empty() {
+            false => differently_spelled(&found[0], &[(0, username.to_owned())]),
+            // Nothing says that the name is another, but spaces are what every server ignores (RFC 4518 §2.6.1).
+            true => has_ignored_spaces(username).then(|| username.trim().to_owned()),
+        };
+        if near.is_some() {
+            return Err(self.no_user(username, &format!("{attribute} of {dn}"), near));
+        }
+        let name = found
+            .first()
+            .map_or_else(|| username.to_owned(), |entry| own_name(entry, username));
+        Ok(UserEntry { dn, name })
+    }
+
+    pub(crate) fn check_name(&self, username: &str) -> Result<(), DirectoryError> {
+        match username.is_empty() {
+            false => Ok(()),
+            true => Err(self.no_user("", "", None)),
+        }
+    }
+
+    fn no_user(&self, username: &str, filter: &str, near: Option<String>) -> DirectoryError {
+        DirectoryError::UserNotFound {
+            username: username.to_owned(),
+            base: self.inner().settings.user_base.clone(),
+            filter: filter.to_owned(),
+            near,
+        }
+    }
+}
+
+/// The directory's spelling, if what it found is not what was asked for, case aside. An entry
+/// whose names may not be read is believed.
+fn differently_spelled(entry: &Entry, wanted: &[(usize, String)]) -> Option<String> {
+    let mut near = None;
+    for (place, wanted) in wanted {
+        let folded = wanted.to_lowercase();
+        for name in names(entry, *place) {
+            if name.to_lowercase() == folded {
+                return None;
+            }
+            near.get_or_insert(name);
+        }
+    }
+    near
+}
+
+/// The name in `userattr`: of several the one that was asked for, or else always the same one.
+fn own_name(entry: &Entry, username: &str) -> String {
+    let folded = username.to_lowercase();
+    let names = names(entry, 0);
+    names
+        .iter()
+        .find(|name| name.to_lowercase() == folded)
+        .or_else(|| names.iter().min())
+        .cloned()
+        .unwrap_or_else(|| username.to_owned())
+}
+
+fn names(entry: &Entry, place: usize) -> Vec<String> {
+    let values = entry.attributes.get(place).map_or(&[][..], Vec::as_slice);
+    values
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
+fn has_ignored_spaces(name: &str) -> bool {
+    name.starts_with(char::is_whitespace)
+        || name.ends_with(char::is_whitespace)
+        || name
+            .chars()
+            .zip(name.chars().skip(1))
+            .any(|(one, next)| one.is_whitespace() && next.is_whitespace())
+}
