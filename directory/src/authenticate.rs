@@ -39,7 +39,7 @@ impl Directory {
             Ok(user) => user,
             Err(error) => {
                 if error.is_refusal() {
-                    self.bind_as_nobody().await;
+                    self.bind_as_nobody().await?;
                 }
                 return Err(error);
             }
@@ -68,8 +68,7 @@ impl Directory {
                 return Err(error);
             }
         }
-        self.bind_as_nobody().await;
-        Ok(())
+        self.bind_as_nobody().await
     }
 
     /// Without a service account the user's own rights are all there is to search with.
@@ -135,17 +134,22 @@ impl Directory {
         }
     }
 
-    /// Takes the time of a bind that fails. What comes of it is of no interest.
-    async fn bind_as_nobody(&self) {
+    /// Takes the time of a bind that fails. Errors are outages, which a known user would meet as well.
+    async fn bind_as_nobody(&self) -> Result<(), DirectoryError> {
         let mut random = [0; 16];
-        if rand_bytes(&mut random).is_err() {
-            return;
-        }
+        rand_bytes(&mut random).map_err(|error| DirectoryError::Protocol {
+            url: "this server".into(),
+            cause: error.to_string(),
+        })?;
         let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let nobody = self.composed_dn(&format!("nobody-{random}"));
         match self.bound(&nobody, &random).await {
             Ok(user) => user.close().await,
-            Err(error) => debug!(error = %error, "the bind for an unknown user"),
+            Err(error) if error.is_refusal() => {
+                debug!(error = %error, "the bind for an unknown user was refused, as it should be");
+            }
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }

@@ -188,6 +188,11 @@ impl Directory {
         names_from: Names,
     ) -> Result<(Membership, Option<Instant>), DirectoryError> {
         let settings = &self.inner.settings;
+        // In the directory's own spelling: what lists members by name (memberUid) tells case apart.
+        let username = match user.name.to_lowercase() == username.to_lowercase() {
+            true => user.name.clone(),
+            false => username.to_owned(),
+        };
         let mut membership = Membership {
             user_dn: user.dn,
             user_name: user.name,
@@ -220,7 +225,7 @@ impl Directory {
                 group.dns.iter().for_each(|dn| dns.push(dn.clone()));
             }
         } else {
-            let filter = self.group_filter(&membership.user_dn, username)?;
+            let filter = self.group_filter(&membership.user_dn, &username)?;
             let groups = self
                 .groups_by_filter(base, &filter, &membership.user_dn, via)
                 .await?;

@@ -134,7 +134,7 @@ pub(crate) struct StoredDirectory {
     userattr: String,
     userfilter: String,
     discoverdn: bool,
-    deny_null_bind: bool,
+    pub(crate) deny_null_bind: bool,
     pub(crate) upndomain: String,
     groupfilter: String,
     groupdn: String,
