@@ -109,13 +109,14 @@ async fn the_contracts_ldap_configuration_is_taken_and_returned_key_for_key() {
     for (key, value) in parsed(LDAP_RESPONSE).as_object().unwrap() {
         assert_eq!(&read[key], value, "{key}");
     }
-    let more: Vec<&str> = read
+    let mut more: Vec<&str> = read
         .as_object()
         .unwrap()
         .keys()
         .map(String::as_str)
         .filter(|k| parsed(LDAP_RESPONSE).get(k).is_none())
         .collect();
+    more.sort_unstable();
     assert_eq!(
         more,
         [
@@ -129,18 +130,18 @@ async fn the_contracts_ldap_configuration_is_taken_and_returned_key_for_key() {
             "dereference_aliases",
             "max_page_size",
             "request_timeout",
-            "token_ttl",
-            "token_max_ttl",
-            "token_policies",
             "token_bound_cidrs",
             "token_explicit_max_ttl",
+            "token_max_ttl",
             "token_no_default_policy",
             "token_num_uses",
             "token_period",
+            "token_policies",
+            "token_ttl",
             "token_type",
             "use_token_groups",
             "userfilter",
-            "username_as_alias"
+            "username_as_alias",
         ]
     );
     assert_eq!(read["connection_timeout"], 30);
