@@ -224,11 +224,7 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
         ));
     }
     let path = format!("{}{}", cx.request.mount, cx.request.path);
-    let sudo = live
-        .policies
-        .acl(&caller.policies)
-        .await?
-        .capabilities(&path);
+    let sudo = live.acl_of_caller(caller).await?.capabilities(&path);
     let sudo = caller.is_root || sudo.contains(&"sudo") || sudo.contains(&"root");
     if !input.entity_alias.is_empty() {
         return Err(Error::bad_request(
@@ -307,7 +303,7 @@ async fn make(cx: &Cx<TokenBackend>, input: CreateInput, orphan: bool) -> Result
         .await
         .map_err(Error::from)?;
     Ok(Auth {
-        auth: auth_of(&issued),
+        auth: live.with_identity(auth_of(&issued), &issued.entry).await?,
         warnings: issued.warnings,
     })
 }
@@ -398,8 +394,9 @@ async fn living_caller(live: &Live, caller: &Caller, now: u64) -> Result<Arc<Cac
 }
 
 /// What a lookup shows.
-fn shown(token: &Cached, id: &str, now: u64) -> Result<Response> {
+async fn shown(live: &Live, token: &Cached, id: &str, now: u64) -> Result<Response> {
     let entry = &token.entry;
+    let identity = live.identity_policies(entry).await?;
     let data = ShownToken {
         accessor: &entry.accessor,
         creation_time: entry.created,
@@ -414,6 +411,7 @@ fn shown(token: &Cached, id: &str, now: u64) -> Result<Response> {
         orphan: entry.is_orphan(),
         path: &entry.path,
         policies: &entry.policies,
+        identity_policies: (!identity.is_empty()).then_some(&*identity),
         renewable: entry.renewable,
         ttl: entry.ttl(now),
         kind: entry.kind,
@@ -442,6 +440,8 @@ struct ShownToken<'a> {
     orphan: bool,
     path: &'a str,
     policies: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_policies: Option<&'a [String]>,
     renewable: bool,
     ttl: u64,
     #[serde(rename = "type")]
@@ -483,25 +483,26 @@ async fn found_by_accessor(cx: &Cx<TokenBackend>, accessor: &str) -> Result<Arc<
 
 async fn lookup(cx: Cx<TokenBackend>, input: TokenInput) -> Result<Response> {
     let (token, secret) = found(&cx, input.token).await?;
-    shown(&token, secret.expose(), unix_now())
+    shown(&*cx.live()?, &token, secret.expose(), unix_now()).await
 }
 
 async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Response> {
     let secret = cx.request.token()?.expose();
     let now = cx.request.now_unix();
-    let tokens = &cx.live()?.tokens;
+    let live = cx.live()?;
+    let tokens = &live.tokens;
     // The caller was found a moment ago, so its id is known; a batch token has none, it is its own record.
     let found = match tokens.known(&cx.request.caller()?.token_id, now).await? {
         Some(found) => Some(found),
         None => tokens.find(secret, now).await?,
     };
-    shown(&*found.ok_or_else(Error::forbidden)?, secret, now)
+    shown(&live, &*found.ok_or_else(Error::forbidden)?, secret, now).await
 }
 
 async fn lookup_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Response> {
     let token = found_by_accessor(&cx, &input.accessor).await?;
     // An accessor must not lead to the token itself.
-    shown(&token, "", unix_now())
+    shown(&*cx.live()?, &token, "", unix_now()).await
 }
 
 async fn renew(cx: Cx<TokenBackend>, input: RenewInput) -> Result<Auth> {
@@ -540,7 +541,7 @@ async fn renew_one(
         Renewal {
             token: params,
             at_most,
-            group_aliases: _,
+            group_aliases,
         },
         limits,
     ) = match &entry.issuer {
@@ -561,12 +562,24 @@ async fn renew_one(
             (renewal, core.limits(Some(&mounted.entry)))
         }
     };
+    // Also when somebody else renews it: a disabled entity has nothing to renew.
+    live.identity_of(&entry.entity_id).await?;
+    if let Some(groups) = group_aliases
+        && let Some(mounted) = entry.issuer.as_ref().and_then(|i| live.mounts.by_uuid(i))
+        && !entry.entity_id.is_empty()
+    {
+        live.identity
+            .refresh(&entry.entity_id, &mounted.entry.accessor, &groups)
+            .await?;
+    }
     let (entry, warnings) = live
         .tokens
         .renew(&token.id, increment, &params, at_most, limits, unix_now())
         .await?;
     Ok(Auth {
-        auth: renewed_auth(&entry, secret),
+        auth: live
+            .with_identity(renewed_auth(&entry, secret), &entry)
+            .await?,
         warnings,
     })
 }

@@ -6,6 +6,7 @@ mod auth_token;
 mod collect;
 mod envelope;
 pub mod generate_root;
+pub mod identity;
 pub mod lockout;
 pub mod mounts;
 pub mod path;
@@ -13,6 +14,7 @@ pub mod policies;
 pub mod policy_store;
 pub mod rekey;
 pub mod request;
+mod rights;
 pub mod rotation;
 pub mod sealing;
 mod settle;
@@ -33,6 +35,7 @@ use zeroize::Zeroizing;
 
 use audit::Audit;
 use generate_root::RootGeneration;
+use identity::Identity;
 use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
@@ -84,6 +87,7 @@ pub struct Core {
 pub struct Live {
     pub mounts: Mounts,
     pub tokens: Tokens,
+    pub identity: Identity,
     pub policies: PolicyStore,
     pub audit: Audit,
     pub lockout: Arc<Lockout>,
@@ -183,15 +187,21 @@ impl Core {
     async fn open_live(self: &Arc<Self>) -> Result<Arc<Live>> {
         let view = |prefix: &str| View::new(self.barrier.clone(), prefix).map_err(Error::from);
         let tokens = Tokens::open(view("core/token/")?).await?;
+        let identity = Identity::new(view("core/identity/")?);
         let policies = PolicyStore::new(view("core/policy/")?);
         policies.ensure_default().await?;
         let audit = Audit::open(view("core/")?).await?;
+        let identity_backend = Arc::new(identity::IdentityBackend::new(Arc::downgrade(self)));
         let token_backend = Arc::new(auth_token::TokenBackend::new(Arc::downgrade(self)));
         let fixed = vec![
             self.system()?.clone(),
             Arc::new(Mounted::new(
                 own_mount("token", "token", Family::Auth),
                 token_backend,
+            )?),
+            Arc::new(Mounted::new(
+                own_mount("identity", "identity", Family::Secrets),
+                identity_backend,
             )?),
         ];
         let lockout = Lockout::new(view("core/lockout/")?, Arc::downgrade(self));
@@ -206,6 +216,7 @@ impl Core {
         Ok(Arc::new(Live {
             mounts,
             tokens,
+            identity,
             policies,
             audit,
             lockout,
@@ -243,6 +254,7 @@ fn own_mount(path: &str, kind: &str, family: Family) -> MountEntry {
     entry.uuid = format!("builtin-{kind}");
     entry.description = match kind {
         "system" => "system endpoints used for control, policy and debugging".into(),
+        "identity" => "identity store".into(),
         _ => "token based credentials".into(),
     };
     entry
@@ -284,6 +296,11 @@ pub fn openapi_of_everything() -> Result<Value> {
             path: "auth/token/".into(),
             kind: "token".into(),
             routes: auth_token::routes().docs()?,
+        },
+        MountDoc {
+            path: "identity/".into(),
+            kind: "identity".into(),
+            routes: identity::routes().docs()?,
         },
     ];
     let kinds = obol_auth_methods::kinds()

@@ -1,6 +1,6 @@
 //! Policies as they are stored, and the compiled ACLs that all tokens with the same policies share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -9,6 +9,7 @@ use obol_storage::View;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::identity::Resolved;
 use super::policies::{
     Acl, DEFAULT, DEFAULT_TEXT, Policy, PolicyName, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT,
 };
@@ -116,6 +117,18 @@ impl PolicyStore {
             names.truncate(limit);
         }
         Ok(names)
+    }
+
+    /// The compiled ACL of a token's own policies and of those that its entity gives it.
+    pub async fn acl_for(&self, own: &[String], identity: Option<&Resolved>) -> Result<Arc<Acl>> {
+        match identity {
+            Some(entity) if !entity.policies.is_empty() => {
+                let all: BTreeSet<&String> = own.iter().chain(entity.policies.iter()).collect();
+                let all: Vec<String> = all.into_iter().cloned().collect();
+                self.acl(&all).await
+            }
+            _ => self.acl(own).await,
+        }
     }
 
     /// The compiled ACL of a set of policies. A policy that does not exist grants nothing.

@@ -175,6 +175,8 @@ impl Core {
         {
             return Err(Error::forbidden());
         }
+        // Nor may a token be used whose entity is gone or disabled.
+        live.identity_of(&used.token.entry.entity_id).await?;
         Ok(used)
     }
 
@@ -383,7 +385,7 @@ impl Core {
             // The audit log tells the two apart.
             return Ok(false);
         }
-        let acl = token.acl(&live.policies).await?;
+        let acl = live.acl_of(token).await?;
         let capabilities = acl.capabilities(path.as_str());
         Ok(capabilities.contains(&"root")
             || (capabilities.contains(&"create") && capabilities.contains(&"update")))
@@ -415,7 +417,7 @@ async fn authorise(
     if access == RouteAccess::AnyToken {
         return Ok(());
     }
-    let acl = token.acl(&live.policies).await?;
+    let acl = live.acl_of(token).await?;
     let decide = |data| {
         acl.check(&Access {
             operation,

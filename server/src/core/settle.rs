@@ -5,6 +5,7 @@ use std::sync::Arc;
 use obol_mount::{Error, Login, Reply, RequestInfo, Response, Result, TokenKind, cidr};
 use serde_json::{Value, json};
 
+use super::identity::Who;
 use super::mounts::{MountEntry, Mounted};
 use super::policies::{DEFAULT, PolicyName, parse_policy_list};
 use super::tokens::IssueError;
@@ -15,7 +16,7 @@ impl Core {
     /// Returns the `auth` of the answer, if there is one.
     pub(super) async fn settle(
         &self,
-        live: &Live,
+        live: &Arc<Live>,
         mounted: &Mounted,
         request: &Arc<RequestInfo>,
         response: &mut Response,
@@ -35,7 +36,7 @@ impl Core {
 
     async fn issue_for_login(
         &self,
-        live: &Live,
+        live: &Arc<Live>,
         mounted: &Mounted,
         request: &RequestInfo,
         login: Login,
@@ -47,7 +48,7 @@ impl Core {
             metadata,
             policies,
             data,
-            group_aliases: _,
+            group_aliases,
             token,
             renewable,
             commit,
@@ -60,6 +61,12 @@ impl Core {
         if !token.no_default_policy {
             all = all.with(default_policy()?);
         }
+        // Who has no name at the mount has no entity.
+        let who = (!alias.is_empty()).then(|| {
+            Who::new(&mounted.entry, &alias)
+                .with_metadata(&metadata)
+                .with_groups(group_aliases)
+        });
         let new = NewToken {
             policies: all.to_strings(),
             kind: kind_of(&mounted.entry, token.kind),
@@ -85,7 +92,11 @@ impl Core {
             ..NewToken::default()
         };
         let limits = self.limits(Some(&mounted.entry));
-        let issued = match live.tokens.issue(new, limits, commit, unix_now()).await {
+        let issued = match &who {
+            Some(who) => live.issue_for(who, new, limits, commit, unix_now()).await,
+            None => live.tokens.issue(new, limits, commit, unix_now()).await,
+        };
+        let issued = match issued {
             Ok(issued) => issued,
             Err(IssueError::Refused(error)) => return Err(error),
             Err(IssueError::Conflict(error)) => {
@@ -105,7 +116,7 @@ impl Core {
         }
         response.headers.extend(headers);
         response.warnings.extend(issued.warnings.iter().cloned());
-        Ok(auth_of(&issued))
+        live.with_identity(auth_of(&issued), &issued.entry).await
     }
 }
 

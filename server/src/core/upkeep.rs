@@ -61,6 +61,7 @@ impl Core {
 }
 
 async fn resume(live: &Live) -> Result<()> {
+    live.identity.resume().await?;
     live.tokens.resume_revocations(&live.forget()).await?;
     for uuid in live.mounts.tainted().await? {
         live.finish_disable(&uuid).await?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod generate_root;
+mod identity;
 mod kv1;
 mod kv2;
 mod lockout;

@@ -34,7 +34,7 @@ pub fn format(text: &str) -> Result<String, PolicyError> {
 
 /// A text without case, letter by letter: the beginning of a folded text is the folded beginning, which
 /// `str::to_lowercase` does not promise (a final sigma is folded by its neighbours).
-fn fold(text: &str) -> Cow<'_, str> {
+pub(crate) fn fold(text: &str) -> Cow<'_, str> {
     if text
         .bytes()
         .all(|b| b.is_ascii() && !b.is_ascii_uppercase())

@@ -65,7 +65,7 @@ pub(super) struct AccessorInput {
 pub(super) async fn of_caller(cx: Cx<System>, input: SelfInput) -> Result<Response> {
     let live = cx.live()?;
     let caller = cx.request.caller()?;
-    let acl = live.policies.acl(&caller.policies).await?;
+    let acl = live.acl_of_caller(caller).await?;
     answer(&input.paths, |path| {
         acl.capabilities(path)
             .iter()
@@ -91,7 +91,7 @@ pub(super) async fn of_accessor(cx: Cx<System>, input: AccessorInput) -> Result<
 
 async fn of(cx: &Cx<System>, found: Option<Arc<Cached>>, paths: &CommaList) -> Result<Response> {
     let token = found.ok_or_else(|| Error::bad_request("invalid token"))?;
-    let acl = token.acl(&cx.live()?.policies).await?;
+    let acl = cx.live()?.acl_of(&token).await?;
     answer(paths, |path| {
         acl.capabilities(path)
             .iter()

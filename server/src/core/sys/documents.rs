@@ -75,7 +75,7 @@ pub(super) async fn ui_mount(cx: Cx<System>, input: PathInput) -> Result<Respons
     let path = RequestPath::from_decoded(&input.path)
         .map_err(|error| Error::bad_request(error.to_string()))?;
     let caller = cx.request.caller()?;
-    let acl = live.policies.acl(&caller.policies).await?;
+    let acl = live.acl_of_caller(caller).await?;
     let (mounted, _) = live.mounts.route(&path).ok_or_else(Error::forbidden)?;
     if !may_reach(&acl, &mounted) {
         return Err(Error::forbidden());

@@ -9,7 +9,9 @@ use obol_mount::{Caller, TokenKind, TokenParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::core::identity::Resolved;
 use crate::core::policies::Acl;
+use crate::core::policy_store::PolicyStore;
 
 /// The HMAC of a token's id, in hexadecimal: what storage, caches and indexes know a token by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -132,8 +134,8 @@ pub struct Cached {
     pub id: TokenId,
     pub entry: TokenEntry,
     pub caller: Caller,
-    /// The ACL and the generation of policies that it was compiled from.
-    pub(super) acl: ArcSwapOption<(u64, Arc<Acl>)>,
+    /// The ACL, and what it was compiled from: a generation of policies and a state of the entity.
+    pub(super) acl: ArcSwapOption<((u64, u64), Arc<Acl>)>,
 }
 
 impl Cached {
@@ -160,19 +162,23 @@ impl Cached {
         }
     }
 
-    /// The ACL, compiled at most once per generation of policies.
+    /// The ACL, compiled at most once per generation of policies and state of the entity.
     pub async fn acl(
         &self,
-        policies: &crate::core::policy_store::PolicyStore,
+        policies: &PolicyStore,
+        identity: Option<&Resolved>,
     ) -> obol_mount::Result<Arc<Acl>> {
-        let generation = policies.generation();
+        let from = (
+            policies.generation(),
+            identity.map_or(0, |entity| entity.serial),
+        );
         if let Some(known) = &*self.acl.load()
-            && known.0 == generation
+            && known.0 == from
         {
             return Ok(known.1.clone());
         }
-        let acl = policies.acl(&self.entry.policies).await?;
-        self.acl.store(Some(Arc::new((generation, acl.clone()))));
+        let acl = policies.acl_for(&self.entry.policies, identity).await?;
+        self.acl.store(Some(Arc::new((from, acl.clone()))));
         Ok(acl)
     }
 }

@@ -1,0 +1,136 @@
+//! `identity/lookup`: an entity or a group by whatever is known of it.
+
+use obol_mount::{Cx, Data, Error, Output, Reply, Response, Result, Routes, post};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use super::IdentityBackend;
+use super::shown::{ShownEntity, ShownGroup};
+
+pub(super) fn routes() -> Routes<IdentityBackend> {
+    Routes::new()
+        .at(
+            "lookup/entity",
+            "Find an entity by its name, its id, or an alias",
+            post(entity),
+        )
+        .at(
+            "lookup/group",
+            "Find a group by its name, its id, or its alias",
+            post(group),
+        )
+}
+
+/// One of: a name, an id, an alias' id, an alias' name and mount.
+#[derive(Deserialize, JsonSchema)]
+struct LookupInput {
+    /// The name.
+    #[serde(default)]
+    name: String,
+    /// The id.
+    #[serde(default)]
+    id: String,
+    /// The id of an alias.
+    #[serde(default)]
+    alias_id: String,
+    /// The name of an alias; needs `alias_mount_accessor`.
+    #[serde(default)]
+    alias_name: String,
+    /// The accessor of the alias' auth method; needs `alias_name`.
+    #[serde(default)]
+    alias_mount_accessor: String,
+}
+
+enum Query {
+    Name(String),
+    Id(String),
+    Alias(String),
+    AliasOf(String, String),
+}
+
+impl LookupInput {
+    fn query(self) -> Result<Query> {
+        let by_alias = match (
+            self.alias_name.is_empty(),
+            self.alias_mount_accessor.is_empty(),
+        ) {
+            (true, true) => None,
+            (false, false) => Some(Query::AliasOf(self.alias_mount_accessor, self.alias_name)),
+            _ => {
+                return Err(Error::bad_request(
+                    "alias_name and alias_mount_accessor are needed together",
+                ));
+            }
+        };
+        let given =
+            |text: String, query: fn(String) -> Query| (!text.is_empty()).then(|| query(text));
+        let queries = [
+            given(self.name, Query::Name),
+            given(self.id, Query::Id),
+            given(self.alias_id, Query::Alias),
+            by_alias,
+        ];
+        let mut queries = queries.into_iter().flatten();
+        match (queries.next(), queries.next()) {
+            (Some(query), None) => Ok(query),
+            (None, _) => Err(Error::bad_request(
+                "give one of name, id, alias_id, or alias_name with alias_mount_accessor",
+            )),
+            (Some(_), Some(_)) => Err(Error::bad_request(
+                "give only one of name, id, alias_id, or alias_name with alias_mount_accessor",
+            )),
+        }
+    }
+}
+
+/// What was found; 204 for nothing, as Vault answers.
+struct Found<T>(Option<T>);
+
+impl<T: Serialize + JsonSchema + Send + 'static> Output for Found<T> {
+    fn into_response(self) -> Result<Response> {
+        match self.0 {
+            Some(found) => Data(found).into_response(),
+            None => Ok(Response::new(Reply::Empty)),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+}
+
+async fn entity(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<ShownEntity>> {
+    let live = cx.live()?;
+    let identity = &live.identity;
+    let found = match input.query()? {
+        Query::Name(name) => identity.entity_by_name(&name).await?,
+        Query::Id(id) => identity.entity(&id).await?,
+        Query::Alias(id) => identity.alias(&id).await?.map(|(entity, _)| entity),
+        Query::AliasOf(mount, name) => identity
+            .alias_of(&mount, &name)
+            .await?
+            .map(|(entity, _)| entity),
+    };
+    Ok(Found(match found {
+        Some(entity) => Some(ShownEntity::of(entity, &live).await?),
+        None => None,
+    }))
+}
+
+async fn group(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<ShownGroup>> {
+    let live = cx.live()?;
+    let identity = &live.identity;
+    let found = match input.query()? {
+        Query::Name(name) => identity.group_by_name(&name).await?,
+        Query::Id(id) => identity.group(&id).await?,
+        Query::Alias(id) => identity.group_alias(&id).await?.map(|(group, _)| group),
+        Query::AliasOf(mount, name) => identity
+            .group_alias_of(&mount, &name)
+            .await?
+            .map(|(group, _)| group),
+    };
+    Ok(Found(match found {
+        Some(group) => Some(ShownGroup::of(group, &live).await?),
+        None => None,
+    }))
+}

@@ -1,0 +1,194 @@
+//! `identity/`: the paths of Vault's identity store for entities, groups and their aliases.
+
+mod aliases;
+mod entities;
+mod groups;
+mod lookup;
+mod shown;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use obol_mount::fields::{CommaList, Count};
+use obol_mount::{Backend, Error, Family, Result, RouteTable, Routes, assignable_policies};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::core::mounts::Mounted;
+use crate::core::{Core, Live, upgrade};
+
+/// The backend of `identity/`.
+pub(crate) struct IdentityBackend {
+    core: Weak<Core>,
+}
+
+impl IdentityBackend {
+    pub(crate) fn new(core: Weak<Core>) -> Self {
+        Self { core }
+    }
+
+    fn live(&self) -> Result<Arc<Live>> {
+        upgrade(&self.core)?.live()
+    }
+}
+
+impl Backend for IdentityBackend {
+    fn routes(self: Arc<Self>) -> Result<RouteTable> {
+        routes().bind(self)
+    }
+}
+
+pub(crate) fn routes() -> Routes<IdentityBackend> {
+    Routes::new()
+        .and(entities::routes())
+        .and(aliases::routes())
+        .and(groups::routes())
+        .and(lookup::routes())
+}
+
+/// A page of a listing.
+#[derive(Deserialize, JsonSchema)]
+struct ListInput {
+    /// Start after this key.
+    after: Option<String>,
+    /// At most so many keys.
+    limit: Option<Count>,
+}
+
+impl ListInput {
+    fn limit(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit.0.max(1)).unwrap_or(usize::MAX)
+        })
+    }
+}
+
+/// Reads a listing a page at a time.
+macro_rules! pages {
+    ($input:expr, $read:expr, $key:expr) => {{
+        let limit = $input.limit();
+        let mut after = $input.after.clone();
+        let mut all = Vec::new();
+        loop {
+            let wanted = (limit - all.len()).min(PAGE);
+            let page = $read(after.clone(), wanted).await?;
+            let last = page.len() < wanted;
+            after = page.last().map($key);
+            all.extend(page);
+            if last || all.len() >= limit {
+                break;
+            }
+        }
+        all
+    }};
+}
+use pages;
+
+const PAGE: usize = 512;
+
+/// A listing: the keys, and something of each by its id.
+#[derive(Serialize, JsonSchema)]
+struct Listing<T> {
+    keys: Vec<String>,
+    /// By id.
+    key_info: BTreeMap<String, T>,
+}
+
+/// Something by its id.
+#[derive(Deserialize, JsonSchema)]
+struct IdInput {
+    id: String,
+}
+
+/// Something by its name.
+#[derive(Deserialize, JsonSchema)]
+struct NameInput {
+    name: String,
+}
+
+/// An id and a name, as answers to a creation have them.
+#[derive(Serialize, JsonSchema)]
+struct AliasOut {
+    id: String,
+    /// What the alias belongs to.
+    canonical_id: String,
+}
+
+/// Metadata: texts by name, as an object or as `key=value` texts.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+struct Metadata(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct MetadataVisitor;
+        impl<'de> Visitor<'de> for MetadataVisitor {
+            type Value = Metadata;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("texts by name, or a list of \"key=value\"")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Metadata, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut out = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    out.insert(key, value);
+                }
+                Ok(Metadata(out))
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Metadata, E> {
+                match v.is_empty() {
+                    true => Ok(Metadata::default()),
+                    false => pair(v).map(|pair| Metadata([pair].into())),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Metadata, A::Error> {
+                let mut out = BTreeMap::new();
+                while let Some(item) = seq.next_element::<String>()? {
+                    let (key, value) = pair(&item)?;
+                    out.insert(key, value);
+                }
+                Ok(Metadata(out))
+            }
+        }
+        d.deserialize_any(MetadataVisitor)
+    }
+}
+
+fn pair<E: de::Error>(text: &str) -> Result<(String, String), E> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| E::custom("expected \"key=value\""))
+}
+
+impl JsonSchema for Metadata {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Metadata".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["object", "array", "string"], "additionalProperties": { "type": "string" }, "items": { "type": "string" } })
+    }
+}
+
+/// The policies of an entity or a group: never root, in any spelling (threats: `root-via-entity`).
+fn policies(list: Option<CommaList>) -> Result<Option<Vec<String>>> {
+    list.map(|CommaList(names)| assignable_policies("policies", &names))
+        .transpose()
+}
+
+/// The auth mount of an accessor.
+fn auth_mount(live: &Live, accessor: &str) -> Result<Arc<Mounted>> {
+    live.mounts
+        .all()
+        .into_iter()
+        .find(|mounted| {
+            mounted.entry.accessor == accessor && mounted.entry.family() == Family::Auth
+        })
+        .ok_or_else(|| Error::bad_request("mount_accessor: no auth method has this accessor"))
+}

@@ -1,0 +1,118 @@
+//! What a request needs to know of its caller's entity: whether it may act at all, and the policies that it and all
+//! its groups give. Resolved once and remembered until one of the records changes; then the very next request sees
+//! the change (threats: `group-gone`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use obol_mount::Result;
+
+use super::Identity;
+use super::records::{Entity, Group};
+use crate::core::policies::ROOT;
+
+/// An entity with all its groups.
+pub struct Resolved {
+    /// Another number for another state of the entity, for what is made from it.
+    pub serial: u64,
+    generation: u64,
+    pub entity: Entity,
+    /// Those of the entity and of its groups: sorted, each once.
+    pub policies: Arc<[String]>,
+    pub groups: Vec<Member>,
+}
+
+/// A group that an entity is in.
+pub struct Member {
+    pub id: String,
+    pub name: String,
+    pub metadata: BTreeMap<String, String>,
+    /// Through no other group.
+    pub direct: bool,
+}
+
+impl Identity {
+    /// The entity of a token, resolved; `None` when it is gone. Of one that was merged, the entity that it is now.
+    pub async fn resolve(&self, id: &str) -> Result<Option<Arc<Resolved>>> {
+        let cache = &self.0.resolved;
+        loop {
+            let generation = self.0.generation.load(Ordering::Acquire);
+            if let Some(known) = cache.get(id) {
+                if known.generation == generation {
+                    return Ok(Some(known));
+                }
+                cache.remove_if(id, |known| known.generation != generation);
+            }
+            let Err(guard) = cache.get_value_or_guard_async(id).await else {
+                continue;
+            };
+            let Some(found) = self.resolve_now(id, generation).await? else {
+                return Ok(None);
+            };
+            // Fails when a change removed the placeholder meanwhile: then it is not remembered.
+            let _ = guard.insert(found.clone());
+            return Ok(Some(found));
+        }
+    }
+
+    async fn resolve_now(&self, id: &str, generation: u64) -> Result<Option<Arc<Resolved>>> {
+        let entity = match self.entity(id).await? {
+            Some(entity) => entity,
+            None => match self.id_at(&format!("merged/{id}")).await? {
+                Some(now) => match self.entity(&now).await? {
+                    Some(entity) => entity,
+                    None => return Ok(None),
+                },
+                None => return Ok(None),
+            },
+        };
+        let groups = self.groups_of(&entity.id).await?;
+        let policies: BTreeSet<String> = groups
+            .iter()
+            .flat_map(|(group, _)| &group.policies)
+            .chain(&entity.policies)
+            // Refused where they are written; what is stored is not believed either (threats: `root-via-entity`).
+            .filter(|name| *name != ROOT)
+            .cloned()
+            .collect();
+        Ok(Some(Arc::new(Resolved {
+            serial: self.0.serial.fetch_add(1, Ordering::Relaxed),
+            generation,
+            policies: policies.into_iter().collect(),
+            groups: groups
+                .into_iter()
+                .map(|(group, direct)| Member {
+                    id: group.id,
+                    name: group.name,
+                    metadata: group.metadata,
+                    direct,
+                })
+                .collect(),
+            entity,
+        })))
+    }
+
+    /// Every group that an entity is in, and whether by itself or through another group.
+    pub async fn groups_of(&self, entity: &str) -> Result<Vec<(Group, bool)>> {
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut found = Vec::new();
+        let mut level = self.direct_groups(entity).await?;
+        let mut direct = true;
+        while !level.is_empty() {
+            let mut above = Vec::new();
+            for id in level {
+                if !seen.insert(id.clone()) {
+                    continue;
+                }
+                if let Some(group) = self.group(&id).await? {
+                    above.extend(self.parent_groups(&id).await?);
+                    found.push((group, direct));
+                }
+            }
+            level = above;
+            direct = false;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,62 @@
+//! What a token may do: its own policies, and those of its entity and of all the entity's groups, as they are at the
+//! time of the request. Nothing of identity is copied into a token, so what is taken away is gone at once.
+
+use std::sync::Arc;
+
+use obol_mount::{Caller, Error, Result};
+use serde_json::{Value, json};
+
+use super::Live;
+use super::identity::Resolved;
+use super::policies::Acl;
+use super::tokens::{Cached, TokenEntry};
+
+impl Live {
+    /// The entity behind a token; `None` for a token that has none. Refused when it is gone or disabled.
+    pub async fn identity_of(&self, entity_id: &str) -> Result<Option<Arc<Resolved>>> {
+        if entity_id.is_empty() {
+            return Ok(None);
+        }
+        match self.identity.resolve(entity_id).await? {
+            Some(found) if !found.entity.disabled => Ok(Some(found)),
+            Some(_) => Err(Error::forbidden().with_cause("the token's entity is disabled")),
+            None => Err(Error::forbidden().with_cause("the token's entity is gone")),
+        }
+    }
+
+    /// What a token may do.
+    pub async fn acl_of(&self, token: &Cached) -> Result<Arc<Acl>> {
+        let identity = self.identity_of(&token.entry.entity_id).await?;
+        token.acl(&self.policies, identity.as_deref()).await
+    }
+
+    /// What the caller of a request may do.
+    pub async fn acl_of_caller(&self, caller: &Caller) -> Result<Arc<Acl>> {
+        let identity = self.identity_of(&caller.entity_id).await?;
+        self.policies
+            .acl_for(&caller.policies, identity.as_deref())
+            .await
+    }
+
+    /// The policies that a token has by its entity; none when that is gone.
+    pub async fn identity_policies(&self, entry: &TokenEntry) -> Result<Arc<[String]>> {
+        if entry.entity_id.is_empty() {
+            return Ok(Arc::default());
+        }
+        let found = self.identity.resolve(&entry.entity_id).await?;
+        Ok(found.map_or_else(Arc::default, |found| found.policies.clone()))
+    }
+
+    /// The `auth` of an answer with what identity adds: `policies` is all, and where each is from stands beside it.
+    pub async fn with_identity(&self, mut auth: Value, entry: &TokenEntry) -> Result<Value> {
+        let identity = self.identity_policies(entry).await?;
+        if !identity.is_empty() {
+            let mut all: Vec<&String> = entry.policies.iter().chain(identity.iter()).collect();
+            all.sort();
+            all.dedup();
+            auth["policies"] = json!(all);
+            auth["identity_policies"] = json!(&*identity);
+        }
+        Ok(auth)
+    }
+}
