@@ -13,6 +13,7 @@ pub mod path;
 pub mod policies;
 pub mod policy_store;
 pub mod rekey;
+pub mod remount;
 pub mod request;
 mod rights;
 pub mod rotation;
@@ -40,6 +41,7 @@ use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
 use rekey::Rekeying;
+use remount::Remounts;
 use sealing::Sealing;
 use tokens::{Limits, Tokens};
 use wrapping::Wrapping;
@@ -95,6 +97,7 @@ pub struct Live {
     recovery_rekeying: Rekeying,
     root_generation: RootGeneration,
     pub wrapping: Wrapping,
+    remounts: Remounts,
 }
 
 impl Core {
@@ -224,6 +227,7 @@ impl Core {
             recovery_rekeying: Rekeying::new(RekeyTarget::Recovery),
             root_generation: RootGeneration::default(),
             wrapping: Wrapping::new(view("core/wrapping/")?),
+            remounts: Remounts::default(),
         }))
     }
 }

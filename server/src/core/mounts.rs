@@ -3,6 +3,8 @@
 //! The table is one record, changed with a precondition. A mount's data lies under its UUID, so that
 //! remounting will move no data, and a new mount at an old path never sees the old one's.
 
+mod moving;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use uuid::Uuid;
 
 use super::lockout::{Lockout, LockoutConfig};
 use super::path::RequestPath;
+
+pub use moving::parse_table_path;
 
 const TABLE: &str = "mounts";
 
@@ -40,6 +44,12 @@ pub struct MountConfig {
     /// `unauth` shows the mount to callers without a token; `hidden` (the default) does not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub listing_visibility: String,
+    /// Kept for clients that set it: every backend here gets the headers that it needs.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub passthrough_request_headers: CommaList,
+    /// Kept for clients that set it: every backend here sends the headers that it documents.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub allowed_response_headers: CommaList,
     /// What kind of tokens the auth method issues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_type: Option<TokenKind>,

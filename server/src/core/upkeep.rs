@@ -72,7 +72,13 @@ async fn resume(live: &Live) -> Result<()> {
 impl Live {
     /// The second half of disabling a mount: what it issued is revoked, then its data goes.
     pub(super) async fn finish_disable(&self, uuid: &str) -> Result<()> {
-        self.tokens.revoke_issued_by(uuid, &self.forget()).await?;
+        self.revoke_issued_by(uuid).await?;
         self.mounts.remove(uuid).await
+    }
+
+    /// Revokes all that a mount has handed out.
+    pub(super) async fn revoke_issued_by(&self, uuid: &str) -> Result<()> {
+        self.tokens.revoke_issued_by(uuid, &self.forget()).await?;
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod kv2;
 mod lockout;
 mod logins;
 mod rekey;
+mod remount;
 mod rotate;
 mod userpass;
 mod wrapping;

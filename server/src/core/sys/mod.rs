@@ -8,6 +8,7 @@ mod locked_users;
 mod mounts;
 mod policies;
 mod rekey;
+mod remount;
 mod rotate;
 mod seal;
 mod wrapping;
@@ -55,6 +56,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(locked_users::routes())
         .and(rotate::routes())
         .and(rekey::routes())
+        .and(remount::routes())
         .and(generate_root::routes())
         .and(wrapping::routes())
 }

@@ -89,6 +89,10 @@ pub(super) struct TuneFields {
     audit_non_hmac_response_keys: Option<CommaList>,
     /// `unauth` or `hidden`.
     listing_visibility: Option<String>,
+    /// Names of request headers. Kept for clients that set it: every backend here gets the headers that it needs.
+    passthrough_request_headers: Option<CommaList>,
+    /// Names of response headers. Kept for clients that set it: every backend here sends the headers that it documents.
+    allowed_response_headers: Option<CommaList>,
     /// `service`, `batch`, `default-service` or `default-batch`; auth methods only.
     token_type: Option<TokenKind>,
     /// After how many failed logins a name is locked, and for how long; userpass, ldap and approle only.
@@ -101,6 +105,8 @@ pub(super) struct TuneInput {
     path: String,
     /// For people.
     description: Option<String>,
+    /// Options of the backend. They are what the mount was enabled with: others are refused.
+    options: Option<BTreeMap<String, Value>>,
     #[serde(flatten)]
     fields: TuneFields,
 }
@@ -126,6 +132,13 @@ impl TuneFields {
         }
         if let Some(keys) = &self.audit_non_hmac_response_keys {
             config.audit_non_hmac_response_keys = keys.clone();
+        }
+        if let Some(headers) = &self.passthrough_request_headers {
+            config.passthrough_request_headers =
+                header_names("passthrough_request_headers", headers)?;
+        }
+        if let Some(headers) = &self.allowed_response_headers {
+            config.allowed_response_headers = header_names("allowed_response_headers", headers)?;
         }
         match self.listing_visibility.as_deref() {
             None => {}
@@ -185,6 +198,11 @@ fn show(core: &Core, entry: &MountEntry) -> Value {
             "audit_non_hmac_response_keys",
             &config.audit_non_hmac_response_keys,
         ),
+        (
+            "passthrough_request_headers",
+            &config.passthrough_request_headers,
+        ),
+        ("allowed_response_headers", &config.allowed_response_headers),
     ] {
         if !list.0.is_empty() {
             shown["config"][key] = json!(list);
@@ -258,17 +276,33 @@ async fn enable(cx: &Cx<System>, family: Family, input: EnableInput) -> Result<N
     entry.local = input.local.0;
     entry.seal_wrap = input.seal_wrap.0;
     input.config.apply(&mut entry.config, family, &input.kind)?;
-    for (key, value) in input.options.unwrap_or_default() {
-        let value = match value {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            _ => return Err(Error::bad_request("field \"options\": expected texts")),
-        };
-        entry.options.insert(key, value);
-    }
+    entry.options = texts(input.options.unwrap_or_default())?;
     cx.live()?.mounts.enable(entry).await?;
     Ok(NoContent)
+}
+
+/// Options as they are kept: texts.
+fn texts(options: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>> {
+    let text = |(key, value)| match value {
+        Value::String(text) => Ok((key, text)),
+        Value::Number(number) => Ok((key, number.to_string())),
+        Value::Bool(flag) => Ok((key, flag.to_string())),
+        _ => Err(Error::bad_request("field \"options\": expected texts")),
+    };
+    options.into_iter().map(text).collect()
+}
+
+fn header_names(field: &str, names: &CommaList) -> Result<CommaList> {
+    let token = |name: &String| {
+        let symbol = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || symbol(b))
+    };
+    match names.0.iter().all(token) {
+        true => Ok(names.clone()),
+        false => Err(Error::bad_request(format!(
+            "field {field:?}: expected names of headers"
+        ))),
+    }
 }
 
 async fn disable(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<NoContent> {
@@ -327,7 +361,15 @@ fn read_tune(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Respo
 
 async fn tune(cx: &Cx<System>, family: Family, input: TuneInput) -> Result<NoContent> {
     let path = full_path(family, &input.path)?;
+    let options = input.options.map(texts).transpose()?;
     let change = |entry: &mut MountEntry| {
+        for (key, value) in options.iter().flatten() {
+            if entry.options.get(key) != Some(value) {
+                return Err(Error::bad_request(format!(
+                    "option {key:?} cannot be changed after the mount was enabled: enable another mount and copy what it holds"
+                )));
+            }
+        }
         if let Some(description) = &input.description {
             entry.description.clone_from(description);
         }

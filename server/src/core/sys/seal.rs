@@ -52,6 +52,11 @@ pub(super) fn routes() -> Routes<System> {
             "Seal the server: drop its keys from memory",
             post(seal),
         )
+        .sudo(
+            "step-down",
+            "Give up being active; a server without standbys stays what it is",
+            post(step_down),
+        )
 }
 
 pub(super) async fn read_init(cx: Cx<System>) -> Result<Response> {
@@ -250,6 +255,11 @@ pub(super) async fn seal(cx: Cx<System>) -> Result<NoContent> {
     })
     .await
     .map_err(Error::internal)?;
+    Ok(NoContent)
+}
+
+/// As Vault without high availability: there is nobody to step down for, and that is no error.
+pub(super) async fn step_down(_: Cx<System>) -> Result<NoContent> {
     Ok(NoContent)
 }
 
