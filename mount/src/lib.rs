@@ -28,7 +28,9 @@ pub use lease::{Lease, LeaseIntent, LeaseRenewal, Leased, StoredIntent};
 pub use openapi::{Document, MountDoc};
 pub use pattern::{BadPattern, Pattern};
 pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
-pub use reply::{Data, Keys, Login, NoContent, Output, Reply, Response, TokenParams, Written};
+pub use reply::{
+    Data, Keys, Login, NoContent, Output, Reply, Response, Stream, Text, TokenParams, Written,
+};
 pub use request::{Cx, Operation, RequestInfo};
 pub use routes::{
     Access, Handler, Methods, Route, RouteDoc, RouteTable, Routes, delete, get, list, patch, post,

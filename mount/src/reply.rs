@@ -5,11 +5,13 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use obol_storage::Batch;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
 use crate::{Error, Lease, Result, TokenKind};
 
@@ -63,6 +65,27 @@ pub enum Reply {
     Auth(Value),
     /// The core has wrapped an answer already (`sys/wrapping/rewrap`): goes into `wrap_info`.
     Wrapped(Value),
+    /// Text of its own kind, as it is: metrics.
+    Text(Text),
+    /// Bytes that come piece by piece, as they are: logs. The audit log tells that they were asked for, not what they
+    /// were; wrapping them is refused.
+    Stream(Stream),
+}
+
+/// An answer that is no JSON.
+#[derive(Debug)]
+pub struct Text {
+    pub content_type: &'static str,
+    pub text: String,
+}
+
+/// An answer that is longer than what should be in memory, or that has no end. It ends when the sender is dropped; an
+/// error breaks the connection off, so that the client knows it has not got everything. The sender finds its channel
+/// closed when the client has gone.
+#[derive(Debug)]
+pub struct Stream {
+    pub content_type: &'static str,
+    pub pieces: mpsc::Receiver<Result<Bytes>>,
 }
 
 impl Reply {

@@ -13,10 +13,16 @@ impl Outgoing {
         let body = serde_json::json!({ "errors": error.messages() })
             .to_string()
             .into_bytes();
+        Self::json(error.status(), error.headers().to_vec(), body)
+    }
+
+    pub(super) fn json(status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Self {
         Self {
-            status: error.status(),
-            headers: error.headers().to_vec(),
+            status,
+            headers,
+            content_type: "application/json",
             body,
+            stream: None,
         }
     }
 
@@ -44,18 +50,24 @@ impl Outgoing {
         );
         let (data, top_level) = match reply {
             Reply::Empty if warnings.is_empty() && auth.is_none() && wrap_info.is_none() => {
-                return Ok(Self {
-                    status: status.unwrap_or(204),
-                    headers,
-                    body: Vec::new(),
-                });
+                return Ok(Self::json(status.unwrap_or(204), headers, Vec::new()));
             }
             Reply::Bare(value) => {
                 let body = serde_json::to_vec(value).map_err(Error::internal)?;
+                return Ok(Self::json(status.unwrap_or(200), headers, body));
+            }
+            Reply::Text(text) => {
+                let body = text.text.clone().into_bytes();
                 return Ok(Self {
-                    status: status.unwrap_or(200),
-                    headers,
-                    body,
+                    content_type: text.content_type,
+                    ..Self::json(status.unwrap_or(200), headers, body)
+                });
+            }
+            // What streams is put in by whoever owns the reply.
+            Reply::Stream(stream) => {
+                return Ok(Self {
+                    content_type: stream.content_type,
+                    ..Self::json(status.unwrap_or(200), headers, Vec::new())
                 });
             }
             // A flattened field cannot be written ahead.
@@ -95,11 +107,7 @@ impl Outgoing {
             None => serde_json::to_writer(&mut body, &envelope),
         }
         .map_err(Error::internal)?;
-        Ok(Self {
-            status: status.unwrap_or(200),
-            headers,
-            body,
-        })
+        Ok(Self::json(status.unwrap_or(200), headers, body))
     }
 }
 

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use obol_mount::{
     Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret,
 };
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
 use super::audit::{Record, Subject};
 use super::mounts::Mounted;
@@ -42,8 +44,12 @@ pub struct Incoming {
 pub struct Outgoing {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
-    /// JSON; empty for 204.
+    /// Of the body: JSON, almost always.
+    pub content_type: &'static str,
+    /// Empty for 204.
     pub body: Vec<u8>,
+    /// Instead of the body: pieces as they come.
+    pub stream: Option<mpsc::Receiver<Result<Bytes>>>,
 }
 
 /// Where a request goes.
@@ -370,7 +376,12 @@ impl Core {
             return Outgoing::encode(&incoming.id, &response, None, Some(&wrapped.info), false);
         }
         let top_level_too = mounted.is_some_and(|m| m.entry.kind == "system");
-        Outgoing::encode(&incoming.id, &response, auth.as_ref(), None, top_level_too)
+        let mut outgoing =
+            Outgoing::encode(&incoming.id, &response, auth.as_ref(), None, top_level_too)?;
+        if let Reply::Stream(stream) = response.reply {
+            outgoing.stream = Some(stream.pieces);
+        }
+        Ok(outgoing)
     }
 
     /// Whether the caller may both create and update here: then nobody needs to know which of them it is.
@@ -482,9 +493,5 @@ fn help(route: &Route, mount: &str) -> Outgoing {
         Reply::Bare(value) => value.to_string().into_bytes(),
         _ => Vec::new(),
     };
-    Outgoing {
-        status: 200,
-        headers: Vec::new(),
-        body,
-    }
+    Outgoing::json(200, Vec::new(), body)
 }

@@ -1,15 +1,18 @@
 //! From an HTTP request to the core's, and back.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use obol_mount::{Error, Operation, Result, Secret, duration};
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::{Limits, json, ui};
@@ -260,11 +263,11 @@ fn parse_query(query: &str) -> Result<Map<String, Value>> {
 }
 
 fn respond(outgoing: Outgoing, tls: bool, head: bool) -> Response<Body> {
-    let empty = outgoing.body.is_empty() || head;
-    let body = if empty {
-        Body::empty()
-    } else {
-        Body::from(outgoing.body)
+    let empty = head || (outgoing.body.is_empty() && outgoing.stream.is_none());
+    let body = match outgoing.stream {
+        _ if empty => Body::empty(),
+        Some(pieces) => Body::new(Pieces(pieces)),
+        None => Body::from(outgoing.body),
     };
     let mut response = Response::new(body);
     *response.status_mut() =
@@ -273,7 +276,7 @@ fn respond(outgoing: Outgoing, tls: bool, head: bool) -> Response<Body> {
     if !empty {
         headers.insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
+            HeaderValue::from_static(outgoing.content_type),
         );
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -293,4 +296,20 @@ fn respond(outgoing: Outgoing, tls: bool, head: bool) -> Response<Body> {
         }
     }
     response
+}
+
+/// A body that comes piece by piece. An error in it breaks the connection off.
+struct Pieces(mpsc::Receiver<Result<Bytes>>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let piece = self.0.poll_recv(cx);
+        piece.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
 }

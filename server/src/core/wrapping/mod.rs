@@ -163,6 +163,11 @@ impl Core {
         if matches!(response.reply, Reply::Wrapped(_)) {
             return Ok(None);
         }
+        if matches!(response.reply, Reply::Text(_) | Reply::Stream(_)) {
+            return Err(Error::bad_request(
+                "this answer is no JSON and cannot be wrapped: send the request without X-Vault-Wrap-TTL",
+            ));
+        }
         let answer = Outgoing::encode(request, response, auth, None, false)?;
         if answer.body.is_empty() {
             return Ok(None);
