@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::policies::{PolicySet, parse_policy_list};
 use super::settle::{auth_of, default_policy};
 use super::tokens::{Cached, NewToken, TokenEntry};
-use super::{Core, Live, unix_now, upgrade};
+use super::{Core, Live, rfc3339, unix_now, upgrade};
 
 /// The longest text that a client may put into a token's metadata or display name.
 const MAX_TEXT: usize = 1024;
@@ -456,12 +456,6 @@ struct ShownToken<'a> {
     last_renewal_time: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bound_cidrs: Option<&'a [ipnet::IpNet]>,
-}
-
-fn rfc3339(unix: u64) -> Option<String> {
-    let time = time::OffsetDateTime::from_unix_timestamp(i64::try_from(unix).ok()?).ok()?;
-    time.format(&time::format_description::well_known::Rfc3339)
-        .ok()
 }
 
 async fn found(cx: &Cx<TokenBackend>, token: Option<Secret>) -> Result<(Arc<Cached>, Secret)> {

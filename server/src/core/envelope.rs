@@ -49,7 +49,12 @@ impl Outgoing {
             headers.clone(),
         );
         let (data, top_level) = match reply {
-            Reply::Empty if warnings.is_empty() && auth.is_none() && wrap_info.is_none() => {
+            Reply::Empty
+                if warnings.is_empty()
+                    && auth.is_none()
+                    && wrap_info.is_none()
+                    && lease.is_none() =>
+            {
                 return Ok(Self::json(status.unwrap_or(204), headers, Vec::new()));
             }
             Reply::Bare(value) => {

@@ -7,6 +7,7 @@ mod collect;
 mod envelope;
 pub mod generate_root;
 pub mod identity;
+pub mod leases;
 pub mod lockout;
 pub mod mounts;
 pub mod path;
@@ -30,20 +31,21 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
 use obol_storage::seal::RekeyTarget;
-use obol_storage::{Barrier, Batch, Engine, View};
+use obol_storage::{Barrier, Engine, View};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use audit::Audit;
 use generate_root::RootGeneration;
 use identity::Identity;
+use leases::Leases;
 use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
 use rekey::Rekeying;
 use remount::Remounts;
 use sealing::Sealing;
-use tokens::{Limits, Tokens};
+use tokens::{Forget, Limits, Tokens};
 use wrapping::Wrapping;
 
 /// This build's version, as every status shows it.
@@ -90,6 +92,7 @@ pub struct Live {
     pub mounts: Mounts,
     pub tokens: Tokens,
     pub identity: Identity,
+    pub leases: Leases,
     pub policies: PolicyStore,
     pub audit: Audit,
     pub lockout: Arc<Lockout>,
@@ -191,6 +194,7 @@ impl Core {
         let view = |prefix: &str| View::new(self.barrier.clone(), prefix).map_err(Error::from);
         let tokens = Tokens::open(view("core/token/")?).await?;
         let identity = Identity::new(view("core/identity/")?);
+        let leases = Leases::new(view("core/lease/")?);
         let policies = PolicyStore::new(view("core/policy/")?);
         policies.ensure_default().await?;
         let audit = Audit::open(view("core/")?).await?;
@@ -220,6 +224,7 @@ impl Core {
             mounts,
             tokens,
             identity,
+            leases,
             policies,
             audit,
             lockout,
@@ -233,17 +238,13 @@ impl Core {
 }
 
 impl Live {
-    /// Adds to a batch the removal of what the mounts keep for one token, and of what it wraps.
-    pub fn forget_token(&self, token_id: &str, batch: &mut Batch) {
-        self.wrapping.forget_token(token_id, batch);
-        for mounted in self.mounts.all() {
-            mounted.backend.forget_token(token_id, batch);
+    /// What must go with a token, as revocation takes it.
+    pub fn forget(&self) -> Forget<'_> {
+        Forget {
+            mounts: &self.mounts,
+            leases: &self.leases,
+            wrapping: &self.wrapping,
         }
-    }
-
-    /// The same, as revocation takes it.
-    pub fn forget(&self) -> impl Fn(&str, &mut Batch) + Send + Sync + '_ {
-        |token_id, batch| self.forget_token(token_id, batch)
     }
 }
 
@@ -269,6 +270,13 @@ pub fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())
+}
+
+/// A time as answers show it.
+pub(crate) fn rfc3339(unix: u64) -> Option<String> {
+    let time = time::OffsetDateTime::from_unix_timestamp(i64::try_from(unix).ok()?).ok()?;
+    time.format(&time::format_description::well_known::Rfc3339)
+        .ok()
 }
 
 /// A backend's way to the core it belongs to: weak, or the two would keep each other alive.

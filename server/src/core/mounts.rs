@@ -128,6 +128,11 @@ impl MountEntry {
         }
     }
 
+    /// The mount's own part of storage.
+    pub fn storage(&self, barrier: &Arc<Barrier>) -> Result<View> {
+        Ok(View::new(barrier.clone(), self.prefix())?)
+    }
+
     /// The storage prefix of the mount's own data.
     fn prefix(&self) -> String {
         format!("mount/{}/", self.uuid)
@@ -249,6 +254,19 @@ impl Mounts {
             .values()
             .find(|m| m.entry.uuid == uuid)
             .cloned()
+    }
+
+    /// A mount of the table, also one that is being disabled and takes no requests any more: its leases are still to
+    /// be revoked. That one is opened anew.
+    pub async fn even_tainted(&self, uuid: &str) -> Result<Option<Arc<Mounted>>> {
+        if let Some(mounted) = self.by_uuid(uuid) {
+            return Ok(Some(mounted));
+        }
+        let entry = self.table().await?.mounts.into_iter();
+        match entry.into_iter().find(|m| m.uuid == uuid) {
+            Some(entry) => Ok(Some(Arc::new(self.open_one(entry).await?))),
+            None => Ok(None),
+        }
     }
 
     /// Adds a mount: opened first, so that one that cannot open is not stored.

@@ -292,13 +292,17 @@ impl Core {
             let request =
                 request.ok_or_else(|| Error::internal("a matched route without a request"))?;
             let mut response = route.call(request.clone(), params, data).await?;
-            if let Some(lease) = response.lease.as_mut().filter(|lease| lease.hint)
-                && lease.ttl.is_zero()
-            {
-                lease.ttl = self.limits(Some(&mounted.entry)).default_ttl;
-            }
             // 7. Settle: a login becomes a token, in one commit with what the login wants durable.
             let auth = self.settle(live, mounted, &request, &mut response).await?;
+            let limits = self.limits(Some(&mounted.entry));
+            live.register_lease(
+                mounted,
+                limits,
+                path.as_str(),
+                token.map(AsRef::as_ref),
+                &mut response,
+            )
+            .await?;
             // 8. Wrap: a token of one use takes the answer's place, where that was asked for.
             let wrapped = self
                 .wrap(
@@ -318,6 +322,7 @@ impl Core {
                 }),
                 Err(error) => {
                     self.take_back(live, auth.as_ref(), None).await;
+                    live.take_back_lease(&response).await;
                     Err(error)
                 }
             }
@@ -365,6 +370,7 @@ impl Core {
             if let Err(error) = live.audit.record(&record).await {
                 let wrapping_token = wrapped.as_ref().map(|wrapped| &wrapped.id);
                 self.take_back(live, auth, wrapping_token).await;
+                live.take_back_lease(&response).await;
                 return Err(error);
             }
         }

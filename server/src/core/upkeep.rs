@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Core, Live, unix_now};
-use obol_mount::Result;
+use obol_mount::{Error, LeaseIntent, Result};
 use tokio::task::JoinHandle;
 
 /// How soon after its end a token's record goes. It is refused from the second on in any case.
@@ -19,9 +19,6 @@ impl Core {
         let expiry = {
             let live = live.clone();
             tokio::spawn(async move {
-                if let Err(error) = resume(&live).await {
-                    tracing::error!(%error, "taking up interrupted revocations failed; they are tried again at the next unseal");
-                }
                 loop {
                     if let Err(error) = live.tokens.expire(unix_now(), &live.forget()).await {
                         tracing::error!(%error, "expiring tokens failed; it is tried again");
@@ -30,15 +27,33 @@ impl Core {
                 }
             })
         };
+        let families = {
+            let live = live.clone();
+            tokio::spawn(async move { live.tokens.reap_for_ever(&live.forget()).await })
+        };
+        let leases = {
+            let live = live.clone();
+            tokio::spawn(async move { live.revoke_leases_for_ever().await })
+        };
         let tidy = {
             let live = live.clone();
             tokio::spawn(async move {
                 loop {
+                    if let Err(error) = resume(&live).await {
+                        tracing::error!(%error, "a mount that is being disabled is not gone yet; it is tried again");
+                    }
                     tokio::time::sleep(TIDY_TICK).await;
                     if let Err(error) = live.lockout.tidy(unix_now()).await {
                         tracing::warn!(%error, "failed logins that are over could not be dropped; it is tried again");
                     }
                     for mounted in live.mounts.all() {
+                        let intents = live
+                            .leases
+                            .roll_back_intents(&mounted, LeaseIntent::AGE, unix_now())
+                            .await;
+                        if let Err(error) = intents {
+                            tracing::warn!(mount = %mounted.entry.path, %error, "looking for what was left half-done failed");
+                        }
                         if let Err(error) = mounted.backend.tidy(SystemTime::now()).await {
                             tracing::warn!(mount = %mounted.entry.path, %error, "a mount could not tidy");
                         }
@@ -56,13 +71,13 @@ impl Core {
                 }
             })
         };
-        vec![expiry, tidy, keys]
+        vec![expiry, families, leases, tidy, keys]
     }
 }
 
+/// Takes up the removal of mounts that a crash interrupted, or a lease that could not be revoked.
 async fn resume(live: &Live) -> Result<()> {
     live.identity.resume().await?;
-    live.tokens.resume_revocations(&live.forget()).await?;
     for uuid in live.mounts.tainted().await? {
         live.finish_disable(&uuid).await?;
     }
@@ -70,7 +85,7 @@ async fn resume(live: &Live) -> Result<()> {
 }
 
 impl Live {
-    /// The second half of disabling a mount: what it issued is revoked, then its data goes.
+    /// The second half of disabling a mount: what it issued and handed out is revoked, then its data goes.
     pub(super) async fn finish_disable(&self, uuid: &str) -> Result<()> {
         self.revoke_issued_by(uuid).await?;
         self.mounts.remove(uuid).await
@@ -79,6 +94,18 @@ impl Live {
     /// Revokes all that a mount has handed out.
     pub(super) async fn revoke_issued_by(&self, uuid: &str) -> Result<()> {
         self.tokens.revoke_issued_by(uuid, &self.forget()).await?;
+        if let Some(mounted) = self.mounts.even_tainted(uuid).await? {
+            self.revoke_leases_of(&mounted).await?;
+            let left = self
+                .leases
+                .roll_back_intents(&mounted, Duration::ZERO, unix_now())
+                .await?;
+            if left > 0 {
+                return Err(Error::unavailable(
+                    "the mount no longer serves, but what it began outside could not be taken back yet; it is tried again",
+                ));
+            }
+        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod capabilities;
 mod documents;
 mod generate_root;
+pub(crate) mod leases;
 mod locked_users;
 mod mounts;
 mod policies;
@@ -49,6 +50,7 @@ pub(crate) fn routes() -> Routes<System> {
     Routes::new()
         .and(seal::routes())
         .and(mounts::routes())
+        .and(leases::routes())
         .and(policies::routes())
         .and(capabilities::routes())
         .and(audit::routes())

@@ -8,7 +8,8 @@ use obol_mount::{Error, Result, Secret, TokenKind};
 use obol_storage::{Batch, Error as StorageError};
 use serde_json::{Map, Value};
 
-use super::{Cached, TokenEntry, TokenId, Tokens};
+use super::family::AccessorRecord;
+use super::{Belonging, Cached, TokenEntry, TokenId, Tokens};
 
 /// The TTLs that apply where a token is issued: the mount's tuning, or the system's.
 #[derive(Debug, Clone, Copy)]
@@ -112,30 +113,20 @@ impl Tokens {
             None => self.random_token()?,
         };
         let id = self.id_of(token.expose());
-        let mut batch = with;
-        let view = &self.storage;
-        view.expect_absent_in(&mut batch, &format!("id/{id}"));
-        if let Some(parent) = &entry.parent {
-            // The parent must live when its child is born, or the child would outlive it
-            // (threats: `child-outlives-parent`). A limited parent's record changes with each use, so
-            // its life is shown by the accessor, which goes with it.
-            let (parent_entry, _) = self.living(parent, now).await?;
-            let accessor = format!("accessor/{}", parent_entry.accessor);
-            let Some(mark) = view.get(&accessor).await? else {
-                return Err(Error::forbidden().into());
-            };
-            view.expect_in(&mut batch, &accessor, &mark.seen);
-            view.put_in(&mut batch, &format!("child/{parent}/{id}"), Vec::new());
+        let may_retry = with.is_empty();
+        let mut with = Some(with);
+        loop {
+            let mut batch = with.take().unwrap_or_default();
+            let contended = self.born_in(&id, &entry, &mut batch, now).await?;
+            match self.storage.commit(batch).await {
+                Ok(()) => break,
+                // Another first child or lease of the same parent was noted at the same moment. That happens once
+                // in a parent's life; from then on its record stays as it is.
+                Err(StorageError::Conflict { path })
+                    if may_retry && contended.as_ref() == Some(&path) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        if let Some(issuer) = &entry.issuer {
-            view.put_in(&mut batch, &format!("issuer/{issuer}/{id}"), Vec::new());
-        }
-        if let Some(expires) = entry.expires {
-            view.put_in(&mut batch, &Self::expiry_path(expires, &id), Vec::new());
-        }
-        view.put_json_in(&mut batch, &format!("accessor/{}", entry.accessor), &id)?;
-        view.put_json_in(&mut batch, &format!("id/{id}"), &entry)?;
-        view.commit(batch).await?;
         if entry.uses_left.is_none() {
             self.cache.insert(
                 id.clone(),
@@ -150,11 +141,34 @@ impl Tokens {
         })
     }
 
-    async fn living(&self, id: &TokenId, now: u64) -> Result<(TokenEntry, ())> {
-        match self.read(id).await? {
-            Some(entry) if !entry.is_expired(now) => Ok((entry, ())),
-            _ => Err(Error::forbidden()),
+    /// Adds a token and its index entries to a batch. Returns the path on which births below one parent meet.
+    async fn born_in(
+        &self,
+        id: &TokenId,
+        entry: &TokenEntry,
+        batch: &mut Batch,
+        now: u64,
+    ) -> Result<Option<String>> {
+        let view = &self.storage;
+        view.expect_absent_in(batch, &format!("id/{id}"));
+        let mut contended = None;
+        if let Some(parent) = &entry.parent {
+            // The parent must live when its child is born, or the child would outlive it
+            // (threats: `child-outlives-parent`).
+            contended = Some(self.hang_on(parent, Belonging::Child, batch, now).await?);
+            view.put_in(batch, &format!("child/{parent}/{id}"), Vec::new());
         }
+        if let Some(issuer) = &entry.issuer {
+            view.put_in(batch, &format!("issuer/{issuer}/{id}"), Vec::new());
+        }
+        if let Some(expires) = entry.expires {
+            view.put_in(batch, &Self::expiry_path(expires, id), Vec::new());
+            view.put_in(batch, &Self::lease_path(&entry.path, id), Vec::new());
+        }
+        let record = AccessorRecord::new(id.clone());
+        view.put_json_in(batch, &Self::accessor_path(&entry.accessor), &record)?;
+        view.put_json_in(batch, &format!("id/{id}"), entry)?;
+        Ok(contended)
     }
 }
 

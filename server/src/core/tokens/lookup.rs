@@ -74,6 +74,25 @@ impl Tokens {
 
     /// The living token behind its stored id.
     pub async fn get(&self, id: &TokenId, now: u64) -> Result<Option<Arc<Cached>>> {
+        let Some(token) = self.fetch(id, now).await? else {
+            return Ok(None);
+        };
+        // Only while families of dead tokens are being removed can a parent be dead and its child still here
+        // (threats: `child-outlives-parent`).
+        if self.reaping.is_under_way() {
+            let mut parent = token.entry.parent.clone();
+            while let Some(id) = parent {
+                match self.fetch(&id, now).await? {
+                    Some(living) => parent = living.entry.parent.clone(),
+                    None => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(token))
+    }
+
+    /// A token that is stored and has not ended, whatever became of its parents.
+    async fn fetch(&self, id: &TokenId, now: u64) -> Result<Option<Arc<Cached>>> {
         let found = match self.cache.get_value_or_guard_async(id).await {
             Ok(found) => Some(found),
             Err(guard) => match self.read(id).await? {
@@ -97,14 +116,35 @@ impl Tokens {
         if accessor.is_empty() || !accessor.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Ok(None);
         }
-        match self
-            .storage
-            .get_json::<TokenId>(&format!("accessor/{accessor}"))
-            .await?
-        {
-            Some(id) => self.get(&id, now).await,
+        match self.accessor(accessor).await? {
+            Some((record, _)) => self.get(&record.id, now).await,
             None => Ok(None),
         }
+    }
+
+    /// The living token that a lease id names: `<issuing path>/h<stored id>`. `None` also for every other lease.
+    pub async fn by_lease_id(&self, lease: &str, now: u64) -> Result<Option<Arc<Cached>>> {
+        let Some((path, name)) = lease.rsplit_once('/') else {
+            return Ok(None);
+        };
+        let id = match name.strip_prefix(super::LEASE_MARK) {
+            Some(id) if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) => id,
+            _ => return Ok(None),
+        };
+        let found = self.get(&TokenId::stored(id), now).await?;
+        // A token that never ends has no lease, as in Vault.
+        Ok(found.filter(|token| token.entry.path == path && token.entry.expires.is_some()))
+    }
+
+    /// One level of tokens' lease ids below a folder (empty, or ending with a slash).
+    pub async fn list_lease_ids(
+        &self,
+        folder: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
+        let folder = format!("lease/{folder}");
+        Ok(self.storage.list(&folder, after, limit).await?)
     }
 
     /// Accessors in order, a page at a time.

@@ -5,18 +5,21 @@
 //! | path below `core/token/` | holds |
 //! | --- | --- |
 //! | `id/<hmac>` | the token's record |
-//! | `accessor/<accessor>` | the hmac |
+//! | `accessor/<accessor>` | the hmac, and whether children or leases hang on the token |
 //! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
 //! | `issuer/<mount uuid>/<hmac>` | nothing: what the mount issued |
+//! | `lease/<issuing path>/h<hmac>` | nothing: the token's lease id, for `sys/leases` |
 //! | `expiry/<time>/<hmac>` | nothing: ordered by time, read from the front, never loaded whole |
-//! | `revoking/<hmac>` | nothing: a revocation under way, taken up again after a crash |
+//! | `revoking/<hmac>` | nothing: a dead token whose family is still to be removed |
 //! | `keys` | the HMAC key of ids and the key of batch tokens |
 
 mod batch;
+mod check;
 mod entry;
-mod expiry;
+mod family;
 mod issue;
 mod lookup;
+mod reaping;
 mod renew;
 mod revoke;
 mod turns;
@@ -32,8 +35,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub use entry::{Cached, TokenEntry, TokenId};
+pub use family::Belonging;
 pub use issue::{IssueError, Issued, Limits, NewToken};
 pub use lookup::Use;
+pub use revoke::Forget;
+
+/// Tells a token in a lease id from the random name of a secret's lease.
+const LEASE_MARK: char = 'h';
 
 /// How many decoded tokens stay in memory. The rest are a point read away.
 const CACHED_TOKENS: usize = 8192;
@@ -46,6 +54,8 @@ pub struct Tokens {
     cache: Cache<TokenId, Arc<Cached>>,
     /// Requests under way with tokens of limited uses.
     turns: turns::Turns,
+    /// Families of dead tokens that are still to be removed.
+    reaping: reaping::Reaping,
     random: SystemRandom,
 }
 
@@ -77,8 +87,13 @@ impl Tokens {
                 keys
             }
         };
+        let reaping = reaping::Reaping::default();
+        if !storage.list("revoking/", None, 1).await?.is_empty() {
+            reaping.marked();
+        }
         Ok(Self {
             storage,
+            reaping,
             hmac: hmac::Key::new(hmac::HMAC_SHA256, &keys.hmac),
             batch: batch::BatchSealer::new(&keys.batch)?,
             cache: Cache::new(CACHED_TOKENS),
@@ -101,7 +116,7 @@ impl Tokens {
     }
 
     /// `length` random base62 characters; 24 of them carry 142 bits.
-    pub(super) fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
+    pub(in crate::core) fn random_base62(&self, length: usize) -> Result<Zeroizing<String>> {
         const ALPHABET: &[u8; 62] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut out = Zeroizing::new(String::with_capacity(length));
@@ -122,5 +137,10 @@ impl Tokens {
 
     fn expiry_path(expires: u64, id: &TokenId) -> String {
         format!("expiry/{expires:016x}/{id}")
+    }
+
+    /// Where the lease id of a token that ends is found.
+    fn lease_path(path: &str, id: &TokenId) -> String {
+        format!("lease/{path}/{LEASE_MARK}{id}")
     }
 }
