@@ -21,6 +21,8 @@ pub mod rotation;
 pub mod sealing;
 mod settle;
 mod sys;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 mod upkeep;
 pub mod wrapping;
@@ -38,7 +40,7 @@ use zeroize::Zeroizing;
 use audit::Audit;
 use generate_root::RootGeneration;
 use identity::Identity;
-use leases::Leases;
+use leases::{Leases, Patience};
 use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
 use policy_store::PolicyStore;
@@ -82,6 +84,7 @@ pub struct Core {
     pub(crate) settings: Settings,
     pub(crate) sealing: Sealing,
     kinds: Arc<[Kind]>,
+    patience: Patience,
     live: ArcSwapOption<Live>,
     /// `sys/`, which answers a few paths while sealed too.
     system: OnceLock<Arc<Mounted>>,
@@ -114,12 +117,24 @@ impl Core {
             .chain(obol_secrets_engines::kinds())
             .collect::<Vec<_>>()
             .into();
+        Self::with_kinds(engine, seal, settings, kinds, Patience::default())
+    }
+
+    /// A server with other backends than those that are built in, and its own pace of trying again.
+    fn with_kinds(
+        engine: Arc<dyn Engine>,
+        seal: obol_storage::seal::Seal,
+        settings: Settings,
+        kinds: Arc<[Kind]>,
+        patience: Patience,
+    ) -> Result<Arc<Self>> {
         let core = Arc::new(Self {
             barrier: Arc::new(Barrier::new(engine.clone())),
             engine,
             settings,
             sealing: Sealing::new(seal),
             kinds,
+            patience,
             live: ArcSwapOption::empty(),
             system: OnceLock::new(),
         });
@@ -194,7 +209,7 @@ impl Core {
         let view = |prefix: &str| View::new(self.barrier.clone(), prefix).map_err(Error::from);
         let tokens = Tokens::open(view("core/token/")?).await?;
         let identity = Identity::new(view("core/identity/")?);
-        let leases = Leases::new(view("core/lease/")?);
+        let leases = Leases::new(view("core/lease/")?, self.patience);
         let policies = PolicyStore::new(view("core/policy/")?);
         policies.ensure_default().await?;
         let audit = Audit::open(view("core/")?).await?;

@@ -21,6 +21,9 @@ mod renew;
 mod revoke;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,12 +48,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    pub fn new(storage: View) -> Self {
-        Self::with_patience(storage, Patience::default())
-    }
-
-    /// Leases with their own pace of trying again.
-    pub fn with_patience(storage: View, patience: Patience) -> Self {
+    pub fn new(storage: View, patience: Patience) -> Self {
         Self {
             storage,
             patience,
