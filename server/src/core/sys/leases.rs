@@ -233,7 +233,7 @@ async fn list_all(cx: Cx<System>, input: ListInput) -> Result<Keys> {
     // The route is open to whoever may look up a lease that they know; what there is, is for sudo to see.
     let live = cx.live()?;
     let caller = cx.request.caller()?;
-    let acl = live.policies.acl(&caller.policies).await?;
+    let acl = live.acl_of_caller(caller).await?;
     let sudo = ["sys/leases/lookup", "sys/leases/lookup/"]
         .iter()
         .any(|path| acl.capabilities(path).contains(&"sudo"));
