@@ -4,11 +4,13 @@
 
 mod base64_field;
 mod cubbyhole;
+mod hashes;
 mod kv;
 mod listing;
 mod merge_patch;
 mod numbers;
 mod randomness;
+pub mod tools;
 mod transit;
 mod turns;
 

@@ -113,6 +113,23 @@ impl Head {
         })
     }
 
+    /// Whether the parts of a record that came from outside make a key.
+    pub(super) fn adds_up(&self) -> bool {
+        let sized = match self.kind {
+            KeyType::Hmac => (MIN_HMAC_KEY..=MAX_HMAC_KEY).contains(&self.key_size),
+            _ => self.key_size == 0,
+        };
+        sized
+            && (!self.derived || self.kind.derives())
+            && (!self.convergent || (self.derived && self.kind.cipher().is_some()))
+            && check_rotate_period(self.auto_rotate_period).is_ok()
+            && (1..=MAX_VERSION).contains(&self.latest)
+            && (1..=self.latest).contains(&self.min_decryption)
+            && self.min_available <= self.min_decryption
+            && (self.min_encryption == 0
+                || (self.min_decryption..=self.latest).contains(&self.min_encryption))
+    }
+
     /// When it rotates by itself next, in seconds since 1970.
     pub(super) fn due(&self) -> Option<u64> {
         (self.auto_rotate_period > 0).then(|| self.rotated.saturating_add(self.auto_rotate_period))
@@ -165,6 +182,8 @@ pub(super) fn check_rotate_period(seconds: u64) -> Result<()> {
 /// What Vault says of a version before `min_decryption_version`.
 pub(super) const TOO_OLD: &str =
     "ciphertext or signature version is disallowed by policy (too old)";
+/// Beyond what anybody rotates.
+const MAX_VERSION: u64 = u32::MAX as u64;
 const HOUR: u64 = 3600;
 /// In bytes.
 const MIN_HMAC_KEY: u32 = 32;

@@ -5,8 +5,6 @@
 //! made it, and nothing has to tell the others; what the cache saves is the reading, parsing and expanding of the material.
 //! The cache is bounded, both in keys and in versions of a key.
 
-#![allow(dead_code, reason = "signatures and HMACs come next")]
-
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -46,10 +44,8 @@ struct Versions {
 /// An opened version.
 pub(super) struct Version {
     pub(super) number: u64,
-    /// Nanoseconds since 1970.
     pub(super) opened: Opened,
     pub(super) hmac: KeyBytes,
-    pub(super) public: Option<String>,
     /// Encryptions that are reserved and not yet done: see [`super::uses`].
     pub(super) left: AtomicU64,
     /// How many are reserved next.
@@ -143,7 +139,6 @@ impl Transit {
             number,
             opened: material.open(key.head.kind, key.head.derived)?,
             hmac: material.hmac.clone(),
-            public: material.public.clone(),
             left: AtomicU64::new(0),
             step: AtomicU64::new(0),
         });

@@ -1,7 +1,5 @@
 //! The material of one version of a key: how it is made, stored, and opened for use.
 
-#![allow(dead_code, reason = "signatures and HMACs come next")]
-
 use std::fmt;
 
 use base64::Engine;

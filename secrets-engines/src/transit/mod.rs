@@ -14,11 +14,14 @@
 //! A key's record is small and is read by every request; the material is read once and stays opened ([`live`]). Ciphertexts
 //! have Vault's layout, so what Vault encrypted opens here once the key is here.
 
+mod backup;
 mod batch;
 mod cipher;
 mod ciphertext;
 mod encrypt;
+mod export;
 mod head;
+mod hmac;
 mod key_type;
 mod keys;
 mod live;
@@ -27,6 +30,7 @@ mod settings;
 mod sign;
 mod store;
 mod uses;
+mod verify;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,8 +43,8 @@ use obol_mount::{
 use obol_storage::View;
 use zeroize::Zeroizing;
 
-use crate::base64_field;
 use crate::turns::Turns;
+use crate::{base64_field, tools};
 use head::Head;
 use live::Live;
 use uses::Limits;
@@ -148,6 +152,70 @@ fn routes() -> Routes<Transit> {
             "datakey/wrapped/{name}",
             "A new key for the client's own encryption, encrypted only",
             post(encrypt::wrapped_data_key),
+        )
+        .at("hmac/{name}", "Computes an HMAC", post(hmac::make))
+        .at(
+            "hmac/{name}/{urlalgorithm}",
+            "Computes an HMAC over the hash in the path",
+            post(hmac::make),
+        )
+        .at("sign/{name}", "Signs", post(verify::sign))
+        .at(
+            "sign/{name}/{urlalgorithm}",
+            "Signs with the hash in the path",
+            post(verify::sign),
+        )
+        .at(
+            "verify/{name}",
+            "Verifies a signature or an HMAC",
+            post(verify::verify),
+        )
+        .at(
+            "verify/{name}/{urlalgorithm}",
+            "Verifies a signature or an HMAC with the hash in the path",
+            post(verify::verify),
+        )
+        .at(
+            "export/{type}/{name}",
+            "The material of a key that may leave the server",
+            get(export::export),
+        )
+        .at(
+            "export/{type}/{name}/{version}",
+            "The material of one version of such a key",
+            get(export::export),
+        )
+        .at(
+            "backup/{name}",
+            "A whole key, in the clear",
+            get(backup::backup),
+        )
+        .at(
+            "restore",
+            "Restores a key under the name that it had",
+            post(backup::restore),
+        )
+        .at(
+            "restore/{name}",
+            "Restores a key under a name",
+            post(backup::restore),
+        )
+        .at("random", "Random bytes", post(tools::random))
+        .at(
+            "random/{source}",
+            "Random bytes from a source, or so many random bytes",
+            post(tools::random),
+        )
+        .at(
+            "random/{source}/{bytes}",
+            "So many random bytes from a source",
+            post(tools::random),
+        )
+        .at("hash", "Hashes", post(tools::hash))
+        .at(
+            "hash/{algorithm}",
+            "Hashes with the algorithm in the path",
+            post(tools::hash),
         )
         .at(
             "config/keys",

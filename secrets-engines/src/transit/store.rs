@@ -84,8 +84,13 @@ impl Transit {
         if let Some(due) = old.head.due() {
             self.storage.delete_in(batch, &due_path(due, name));
         }
+        self.delete_material_in(batch, &old.head.id);
+    }
+
+    /// Deletes all versions of one life of a key.
+    pub(super) fn delete_material_in(&self, batch: &mut Batch, id: &str) {
         for folder in [VERSIONS, USES] {
-            let folder = format!("{folder}{}/", old.head.id);
+            let folder = format!("{folder}{id}/");
             self.storage.delete_prefix_in(batch, &folder);
         }
     }

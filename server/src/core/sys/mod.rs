@@ -12,6 +12,7 @@ mod rekey;
 mod remount;
 mod rotate;
 mod seal;
+mod tools;
 mod wrapping;
 
 use std::sync::{Arc, Weak};
@@ -54,6 +55,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(policies::routes())
         .and(capabilities::routes())
         .and(audit::routes())
+        .and(tools::routes())
         .and(documents::routes())
         .and(locked_users::routes())
         .and(rotate::routes())
