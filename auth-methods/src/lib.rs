@@ -3,16 +3,23 @@
 //! A new method is a module beside [`kerberos`] and one line in [`kinds`]. It knows its proof, its
 //! configuration and [`obol_mount`]; it knows no HTTP, no tokens and no other method. What methods have in
 //! common stands beside them: `directory` (LDAP settings, groups, users), `store` and `live` (records, and what
-//! logins use of them).
+//! logins use of them), `names` (spellings).
 
+pub mod approle;
 mod directory;
 pub mod kerberos;
 pub mod ldap;
 mod live;
+mod names;
 mod store;
 pub mod userpass;
 
 /// Every auth method that can be enabled.
 pub fn kinds() -> Vec<obol_mount::Kind> {
-    vec![kerberos::kind(), ldap::kind(), userpass::kind()]
+    vec![
+        kerberos::kind(),
+        ldap::kind(),
+        userpass::kind(),
+        approle::kind(),
+    ]
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::hash::PasswordHash;
 use super::{Userpass, pool};
+use crate::names;
 
 /// The users of a mount.
 pub(super) struct Users {
@@ -103,17 +104,7 @@ impl User {
 
 impl UserName {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let refuse = |why: &str| Err(Error::bad_request(format!("username: {why}")));
-        if text.is_empty() || text.len() > MAX_NAME {
-            return refuse("expected 1 to 256 bytes");
-        }
-        if text != text.trim() {
-            return refuse("a name may not begin or end with a blank");
-        }
-        if text.contains(|c: char| c.is_control() || c == '/') {
-            return refuse("a name may not hold a slash or a control character");
-        }
-        Ok(Self(text.to_lowercase()))
+        names::fold("username", text).map(Self)
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -328,5 +319,4 @@ const FOLDER: &str = "user/";
 /// Behind everything in the folder: `0` follows `/`.
 const FOLDER_END: &str = "user0";
 /// In bytes.
-const MAX_NAME: usize = 256;
 const MAX_PASSWORD: usize = 4096;
