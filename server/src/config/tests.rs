@@ -86,6 +86,46 @@ fn hcl_and_json_say_the_same() {
 }
 
 #[test]
+fn user_lockout_is_for_all_methods_or_for_one() {
+    let stanzas = r#"
+        user_lockout "all" { lockout_threshold = "25" }
+        user_lockout "ldap" {
+          lockout_duration      = "10m"
+          lockout_counter_reset = 300
+          disable_lockout       = "true"
+        }
+    "#;
+    let lockout = parse(&format!("{MINIMAL}{stanzas}")).unwrap().user_lockout;
+    let rules = |kind| crate::core::lockout::Rules::of(&lockout, kind, None);
+    assert_eq!(
+        (rules("approle").threshold, rules("ldap").threshold),
+        (25, 25)
+    );
+    assert!(!rules("userpass").is_disabled && rules("ldap").is_disabled);
+    assert_eq!(rules("ldap").duration, Duration::from_secs(600));
+    assert_eq!(rules("ldap").counter_reset, Duration::from_secs(300));
+    for (wrong, said) in [
+        ("user_lockout \"jwt\" {}", "expected user_lockout \"all\""),
+        ("user_lockout \"all\" { lockout_threshold = 0 }", "above 0"),
+        (
+            "user_lockout \"all\" { lockout_duration = \"0s\" }",
+            "above 0",
+        ),
+        (
+            "user_lockout \"all\" { lockout_treshold = 3 }",
+            "did you mean `lockout_threshold`?",
+        ),
+        (
+            "user_lockout \"all\" {}\nuser_lockout \"all\" {}",
+            "already",
+        ),
+    ] {
+        let message = error(&format!("{MINIMAL}{wrong}"));
+        assert!(message.contains(said), "{wrong}: {message}");
+    }
+}
+
+#[test]
 fn errors_name_file_line_column_and_the_mend() {
     for (text, message) in [
         (

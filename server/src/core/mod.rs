@@ -10,6 +10,7 @@ pub mod identity;
 pub mod leases;
 pub mod lockout;
 pub mod mounts;
+pub mod password_policies;
 pub mod path;
 pub mod policies;
 pub mod policy_store;
@@ -43,6 +44,7 @@ use identity::Identity;
 use leases::{Leases, Patience};
 use lockout::{Lockout, LockoutStanzas};
 use mounts::{MountEntry, Mounted, Mounts};
+use password_policies::PasswordPolicies;
 use policy_store::PolicyStore;
 use rekey::Rekeying;
 use remount::Remounts;
@@ -99,6 +101,7 @@ pub struct Live {
     pub policies: PolicyStore,
     pub audit: Audit,
     pub lockout: Arc<Lockout>,
+    pub password_policies: PasswordPolicies,
     rekeying: Rekeying,
     recovery_rekeying: Rekeying,
     root_generation: RootGeneration,
@@ -243,6 +246,7 @@ impl Core {
             policies,
             audit,
             lockout,
+            password_policies: PasswordPolicies::new(view("core/password-policy/")?),
             rekeying: Rekeying::new(RekeyTarget::Barrier),
             recovery_rekeying: Rekeying::new(RekeyTarget::Recovery),
             root_generation: RootGeneration::default(),

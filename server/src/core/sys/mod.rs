@@ -7,6 +7,7 @@ mod generate_root;
 pub(crate) mod leases;
 mod locked_users;
 mod mounts;
+mod password_policies;
 mod policies;
 mod rekey;
 mod remount;
@@ -58,6 +59,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(tools::routes())
         .and(documents::routes())
         .and(locked_users::routes())
+        .and(password_policies::routes())
         .and(rotate::routes())
         .and(rekey::routes())
         .and(remount::routes())
