@@ -1,12 +1,14 @@
 //! The API as clients see it, room by room, against the real process.
 #![allow(clippy::unwrap_used)]
 
+mod approle;
 mod generate_root;
 mod identity;
 mod kv1;
 mod kv2;
 mod lockout;
 mod logins;
+mod password_policies;
 mod rekey;
 mod remount;
 mod rotate;
