@@ -7,13 +7,13 @@ use obol_mount::{Cx, Data, Keys, NoContent, Result, assignable_policies};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::{self, Name, fold};
 use super::{DirectoryMount, case_sensitive_names};
+use crate::named::{self, Name, fold};
 use crate::store::{self, ATTEMPTS, Store};
 
 /// `LIST groups`.
 pub(crate) async fn list<M: DirectoryMount>(cx: Cx<M>) -> Result<Keys> {
-    let keys = names::list(cx.store(), GROUPS).await?;
+    let keys = named::list(cx.store(), GROUPS).await?;
     Ok(Keys { keys })
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct GroupMap(HashMap<String, Vec<String>>);
 
 impl GroupMap {
     pub(crate) async fn read(store: &Store) -> Result<Self> {
-        let groups = names::all::<Group>(store, GROUPS).await?;
+        let groups = named::all::<Group>(store, GROUPS).await?;
         Ok(Self(
             groups
                 .into_iter()

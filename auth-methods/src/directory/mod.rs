@@ -1,14 +1,12 @@
 //! What the methods that lean on a directory have in common: its settings, who a user is there, which names are
 //! one name, which policies a group means. Fields, defaults and checks are here once; a method adds its own.
 //!
-//! `settings` the fields; `users` the directory and the rules as logins use them; `names` names and the folders
-//! that are kept by name; `groups` the group map; `cache` what is remembered; `answer` what a client is told;
+//! `settings` the fields; `users` the directory and the rules as logins use them; `groups` the group map; `cache` what is remembered; `answer` what a client is told;
 //! `renewal` is the user still who they were.
 
 pub(crate) mod answer;
 pub(crate) mod cache;
 pub(crate) mod groups;
-pub(crate) mod names;
 pub(crate) mod renewal;
 pub(crate) mod settings;
 pub(crate) mod users;

@@ -11,9 +11,9 @@ use tracing::info;
 use super::config::StoredConfig;
 use super::{CONFIG, Kerberos, LDAP, bind};
 use crate::directory::groups::{GROUPS, Group};
-use crate::directory::names;
 use crate::directory::settings::{DirectoryView, StoredDirectory, WriteDirectory};
 use crate::directory::users::Users;
+use crate::named;
 use crate::store::{self, ATTEMPTS};
 
 /// `GET config/ldap`.
@@ -43,10 +43,10 @@ pub(super) async fn write(cx: Cx<Kerberos>, input: WriteLdap) -> Result<Written>
         let mut warnings = ldap.warnings(&ldap.users(keys.as_ref())?);
         match (was_sensitive, ldap.directory.case_sensitive_names) {
             (true, false) => {
-                names::fold_all::<Group>(&cx.store, GROUPS, "groups", &mut change).await?;
+                named::fold_all::<Group>(&cx.store, GROUPS, "groups", &mut change).await?;
             }
-            (false, true) if names::any(&cx.store, GROUPS).await? => {
-                warnings.push(names::NOW_TOLD_APART.into());
+            (false, true) if named::any(&cx.store, GROUPS).await? => {
+                warnings.push(named::NOW_TOLD_APART.into());
             }
             _ => {}
         }

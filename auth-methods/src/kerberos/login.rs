@@ -24,7 +24,7 @@ use super::renew::Proof;
 use super::replay;
 use super::user::{Refusal, Rules, User};
 use crate::directory::answer::{self, sentence};
-use crate::directory::names::fold;
+use crate::named::fold;
 
 /// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
 pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<Response> {

@@ -9,9 +9,9 @@ use tracing::info;
 use super::users::{USERS, User};
 use super::{CONFIG, Ldap};
 use crate::directory::groups::{GROUPS, Group};
-use crate::directory::names;
 use crate::directory::settings::{DirectoryView, StoredDirectory, WriteDirectory};
 use crate::directory::users::Users;
+use crate::named;
 use crate::store::{self, ATTEMPTS};
 
 /// `GET config`.
@@ -38,13 +38,13 @@ pub(super) async fn write(cx: Cx<Ldap>, input: WriteConfig) -> Result<Written> {
         let mut warnings = config.warnings(&config.users()?);
         match (was_sensitive, config.directory.case_sensitive_names) {
             (true, false) => {
-                names::fold_all::<Group>(&cx.store, GROUPS, "groups", &mut change).await?;
-                names::fold_all::<User>(&cx.store, USERS, "users", &mut change).await?;
+                named::fold_all::<Group>(&cx.store, GROUPS, "groups", &mut change).await?;
+                named::fold_all::<User>(&cx.store, USERS, "users", &mut change).await?;
             }
             (false, true)
-                if names::any(&cx.store, GROUPS).await? || names::any(&cx.store, USERS).await? =>
+                if named::any(&cx.store, GROUPS).await? || named::any(&cx.store, USERS).await? =>
             {
-                warnings.push(names::NOW_TOLD_APART.into());
+                warnings.push(named::NOW_TOLD_APART.into());
             }
             _ => {}
         }

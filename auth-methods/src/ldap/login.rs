@@ -16,8 +16,8 @@ use super::live::Snapshot;
 use super::renew::Proof;
 use super::users::{USERS, User};
 use crate::directory::answer::{self, sentence};
-use crate::directory::names::{self, Name, fold};
 use crate::directory::users::Users;
+use crate::named::{self, Name, fold};
 
 /// `POST login/{username}`.
 pub(super) async fn login(cx: Cx<Ldap>, input: LoginInput) -> Result<Login> {
@@ -44,7 +44,7 @@ pub(super) async fn login(cx: Cx<Ldap>, input: LoginInput) -> Result<Login> {
     }
     let attempt = cx
         .attempts
-        .begin(request, &names::counted(username))
+        .begin(request, &named::counted(username))
         .await?;
     if attempt.is_locked() {
         // Costs what a wrong password costs, and asks nothing about this one.
@@ -90,7 +90,7 @@ pub(super) async fn login(cx: Cx<Ldap>, input: LoginInput) -> Result<Login> {
         "the directory let a user bind"
     );
     let alias = match users.username_as_alias {
-        true => names::spelled(username, &found.user_name),
+        true => named::spelled(username, &found.user_name),
         false => found.user_name,
     };
     let proof = Proof {
@@ -127,7 +127,7 @@ pub(super) async fn granted(
     found: &Membership,
     username: &str,
 ) -> Result<Granted> {
-    let username = names::spelled(username, &found.user_name);
+    let username = named::spelled(username, &found.user_name);
     let name = Name::parse("a user's", &username, users.case_sensitive_names)?;
     let own: User = ldap
         .store

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Ldap;
 use crate::directory::case_sensitive_names;
-use crate::directory::names::{self, Name};
+use crate::named::{self, Name};
 use crate::store::{self, ATTEMPTS};
 
 /// `LIST users`.
 pub(super) async fn list(cx: Cx<Ldap>) -> Result<Keys> {
-    let keys = names::list(&cx.store, USERS).await?;
+    let keys = named::list(&cx.store, USERS).await?;
     Ok(Keys { keys })
 }
 

@@ -37,6 +37,9 @@ pub enum Error {
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
 
+    #[error("OpenSSL: {0}")]
+    OpenSsl(#[from] openssl::error::ErrorStack),
+
     #[error("{0}")]
     Usage(String),
 }

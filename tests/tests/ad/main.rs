@@ -7,4 +7,5 @@ mod cache;
 mod diagnose;
 mod groups;
 mod keytabs;
+mod ldap;
 mod realms;

@@ -4,8 +4,10 @@
 mod approle;
 mod generate_root;
 mod identity;
+mod jwt;
 mod kv1;
 mod kv2;
+mod ldap;
 mod lockout;
 mod logins;
 mod password_policies;

@@ -1,4 +1,4 @@
-//! Names of users and groups, and folders of records that are kept by them. One function decides which names are
+//! Records that are kept by the name of a user, a group or a role, in folders. One function decides which names are
 //! one name ([`fold`]); storing, listing and logging in all go through it (threats: `case-fold-group`).
 
 use std::collections::BTreeMap;
