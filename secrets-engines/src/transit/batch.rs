@@ -66,7 +66,8 @@ impl<T> Batch<T> {
         })
     }
 
-    pub(super) fn add(&mut self, reference: Option<String>, outcome: Result<T>) {
+    /// Lets other requests have their turn after each: a batch may be long, and a signature takes a while.
+    pub(super) async fn add(&mut self, reference: Option<String>, outcome: Result<T>) {
         let (done, error) = match outcome {
             Ok(done) => {
                 self.succeeded = true;
@@ -86,6 +87,7 @@ impl<T> Batch<T> {
             error,
             reference: reference.unwrap_or_default(),
         });
+        tokio::task::yield_now().await;
     }
 
     /// As Vault answers: 200, or 400 (500 for a fault of the server) as soon as one failed; for a batch of which some

@@ -214,7 +214,7 @@ pub(super) async fn encrypt(cx: Cx<Transit>, input: Encrypt) -> Result<Answer<En
     let mut batch = Batch::new(items.len())?;
     for mut item in items {
         let outcome = encrypt_one(&cx, &key, &item).await;
-        batch.add(item.reference.take(), outcome);
+        batch.add(item.reference.take(), outcome).await;
     }
     let unused = unused(&[
         ("plaintext", sent_secret(&input.plaintext)),
@@ -248,7 +248,7 @@ pub(super) async fn decrypt(cx: Cx<Transit>, input: Decrypt) -> Result<Answer<De
     let mut batch = Batch::new(items.len())?;
     for mut item in items {
         let outcome = decrypt_one(&cx, &key, &item).await;
-        batch.add(item.reference.take(), outcome);
+        batch.add(item.reference.take(), outcome).await;
     }
     let unused = unused(&[
         ("ciphertext", sent(&input.ciphertext)),
@@ -277,7 +277,7 @@ pub(super) async fn rewrap(cx: Cx<Transit>, input: Rewrap) -> Result<Answer<Encr
     let mut batch = Batch::new(items.len())?;
     for mut item in items {
         let outcome = rewrap_one(&cx, &key, &item).await;
-        batch.add(item.reference.take(), outcome);
+        batch.add(item.reference.take(), outcome).await;
     }
     let unused = unused(&[
         ("ciphertext", sent(&input.ciphertext)),

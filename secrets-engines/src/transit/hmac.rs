@@ -66,7 +66,7 @@ pub(super) async fn make(cx: Cx<Transit>, input: MakeHmac) -> Result<Answer<Made
     };
     let mut batch = Batch::new(items.len())?;
     for item in items {
-        batch.add(item.reference, make(&item.input));
+        batch.add(item.reference, make(&item.input)).await;
     }
     let unused = unused(&[("input", input.input.is_some_and(|input| !input.is_empty()))]);
     Ok(batch.answer(None).warn(unused))

@@ -115,3 +115,86 @@ impl Default for Limits {
 /// So little is lost where a key is opened, used once and forgotten again.
 const FIRST_STEP: u64 = 1 << 10;
 const LAST_STEP: u64 = 1 << 20;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use obol_storage::{Barrier, Memory, RootKey, View};
+
+    use super::*;
+    use crate::transit::head::Wanted;
+
+    async fn view() -> View {
+        let barrier = Arc::new(Barrier::new(Arc::new(Memory::default())));
+        let root = RootKey::generate().unwrap();
+        barrier.initialize(&root).await.unwrap();
+        barrier.unseal(&root).await.unwrap();
+        View::new(barrier, "mount/c0ffee/").unwrap()
+    }
+
+    fn server(view: &View) -> Transit {
+        let mut transit = Transit::new(view.clone());
+        transit.limits = Limits {
+            rotate: 1500,
+            refuse: 3000,
+        };
+        transit
+    }
+
+    /// Encrypts so often with one version; returns how often that was allowed.
+    async fn encrypt(transit: &Transit, version: u64, times: u64) -> u64 {
+        let mut allowed = 0;
+        for _ in 0..times {
+            let key = transit.key("a").await.unwrap();
+            let version = transit.version(&key, version).await.unwrap();
+            match transit.spend(&key, &version).await {
+                Ok(()) => allowed += 1,
+                Err(error) => assert!(error.messages()[0].contains("rotate the key")),
+            }
+        }
+        allowed
+    }
+
+    #[tokio::test]
+    async fn nonce_reuse_a_version_rotates_halfway_and_refuses_at_the_limit() {
+        let view = view().await;
+        let transit = server(&view);
+        transit.create("a", &Wanted::default()).await.unwrap();
+        assert_eq!(encrypt(&transit, 1, FIRST_STEP).await, FIRST_STEP);
+        assert_eq!(transit.key("a").await.unwrap().head.latest, 1);
+        assert_eq!(encrypt(&transit, 1, 3000).await, 3000 - FIRST_STEP);
+        assert_eq!(transit.key("a").await.unwrap().head.latest, 2);
+        assert_eq!(encrypt(&transit, 2, 10).await, 10);
+        // A restart does not begin anew.
+        assert_eq!(encrypt(&server(&view), 1, 1).await, 0);
+    }
+
+    #[tokio::test]
+    async fn nonce_reuse_two_servers_count_together() {
+        let view = view().await;
+        let (one, two) = (server(&view), server(&view));
+        one.create("a", &Wanted::default()).await.unwrap();
+        let mut allowed = 0;
+        for times in [700, 700, 3000] {
+            allowed += encrypt(&one, 1, times).await;
+            allowed += encrypt(&two, 1, times).await;
+        }
+        assert_eq!(allowed, 3000);
+    }
+
+    #[tokio::test]
+    async fn convergent_keys_are_not_counted() {
+        let view = view().await;
+        let transit = server(&view);
+        let wanted = Wanted {
+            derived: true,
+            convergent: true,
+            ..Wanted::default()
+        };
+        transit.create("a", &wanted).await.unwrap();
+        assert_eq!(encrypt(&transit, 1, 4000).await, 4000);
+        assert_eq!(transit.key("a").await.unwrap().head.latest, 1);
+    }
+}

@@ -154,7 +154,7 @@ pub(super) async fn sign(cx: Cx<Transit>, input: Sign) -> Result<Answer<Signatur
     let mut batch = Batch::new(items.len())?;
     for mut item in items {
         let outcome = sign_one(&key, &version, how, &item).await;
-        batch.add(item.reference.take(), outcome);
+        batch.add(item.reference.take(), outcome).await;
     }
     let unused = unused(&[
         ("input", sent_secret(&input.input)),
@@ -186,7 +186,7 @@ pub(super) async fn verify(cx: Cx<Transit>, input: Verify) -> Result<Answer<Verd
     let mut batch = Batch::new(items.len())?;
     for mut item in items {
         let outcome = verify_one(&cx, &key, &asked, &item).await;
-        batch.add(item.reference.take(), outcome);
+        batch.add(item.reference.take(), outcome).await;
     }
     let unused = unused(&[
         ("input", sent_secret(&input.input)),
