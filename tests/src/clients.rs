@@ -164,6 +164,15 @@ pub fn python(realm: &Realm, tickets: &CCache, server: &Server, code: &str) -> E
     run(command.args(["-c", code]).arg(server.url()), "")
 }
 
+/// Runs a Python program without tickets; the server's URL is `sys.argv[1]`, the root token `sys.argv[2]`.
+#[track_caller]
+pub fn python_as_root(server: &Server, code: &str) -> Ended {
+    let mut command = Command::new(interpreter());
+    forget_foreign(&mut command);
+    command.args(["-c", code, &server.url(), &server.keys().root_token]);
+    run(&mut command, "")
+}
+
 /// The Python that has requests-gssapi and hvac: OBOL_TEST_PYTHON, else one that tools/python-env makes.
 #[track_caller]
 fn interpreter() -> &'static Path {

@@ -14,6 +14,7 @@ mod password_policies;
 mod rekey;
 mod remount;
 mod rotate;
+mod transit;
 mod userpass;
 mod wrapping;
 
