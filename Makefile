@@ -28,6 +28,7 @@ dev: ## The same set-up, left running to try by hand
 test: ## Everything, against a real KDC, a real directory and real clients
 	@tools/os-packages test
 	@tools/python-env "$(CACHE)/python"
+	@tools/client-programs "$(CACHE)/clients" >/dev/null
 	cargo build -p obol -p obol-testbed
 	cargo test --workspace
 

@@ -175,7 +175,7 @@ pub fn python_as_root(server: &Server, code: &str) -> Ended {
 
 /// The Python that has requests-gssapi and hvac: OBOL_TEST_PYTHON, else one that tools/python-env makes.
 #[track_caller]
-fn interpreter() -> &'static Path {
+pub fn interpreter() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
         if let Some(path) = std::env::var_os("OBOL_TEST_PYTHON").map(PathBuf::from)
@@ -183,23 +183,50 @@ fn interpreter() -> &'static Path {
         {
             return path;
         }
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-            .expect("a home directory");
-        let environment = cache.join("obol/python");
-        let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/python-env");
-        let made = Command::new(tool)
-            .arg(&environment)
-            .status()
-            .expect("tools/python-env runs");
-        assert!(
-            made.success(),
-            "tools/python-env {} failed",
-            environment.display()
-        );
+        let environment = cache().join("python");
+        tool("python-env", &environment);
         environment.join("bin/python")
     })
+}
+
+/// A program around a client library of another language (tests/clients), as tools/client-programs builds it; it takes
+/// the server's URL.
+#[track_caller]
+pub fn program_of_client(name: &str) -> Command {
+    static PROGRAMS: OnceLock<String> = OnceLock::new();
+    let programs = PROGRAMS.get_or_init(|| tool("client-programs", &cache().join("clients")));
+    let line = programs
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .unwrap_or_else(|| panic!("tools/client-programs has no {name}"));
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().expect("a line has a program"));
+    command.args(words);
+    command
+}
+
+/// Where things are kept that take long to make.
+fn cache() -> PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .expect("a home directory")
+        .join("obol")
+}
+
+/// Lets a program of tools/ make something at a place, and gives what it prints.
+#[track_caller]
+fn tool(name: &str, place: &Path) -> String {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tools")
+        .join(name);
+    let made = Command::new(tool)
+        .arg(place)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("tools/{name}: {error}"));
+    assert!(made.status.success(), "tools/{name} failed");
+    String::from_utf8(made.stdout).expect("paths are text")
 }
 
 /// Runs a program to its end with `input` on its standard input.
