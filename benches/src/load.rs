@@ -90,42 +90,75 @@ pub(crate) async fn run(
     seconds: u64,
     make: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
 ) -> Result<Measured, Failure> {
-    let make = Arc::new(make);
-    let warm_up = Duration::from_millis(500);
-    let begin = Instant::now() + warm_up;
+    let begin = Instant::now() + Duration::from_millis(500);
     let end = begin + Duration::from_secs(seconds);
+    let all = drive(address, clients, begin, end, u64::MAX, make).await?;
+    Ok(measured(&all, Duration::from_secs(seconds)))
+}
+
+/// The same until each client has sent `each` requests.
+pub(crate) async fn times(
+    address: SocketAddr,
+    clients: usize,
+    each: u64,
+    make: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
+) -> Result<Measured, Failure> {
+    let begin = Instant::now();
+    let all = drive(address, clients, begin, begin + LONGEST, each, make).await?;
+    Ok(measured(&all, begin.elapsed()))
+}
+
+/// Each client sends until `end`, or until it has sent `each`; what is sent from `begin` on counts.
+async fn drive(
+    address: SocketAddr,
+    clients: usize,
+    begin: Instant,
+    end: Instant,
+    each: u64,
+    make: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
+) -> Result<Histogram<u64>, Failure> {
+    let make = Arc::new(make);
     let mut tasks = Vec::new();
     for client in 0..clients {
         let make = make.clone();
         let mut connection = Connection::open(address).await?;
         tasks.push(tokio::spawn(async move {
             let mut histogram = Histogram::<u64>::new(3)?;
-            let mut n = 0;
-            loop {
+            for n in 0..each {
                 let request = make(client, n);
-                n += 1;
                 let sent = Instant::now();
-                let (status, ..) = connection.exchange(&request).await?;
-                let now = Instant::now();
+                let (status, body) = connection.exchange(&request).await?;
                 if !(200..300).contains(&status) {
-                    return Err(Failure::from(format!("the server answered {status}")));
+                    let body = String::from_utf8_lossy(body);
+                    return Err(Failure::from(format!(
+                        "the server answered {status} {body}"
+                    )));
                 }
+                let now = Instant::now();
                 if now >= end {
-                    return Ok(histogram);
+                    break;
                 }
                 if sent >= begin {
                     histogram.record(u64::try_from((now - sent).as_nanos())?)?;
                 }
             }
+            Ok(histogram)
         }));
     }
     let mut all = Histogram::<u64>::new(3)?;
     for task in tasks {
         all.add(task.await??)?;
     }
-    Ok(Measured {
-        per_second: all.len() as f64 / seconds as f64,
+    Ok(all)
+}
+
+fn measured(all: &Histogram<u64>, time: Duration) -> Measured {
+    Measured {
+        per_second: all.len() as f64 / time.as_secs_f64(),
         p50: Duration::from_nanos(all.value_at_quantile(0.5)),
         p99: Duration::from_nanos(all.value_at_quantile(0.99)),
-    })
+    }
 }
+
+/// Nothing that is counted takes so long.
+const LONGEST: Duration = Duration::from_secs(3600);

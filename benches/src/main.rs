@@ -1,15 +1,19 @@
 //! `make bench`: what the server does against what the machine can do, measured in the same run.
 //!
 //! Every line is a ratio against a limit: the same HTTP stack with an empty handler, or the storage engine's own
-//! synced writes, the bare accept loop of Kerberos, the same LDAP searches without a server. The load comes from one thread of this process; the server is a process of its own.
+//! synced writes, the cipher itself, the bare accept loop of Kerberos, the same LDAP searches without a server. The load
+//! comes from one thread of this process; the server is a process of its own.
 
 mod idle;
 mod limit;
 mod load;
 mod logins;
+mod many;
 mod process;
 mod reads;
 mod table;
+mod tokens;
+mod transit;
 mod unseal;
 mod writes;
 
@@ -23,13 +27,13 @@ const USAGE: &str = "\
 obol-benches: measures the server built beside it (target/release/obol)
 
     obol-benches                  every table
-    obol-benches reads writes     some of: reads, writes, unseal, idle, logins
+    obol-benches reads writes     some of: idle, reads, transit, writes, tokens, many, unseal, logins
     obol-benches unseal --tokens 100000
     obol-benches logins --logins 1000000
 
 Options:
     --seconds N    how long each line is measured (default 5)
-    --tokens N     live tokens for the unseal table (default 1000000)
+    --tokens N     live tokens, and live leases (default 1000000)
     --logins N     logins for the table of their memory (default 50000)
 ";
 
@@ -81,7 +85,9 @@ fn main() -> ExitCode {
                 ));
             }
             "limit-server" => return report(limit::serve()),
-            "reads" | "writes" | "unseal" | "idle" | "logins" => wanted.push(arg),
+            "idle" | "reads" | "transit" | "writes" | "tokens" | "many" | "unseal" | "logins" => {
+                wanted.push(arg);
+            }
             _ => return usage(),
         }
     }
@@ -104,8 +110,17 @@ async fn run(plan: Plan, wanted: &[String]) -> Result<(), Failure> {
     if wants("reads") {
         reads::run(plan).await?;
     }
+    if wants("transit") {
+        transit::run(plan).await?;
+    }
     if wants("writes") {
         writes::run(plan).await?;
+    }
+    if wants("tokens") {
+        tokens::run(plan).await?;
+    }
+    if wants("many") {
+        many::run(plan).await?;
     }
     if wants("unseal") {
         unseal::run(plan).await?;

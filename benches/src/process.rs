@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::load::{Connection, request};
+use crate::load::{self, Connection, Measured, request};
 
 /// A server under measurement.
 pub(crate) struct Server {
@@ -138,6 +138,15 @@ impl Server {
             .map(drop)
     }
 
+    /// Bytes that the process has had written to a disk.
+    pub(crate) fn written(&self) -> Result<u64, Failure> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
+        let written = io
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(written.ok_or("no write_bytes")?.parse()?)
+    }
+
     /// Resident memory in MiB.
     pub(crate) fn resident(&self) -> Result<f64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -150,8 +159,20 @@ impl Server {
     }
 }
 
+/// What HTTP and JSON alone can do.
+pub(crate) async fn empty_handler(clients: usize, seconds: u64) -> Result<Measured, Failure> {
+    let (mut child, address) = start_limit()?;
+    let measured = load::run(address, clients, seconds, |_, _| {
+        request("GET", "/v1/anything", "", None)
+    })
+    .await;
+    child.kill()?;
+    child.wait()?;
+    measured
+}
+
 /// The server with the empty handler.
-pub(crate) fn start_limit() -> Result<(Child, SocketAddr), Failure> {
+fn start_limit() -> Result<(Child, SocketAddr), Failure> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("limit-server")
         .stdout(Stdio::piped())

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::load::{self, request};
-use crate::process::{Server, start_limit};
+use crate::process::{Server, empty_handler};
 use crate::table::{THROUGHPUT, Table};
 use crate::{Failure, Plan};
 
@@ -11,16 +11,7 @@ const CLIENTS: usize = 32;
 
 pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let mut table = Table::new("Reads over HTTP, 32 connections", &THROUGHPUT);
-    let limit = {
-        let (mut child, address) = start_limit()?;
-        let measured = load::run(address, CLIENTS, plan.seconds, |_, _| {
-            request("GET", "/v1/anything", "", None)
-        })
-        .await;
-        child.kill()?;
-        child.wait()?;
-        measured?
-    };
+    let limit = empty_handler(CLIENTS, plan.seconds).await?;
     table.measured(
         "axum with an empty JSON handler",
         &limit,

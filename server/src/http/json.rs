@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Limits;
 
-/// Parses a body that must be an object; an empty one is an empty object.
+/// Parses a body that must be an object. An empty one is an empty object, and so is `null`: Go's client sends that for
+/// a write without data.
 pub(super) fn parse_object(body: &[u8], limits: &Limits) -> Result<Map<String, Value>> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
@@ -14,6 +15,7 @@ pub(super) fn parse_object(body: &[u8], limits: &Limits) -> Result<Map<String, V
     check(body, limits)?;
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
+        Ok(Value::Null) => Ok(Map::new()),
         Ok(_) => Err(Error::bad_request("the request body must be a JSON object")),
         // serde_json's text may quote the body; its place does not.
         Err(error) => Err(Error::bad_request(format!(

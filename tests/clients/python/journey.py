@@ -78,7 +78,7 @@ def main(address):
     # identity
     entity = ada.lookup_token()["data"]["entity_id"]
     assert entity
-    client.secrets.identity.create_or_update_entity_by_id(entity_id=entity, name="ada-lovelace", metadata={"team": "engines"})
+    client.secrets.identity.update_entity(entity_id=entity, name="ada-lovelace", metadata={"team": "engines"})
     assert client.secrets.identity.read_entity(entity)["data"]["metadata"] == {"team": "engines"}
     accessor = client.sys.list_auth_methods()["data"]["approle/"]["accessor"]
     client.secrets.identity.create_or_update_entity_alias(name="ada-robot", canonical_id=entity, mount_accessor=accessor)
@@ -134,4 +134,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     main(sys.argv[1])
-    print("hvac", hvac.__version__)
+    print("hvac")

@@ -119,8 +119,8 @@ struct RevokeInput {
     /// The lease id, as part of the path.
     #[serde(default)]
     url_lease_id: String,
-    /// Answer when it is done, not when it is queued.
-    #[serde(default)]
+    /// Whether to answer when it is done (the default) or, with false, when it is queued.
+    #[serde(default = "yes")]
     sync: Flag,
 }
 
@@ -129,8 +129,8 @@ struct RevokeInput {
 struct PrefixInput {
     /// The beginning of the lease ids, such as `auth/kerberos` or `database/creds/app`.
     prefix: String,
-    /// Answer when it is done, not when it is queued.
-    #[serde(default)]
+    /// Whether to answer when it is done (the default) or, with false, when it is queued.
+    #[serde(default = "yes")]
     sync: Flag,
 }
 
@@ -280,6 +280,10 @@ async fn renew(cx: Cx<System>, input: RenewInput) -> Result<Response> {
     });
     response.warnings = warnings;
     Ok(response)
+}
+
+fn yes() -> Flag {
+    Flag(true)
 }
 
 async fn revoke(cx: Cx<System>, input: RevokeInput) -> Result<Response> {
