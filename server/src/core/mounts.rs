@@ -336,6 +336,16 @@ impl Mounts {
         ))
     }
 
+    /// The accessor of a mount, also of one that is being disabled.
+    pub async fn accessor_of(&self, uuid: &str) -> Result<Option<String>> {
+        let table = self.table().await?;
+        Ok(table
+            .mounts
+            .into_iter()
+            .find(|m| m.uuid == uuid)
+            .map(|m| m.accessor))
+    }
+
     /// Mounts whose removal a crash interrupted.
     pub async fn tainted(&self) -> Result<Vec<String>> {
         let table = self.table().await?;

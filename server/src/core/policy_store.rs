@@ -16,6 +16,8 @@ use super::policies::{
 
 /// How many different sets of policies stay compiled.
 const COMPILED_SETS: usize = 1024;
+/// How many entities' own rules stay compiled. They are few and small; what they lie on is shared.
+const FILLED_SETS: usize = 8192;
 
 /// Writes invalidate by a generation: whatever was compiled before it is compiled anew when next needed. The
 /// generation is local to this process; a cluster's watch will advance it as a write here does.
@@ -24,6 +26,8 @@ pub struct PolicyStore {
     generation: AtomicU64,
     parsed: RwLock<HashMap<String, Option<Arc<Policy>>>>,
     acls: Cache<Vec<String>, (u64, Arc<Acl>)>,
+    /// With the templates filled: by the state of the entity and the set that they were filled in.
+    filled: Cache<(u64, usize), Arc<Acl>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,6 +42,7 @@ impl PolicyStore {
             generation: AtomicU64::new(1),
             parsed: RwLock::default(),
             acls: Cache::new(COMPILED_SETS),
+            filled: Cache::new(FILLED_SETS),
         }
     }
 
@@ -121,14 +126,28 @@ impl PolicyStore {
 
     /// The compiled ACL of a token's own policies and of those that its entity gives it.
     pub async fn acl_for(&self, own: &[String], identity: Option<&Resolved>) -> Result<Arc<Acl>> {
-        match identity {
-            Some(entity) if !entity.policies.is_empty() => {
+        let Some(entity) = identity else {
+            return self.acl(own).await;
+        };
+        let base = match entity.policies.is_empty() {
+            true => self.acl(own).await?,
+            false => {
                 let all: BTreeSet<&String> = own.iter().chain(entity.policies.iter()).collect();
                 let all: Vec<String> = all.into_iter().cloned().collect();
-                self.acl(&all).await
+                self.acl(&all).await?
             }
-            _ => self.acl(own).await,
+        };
+        if !base.has_templates() {
+            return Ok(base);
         }
+        // What is remembered holds its base, so that no other can have this address.
+        let key = (entity.serial, Arc::as_ptr(&base).addr());
+        if let Some(filled) = self.filled.get(&key) {
+            return Ok(filled);
+        }
+        let filled = base.for_entity(entity);
+        self.filled.insert(key, filled.clone());
+        Ok(filled)
     }
 
     /// The compiled ACL of a set of policies. A policy that does not exist grants nothing.

@@ -232,6 +232,10 @@ impl Core {
         let mounted = matched.as_ref().map(|matched| matched.mounted);
         let data = std::mem::take(&mut incoming.data);
         let data_for_audit = if audited { data.clone() } else { Map::new() };
+        let identity_policies = match token {
+            Some(token) if audited => live.identity_policies(&token.entry).await?,
+            _ => Arc::default(),
+        };
         let subject = Subject {
             id: &incoming.id,
             operation,
@@ -241,6 +245,7 @@ impl Core {
             data: &data_for_audit,
             peer: incoming.peer,
             caller: caller.as_ref(),
+            identity_policies: &identity_policies,
             token: incoming.token.as_ref().map(Secret::expose),
             wrap_ttl: incoming.wrap.map(|wrap| wrap.ttl.as_secs()),
             shown: mounted.map_or(&[], |m| &m.entry.config.audit_non_hmac_request_keys.0),

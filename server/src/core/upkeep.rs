@@ -88,6 +88,9 @@ impl Live {
     /// The second half of disabling a mount: what it issued and handed out is revoked, then its data goes.
     pub(super) async fn finish_disable(&self, uuid: &str) -> Result<()> {
         self.revoke_issued_by(uuid).await?;
+        if let Some(accessor) = self.mounts.accessor_of(uuid).await? {
+            self.identity.forget_mount(&accessor).await?;
+        }
         self.mounts.remove(uuid).await
     }
 

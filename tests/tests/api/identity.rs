@@ -506,3 +506,442 @@ fn group_gone_a_directory_fills_external_groups_at_each_login_and_renewal() {
         .expect(204);
     before.get("secret/data/works/plan").expect(403);
 }
+
+#[test]
+fn merged_entities_are_one_person_with_all_their_tokens() {
+    let (first, second) = (mount("merge-one"), mount("merge-two"));
+    policy_for("of-the-merged");
+    let root = root();
+    let (by_first, a) = log_in_as("merge-one", "grace");
+    let (by_second, b) = log_in_as("merge-two", "grace");
+    assert_ne!(a, b);
+    made(
+        "identity/group",
+        json!({"name": "of a", "member_entity_ids": a, "policies": "of-the-merged"}),
+    );
+    by_second.get("secret/data/of-the-merged").expect(403);
+    for bad in [
+        json!({"from_entity_ids": [a], "to_entity_id": "none"}),
+        json!({"from_entity_ids": ["none"], "to_entity_id": b}),
+        json!({"from_entity_ids": [b], "to_entity_id": b}),
+        json!({"from_entity_ids": [], "to_entity_id": b}),
+        json!({"to_entity_id": b}),
+        json!({"from_entity_ids": [a], "to_entity_id": b, "conflicting_alias_ids_to_keep": "x"}),
+    ] {
+        let reply = root.post("identity/entity/merge", bad.clone());
+        assert_eq!(reply.status, 400, "{bad}: {}", reply.text());
+    }
+    root.post(
+        "identity/entity/merge",
+        json!({"from_entity_ids": a, "to_entity_id": b, "force": true}),
+    )
+    .expect(204);
+    for client in [&by_first, &by_second] {
+        client.get("secret/data/of-the-merged").expect(200);
+    }
+    root.get(&format!("identity/entity/id/{a}")).expect(404);
+    let merged = entity(&b);
+    assert_eq!(merged["merged_entity_ids"], json!([a]));
+    let mounts: BTreeSet<String> = merged["aliases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alias| text(&alias["mount_accessor"]))
+        .collect();
+    assert_eq!(mounts, [first.clone(), second].into());
+    assert_eq!(log_in_as("merge-one", "grace").1, b);
+
+    // Both have a name at one mount: one of them has to go.
+    let (_, c) = log_in_as("merge-one", "joan");
+    let merge = |more: Value| {
+        let body = with(json!({"from_entity_ids": c, "to_entity_id": b}), more);
+        root.post("identity/entity/merge", body)
+    };
+    let conflict = merge(json!({})).expect(400);
+    assert!(
+        conflict.errors()[0].contains("conflicting_alias_ids_to_keep"),
+        "{:?}",
+        conflict.errors()
+    );
+    let keep = root
+        .post(
+            "identity/lookup/entity",
+            json!({"alias_name": "joan", "alias_mount_accessor": first}),
+        )
+        .data()["aliases"][0]["id"]
+        .clone();
+    merge(json!({"conflicting_alias_ids_to_keep": [keep]})).expect(204);
+    assert_eq!(log_in_as("merge-one", "joan").1, b);
+    assert_ne!(log_in_as("merge-one", "grace").1, b);
+    assert_eq!(log_in_as("merge-two", "grace").1, b);
+}
+
+#[test]
+fn aliases_are_written_before_anybody_logs_in_and_one_for_each_mount() {
+    let accessor = mount("prepared");
+    policy_for("of-the-prepared");
+    let root = root();
+    let id = made(
+        "identity/entity",
+        json!({"name": "prepared", "policies": "of-the-prepared"}),
+    );
+    let body = json!({
+        "name": "GRACE", "canonical_id": id, "mount_accessor": accessor, "custom_metadata": {"floor": "2"},
+    });
+    let written = root
+        .post("identity/entity-alias", body.clone())
+        .expect(200)
+        .data();
+    assert_eq!(written["canonical_id"], json!(id));
+    let alias = text(&written["id"]);
+    assert_eq!(
+        root.post("identity/entity-alias", body).expect(200).data(),
+        written
+    );
+    let (grace, of_grace) = log_in_as("prepared", "grace");
+    assert_eq!(of_grace, id);
+    grace.get("secret/data/of-the-prepared").expect(200);
+    let shown = root
+        .get(&format!("identity/entity-alias/id/{alias}"))
+        .data();
+    assert_eq!(shown["custom_metadata"], json!({"floor": "2"}));
+    assert_eq!(shown["metadata"]["user"], "grace");
+    for bad in [
+        json!({"name": "other", "canonical_id": id, "mount_accessor": accessor}),
+        json!({"name": "other", "canonical_id": "none", "mount_accessor": accessor}),
+        json!({"name": "other", "canonical_id": id, "mount_accessor": "none"}),
+        json!({"name": "other", "canonical_id": id, "mount_accessor": "identity_builtin"}),
+        json!({"name": "other", "canonical_id": id}),
+        json!({"canonical_id": id, "mount_accessor": accessor}),
+        json!({"id": "none", "name": "x"}),
+        json!({"id": alias, "custom_metadata": {"k": "v".repeat(600)}}),
+    ] {
+        let reply = root.post("identity/entity-alias", bad.clone());
+        assert_eq!(reply.status, 400, "{bad}: {}", reply.text());
+    }
+    root.delete(&format!("identity/entity-alias/id/{alias}"))
+        .expect(204);
+    root.get(&format!("identity/entity-alias/id/{alias}"))
+        .expect(404);
+    assert_ne!(log_in_as("prepared", "grace").1, id);
+    // With the mount go its aliases.
+    root.delete("sys/auth/prepared").expect(204);
+    let gone = json!({"alias_name": "grace", "alias_mount_accessor": accessor});
+    root.post("identity/lookup/entity", gone).expect(204);
+}
+
+#[test]
+fn group_aliases_belong_to_external_groups_one_each() {
+    let accessor = mount("group-aliases");
+    let root = root();
+    let internal = made("identity/group", json!({"name": "an internal one"}));
+    let external = made(
+        "identity/group",
+        json!({"name": "an external one", "type": "external"}),
+    );
+    let write = |name: &str, group: &str| {
+        let body = json!({"name": name, "mount_accessor": accessor, "canonical_id": group});
+        root.post("identity/group-alias", body)
+    };
+    write("Staff", &internal).expect(400);
+    write("Staff", "none").expect(400);
+    let written = write("Staff", &external).expect(200).data();
+    assert_eq!(written["canonical_id"], json!(external));
+    write("second", &external).expect(400);
+    let other = made(
+        "identity/group",
+        json!({"name": "another external one", "type": "external"}),
+    );
+    write("other", &other).expect(200);
+    let id = text(&written["id"]);
+    let taken = json!({"name": "OTHER"});
+    root.post(&format!("identity/group-alias/id/{id}"), taken)
+        .expect(400);
+    let shown = root.get(&format!("identity/group-alias/id/{id}")).data();
+    assert_eq!(
+        (&shown["name"], &shown["canonical_id"], &shown["mount_path"]),
+        (
+            &json!("Staff"),
+            &json!(external),
+            &json!("auth/group-aliases/")
+        )
+    );
+    let group = root
+        .post(
+            "identity/lookup/group",
+            json!({"alias_name": "STAFF", "alias_mount_accessor": accessor}),
+        )
+        .data();
+    assert_eq!(
+        (&group["id"], &group["alias"]["id"]),
+        (&json!(external), &json!(id))
+    );
+    for query in [
+        json!({"name": "AN external one"}),
+        json!({ "id": external }),
+        json!({ "alias_id": id }),
+    ] {
+        let found = root.post("identity/lookup/group", query).expect(200).data();
+        assert_eq!(found["id"], json!(external));
+    }
+    root.post("identity/lookup/group", json!({"name": "none"}))
+        .expect(204);
+    let listed = root.list("identity/group-alias/id").data();
+    assert_eq!(listed["key_info"][&id]["name"], "Staff");
+    // A new alias by itself gets a group of its own.
+    let own = root
+        .post(
+            "identity/group-alias",
+            json!({"name": "own", "mount_accessor": accessor}),
+        )
+        .data();
+    let group = root
+        .get(&format!("identity/group/id/{}", text(&own["canonical_id"])))
+        .data();
+    assert_eq!(group["type"], "external");
+    root.delete(&format!("identity/group-alias/id/{id}"))
+        .expect(204);
+    root.get(&format!("identity/group-alias/id/{id}"))
+        .expect(404);
+    assert_eq!(
+        root.get(&format!("identity/group/id/{external}")).data()["alias"],
+        json!({})
+    );
+}
+
+#[test]
+fn templated_policies_give_everybody_their_own() {
+    let accessor = mount("templates");
+    let root = root();
+    let rules = format!(
+        r#"
+        path "secret/data/by-id/{{{{identity.entity.id}}}}" {{ capabilities = ["create", "update", "read"] }}
+        path "secret/data/by-name/{{{{ identity.entity.name }}}}/*" {{ capabilities = ["create", "update", "read"] }}
+        path "secret/data/by-alias/{{{{identity.entity.aliases.{accessor}.name}}}}" {{ capabilities = ["update", "create"] }}
+        path "secret/data/by-team/{{{{identity.entity.metadata.team}}}}/*" {{ capabilities = ["update", "create"] }}
+        path "secret/data/by-floor/{{{{identity.entity.aliases.{accessor}.custom_metadata.floor}}}}" {{ capabilities = ["update", "create"] }}
+        path "secret/data/by-group/{{{{identity.groups.names.templated.id}}}}" {{ capabilities = ["update", "create"] }}
+        path "secret/data/by-group/{{{{identity.groups.names.templated.metadata.room}}}}" {{ capabilities = ["update", "create"] }}
+        "#
+    );
+    root.put("sys/policies/acl/templated", json!({ "policy": rules }))
+        .expect(204);
+    let (grace, of_grace) = log_in_as("templates", "grace");
+    let (joan, of_joan) = log_in_as("templates", "joan");
+    for (id, name) in [(&of_grace, "graces entity"), (&of_joan, "joans entity")] {
+        root.post(
+            &format!("identity/entity/id/{id}"),
+            json!({"name": name, "policies": "templated"}),
+        )
+        .expect(204);
+    }
+    let write = |client: &Client, path: &str| {
+        client
+            .post(&format!("secret/data/{path}"), json!({"data": {"a": "b"}}))
+            .status
+    };
+    for (path, whose) in [
+        (format!("by-id/{of_grace}"), "grace"),
+        (format!("by-id/{of_joan}"), "joan"),
+        ("by-name/graces%20entity/x".to_owned(), "grace"),
+        ("by-name/joans%20entity/x/y".to_owned(), "joan"),
+        ("by-alias/grace".to_owned(), "grace"),
+        ("by-alias/joan".to_owned(), "joan"),
+        ("by-team/works/x".to_owned(), "nobody"),
+        ("by-floor/2".to_owned(), "nobody"),
+        ("by-group/201".to_owned(), "nobody"),
+    ] {
+        let expected = |name| if whose == name { 200 } else { 403 };
+        assert_eq!(write(&grace, &path), expected("grace"), "{path}");
+        assert_eq!(write(&joan, &path), expected("joan"), "{path}");
+    }
+    // As the operator fills the values, the paths open, and close again.
+    root.post(
+        &format!("identity/entity/id/{of_grace}"),
+        json!({"metadata": {"team": "works"}}),
+    )
+    .expect(204);
+    let alias = entity(&of_grace)["aliases"][0]["id"].clone();
+    root.post(
+        &format!("identity/entity-alias/id/{}", text(&alias)),
+        json!({"custom_metadata": {"floor": "2"}}),
+    )
+    .expect(200);
+    let group = made(
+        "identity/group",
+        json!({"name": "Templated", "metadata": {"room": "201"}, "member_entity_ids": of_grace}),
+    );
+    for path in ["by-team/works/x", "by-floor/2", "by-group/201"] {
+        assert_eq!(write(&grace, path), 200, "{path}");
+        assert_eq!(write(&joan, path), 403, "{path}");
+    }
+    assert_eq!(write(&grace, &format!("by-group/{group}")), 200);
+    // glob-in-template: a value that could match more than itself matches nothing.
+    for team in ["*", "+", "works/x", "..", "wor*", ""] {
+        root.post(
+            &format!("identity/entity/id/{of_grace}"),
+            json!({"metadata": {"team": team}}),
+        )
+        .expect(204);
+        for path in [
+            "by-team/works/x",
+            "by-team/lab/x",
+            "by-team/x/x",
+            "by-team/+/x",
+            "by-team/*/x",
+        ] {
+            assert_eq!(write(&grace, path), 403, "{team:?} {path}");
+        }
+    }
+    // The default policy shows everybody themselves.
+    assert_eq!(
+        grace.get(&format!("identity/entity/id/{of_grace}")).data()["name"],
+        "graces entity"
+    );
+    grace
+        .get("identity/entity/name/graces%20entity")
+        .expect(200);
+    grace
+        .get(&format!("identity/entity/id/{of_joan}"))
+        .expect(403);
+    grace
+        .post(
+            &format!("identity/entity/id/{of_grace}"),
+            json!({"policies": "x"}),
+        )
+        .expect(403);
+    // A batch token of hers, and one that is nobody's.
+    root.put(
+        "sys/policies/acl/parents-too",
+        json!({"policy": "path \"auth/token/create\" { capabilities = [\"update\"] }"}),
+    )
+    .expect(204);
+    root.post(
+        &format!("identity/entity/id/{of_grace}"),
+        json!({"policies": "templated,parents-too"}),
+    )
+    .expect(204);
+    let batch = grace.post("auth/token/create", json!({"type": "batch", "ttl": "1h"}));
+    let batch = server().client().with_token(batch.client_token());
+    assert_eq!(write(&batch, &format!("by-id/{of_grace}")), 200);
+    assert_eq!(write(&batch, &format!("by-id/{of_joan}")), 403);
+    let nobody = root.post("auth/token/create", json!({"policies": "templated"}));
+    let nobody = server().client().with_token(nobody.client_token());
+    assert_eq!(write(&nobody, "by-name//x"), 400);
+    assert_eq!(write(&nobody, "by-name/x/x"), 403);
+
+    for bad in ["identity.entity.nam", "identity.entity.metadata.", "other"] {
+        let text = format!("path \"a/{{{{{bad}}}}}\" {{ capabilities = [\"read\"] }}");
+        root.put("sys/policies/acl/bad-template", json!({ "policy": text }))
+            .expect(400);
+    }
+}
+
+#[test]
+fn listings_come_in_pages() {
+    let server = Server::ready(ServerOptions::default());
+    let root = server.root();
+    root.list("identity/entity/id").expect(404);
+    root.list("identity/group/name").expect(404);
+    root.list("identity/entity-alias/id").expect(404);
+    for n in 0..5 {
+        let name = json!({"name": format!("Name-{n}")});
+        root.post("identity/entity", name.clone()).expect(200);
+        root.post("identity/group", name).expect(200);
+    }
+    for path in ["identity/entity/name", "identity/group/name"] {
+        assert_eq!(root.list(path).keys().len(), 5);
+        let page = root.list(&format!("{path}?after=NAME-1&limit=2"));
+        assert_eq!(page.keys(), ["Name-2", "Name-3"]);
+    }
+    for path in ["identity/entity/id", "identity/group/id"] {
+        let all = root.list(path).keys();
+        assert!(all.is_sorted());
+        let page = root.list(&format!("{path}?after={}&limit=2", all[1]));
+        assert_eq!(page.keys(), all[2..4]);
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn identity_survives_a_crash_and_the_mount_cannot_be_disabled() {
+    let server = kerberos::kerberized();
+    let root = server.root();
+    root.delete("sys/mounts/identity").expect(400);
+    root.post("sys/remount", json!({"from": "identity", "to": "other"}));
+    let login = log_in(&server, "kerberos", "joan").auth();
+    let id = text(&login["entity_id"]);
+    let joan = server.client().with_token(text(&login["client_token"]));
+    root.post(
+        "identity/group",
+        json!({"name": "readers", "member_entity_ids": id, "policies": "works"}),
+    )
+    .expect(200);
+    server.crash_and_restart();
+    joan.get("secret/data/works/plan").expect(200);
+    assert_eq!(
+        log_in(&server, "kerberos", "joan").auth()["entity_id"],
+        json!(id)
+    );
+    root.delete("identity/group/name/readers").expect(204);
+    joan.get("secret/data/works/plan").expect(403);
+}
+
+#[test]
+fn the_audit_log_says_whose_token_it_was_and_what_identity_gave() {
+    let server = Server::ready(ServerOptions::default());
+    let root = server.root();
+    root.post("sys/auth/userpass", json!({"type": "userpass"}))
+        .expect(204);
+    root.post(
+        "auth/userpass/users/grace",
+        json!({"password": "a long passphrase", "token_type": "batch"}),
+    )
+    .expect(204);
+    let log_in = |name: &str| {
+        server.client().post(
+            &format!("auth/userpass/login/{name}"),
+            json!({"password": "a long passphrase"}),
+        )
+    };
+    // Batch tokens have an entity too; GRACE is grace.
+    let id = text(&log_in("grace").auth()["entity_id"]);
+    let auth = log_in("GRACE").auth();
+    assert_eq!(
+        (&auth["entity_id"], &auth["token_type"]),
+        (&json!(id), &json!("batch"))
+    );
+    root.post(
+        "identity/group",
+        json!({"name": "g", "member_entity_ids": id, "policies": "some"}),
+    )
+    .expect(200);
+    let file = server.dir().join("audit.log");
+    let options = json!({"file_path": file.display().to_string()});
+    root.put(
+        "sys/audit/file",
+        json!({"type": "file", "options": options}),
+    )
+    .expect(204);
+    let grace = server.client().with_token(text(&auth["client_token"]));
+    grace.get("auth/token/lookup-self").expect(200);
+    let log = std::fs::read_to_string(&file).unwrap();
+    let entry: Value = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find(|entry| entry["request"]["path"] == "auth/token/lookup-self")
+        .unwrap();
+    let shown = &entry["auth"];
+    assert_eq!(shown["entity_id"], json!(id));
+    assert_eq!(shown["policies"], json!(["default", "some"]));
+    assert_eq!(shown["token_policies"], json!(["default"]));
+    assert_eq!(shown["identity_policies"], json!(["some"]));
+    // A disabled entity's batch token ends at once, though nothing is stored of it.
+    root.post(
+        &format!("identity/entity/id/{id}"),
+        json!({"disabled": true}),
+    )
+    .expect(204);
+    grace.get("auth/token/lookup-self").expect(403);
+    log_in("grace").expect(403);
+}

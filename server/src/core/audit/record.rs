@@ -1,7 +1,7 @@
 //! What an audit line says. Every string that came from or goes to a client is an HMAC, keys are not; raw bytes
 //! and headers never appear (threats: `audit-raw`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use obol_mount::{Caller, Error, Operation, Result};
@@ -60,6 +60,8 @@ pub struct Subject<'a> {
     pub data: &'a Map<String, Value>,
     pub peer: Option<IpAddr>,
     pub caller: Option<&'a Caller>,
+    /// What the caller has by its entity.
+    pub identity_policies: &'a [String],
     /// The token as it came. Only its HMAC is written.
     pub token: Option<&'a str>,
     pub wrap_ttl: Option<u64>,
@@ -170,6 +172,13 @@ impl<'a> Record<'a> {
                 "metadata": &*caller.metadata,
                 "entity_id": &*caller.entity_id,
             });
+            if !s.identity_policies.is_empty() {
+                let own = caller.policies.iter();
+                let all: BTreeSet<&String> = own.chain(s.identity_policies).collect();
+                auth["policies"] = json!(all);
+                auth["token_policies"] = json!(&*caller.policies);
+                auth["identity_policies"] = s.identity_policies.into();
+            }
         }
         let time = OffsetDateTime::now_utc()
             .format(&Rfc3339)
@@ -254,6 +263,7 @@ mod tests {
             data,
             peer: None,
             caller: None,
+            identity_policies: &[],
             token: Some("obs.hunter2"),
             wrap_ttl: None,
             shown: &[],

@@ -6,7 +6,7 @@ use obol_mount::{Error, Result};
 use obol_storage::{Batch, Seen};
 
 use super::records::{Alias, Entity};
-use super::{Identity, attempt, names};
+use super::{Identity, PAGE, attempt, names};
 use crate::core::unix_now;
 
 /// What a client says of an alias; what is absent stays as it is.
@@ -181,6 +181,32 @@ impl Identity {
                 .await?;
             self.put_entity(&mut change, &mut entity, Some(&seen))?;
         })
+    }
+
+    /// Deletes the aliases of a mount that goes, of entities and of groups: nobody can ever log in by them again.
+    pub async fn forget_mount(&self, mount: &str) -> Result<()> {
+        for folder in [
+            format!("alias-of/{mount}/"),
+            format!("group-alias-of/{mount}/"),
+        ] {
+            loop {
+                let page = self.storage().list(&folder, None, PAGE).await?;
+                if page.is_empty() {
+                    break;
+                }
+                for key in page {
+                    let path = format!("{folder}{key}");
+                    if let Some((_, _, alias)) = self.owned(&path, |a| a.mount == mount).await? {
+                        self.delete_alias(&alias.id).await?;
+                    } else if let Some((_, _, alias)) = self.owned_group(&path).await? {
+                        self.delete_group_alias(&alias.id).await?;
+                    }
+                    // Gone with the alias; what leads nowhere would bring this loop round for ever.
+                    self.storage().delete(&path).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn index_alias(&self, batch: &mut Batch, alias: &Alias, owner: &str) -> Result<()> {

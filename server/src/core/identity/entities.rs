@@ -62,18 +62,7 @@ impl Identity {
 
     /// How many entities there are. Reads every id, a page at a time.
     pub async fn count_entities(&self) -> Result<u64> {
-        let (mut count, mut after) = (0u64, None::<String>);
-        loop {
-            let page = self
-                .storage()
-                .list("entity/", after.as_deref(), super::PAGE)
-                .await?;
-            count += page.len() as u64;
-            match page.into_iter().next_back() {
-                Some(last) => after = Some(last),
-                None => return Ok(count),
-            }
-        }
+        self.count("entity/").await
     }
 
     /// Makes an entity, or changes the one of the id or the name. `true`: it is new.

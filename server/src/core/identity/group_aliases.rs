@@ -162,7 +162,7 @@ impl Identity {
         self.owned_group(&format!("group-alias/{id}")).await
     }
 
-    async fn owned_group(&self, path: &str) -> Result<Option<(Group, Seen, Alias)>> {
+    pub(super) async fn owned_group(&self, path: &str) -> Result<Option<(Group, Seen, Alias)>> {
         let Some(owner) = self.id_at(path).await? else {
             return Ok(None);
         };

@@ -30,9 +30,9 @@ pub struct Who {
 }
 
 /// An entity to issue a token for, and what has to be committed with that.
-pub struct Binding {
+pub(super) struct Binding {
     pub entity_id: String,
-    change: Change,
+    pub(super) change: Change,
 }
 
 impl Who {
@@ -100,7 +100,7 @@ impl Live {
 
 impl Identity {
     /// Finds the entity behind an alias, or says what makes it.
-    async fn bind(&self, who: &Who) -> Result<Binding> {
+    pub(super) async fn bind(&self, who: &Who) -> Result<Binding> {
         names::check("the name of who logs in", &who.name)?;
         let mut change = Change::default();
         let (entity, seen) = match self.alias_of_seen(&who.mount, &who.name).await? {

@@ -25,6 +25,10 @@ impl Identity {
         self.all_names(&format!("members/{group}/")).await
     }
 
+    pub async fn count_members(&self, group: &str) -> Result<u64> {
+        self.count(&format!("members/{group}/")).await
+    }
+
     /// The groups that an entity is in by itself.
     pub(super) async fn direct_groups(&self, entity: &str) -> Result<Vec<String>> {
         self.all_names(&format!("groups-of/{entity}/")).await

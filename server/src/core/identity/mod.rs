@@ -30,6 +30,9 @@ mod merge;
 mod names;
 mod records;
 mod resolve;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +43,7 @@ use quick_cache::sync::Cache;
 use serde::de::DeserializeOwned;
 
 pub(crate) use api::{IdentityBackend, routes};
-pub use login::{Binding, Who};
+pub use login::Who;
 pub use records::{Alias, Entity, Group, GroupKind};
 pub use resolve::{Member, Resolved};
 
@@ -121,6 +124,19 @@ impl Identity {
     /// An id that an index holds.
     async fn id_at(&self, path: &str) -> Result<Option<String>> {
         Ok(self.0.storage.get_json(path).await?)
+    }
+
+    /// How many names a folder's level has, without holding them.
+    async fn count(&self, folder: &str) -> Result<u64> {
+        let (mut count, mut after) = (0u64, None::<String>);
+        loop {
+            let page = self.storage().list(folder, after.as_deref(), PAGE).await?;
+            count += page.len() as u64;
+            match page.into_iter().next_back() {
+                Some(last) => after = Some(last),
+                None => return Ok(count),
+            }
+        }
     }
 
     /// Every name of a folder's level. Only for folders that the operator fills: a group's members, an entity's groups.

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use obol_mount::Result;
 
-use super::Identity;
 use super::records::{Entity, Group};
-use crate::core::policies::ROOT;
+use super::{Identity, names};
+use crate::core::policies::{OfAlias, OfGroup, Parameter, ROOT, Values};
 
 /// An entity with all its groups.
 pub struct Resolved {
@@ -28,8 +28,47 @@ pub struct Member {
     pub id: String,
     pub name: String,
     pub metadata: BTreeMap<String, String>,
-    /// Through no other group.
-    pub direct: bool,
+}
+
+/// What templated policies ask.
+impl Values for Resolved {
+    fn value(&self, parameter: &Parameter) -> Option<&str> {
+        let entity = &self.entity;
+        match parameter {
+            Parameter::EntityId => Some(&entity.id),
+            Parameter::EntityName => Some(&entity.name),
+            Parameter::EntityMetadata(key) => entity.metadata.get(&**key).map(String::as_str),
+            Parameter::Alias(accessor, what) => {
+                let alias = entity.alias_at(accessor)?;
+                match what {
+                    OfAlias::Id => Some(&alias.id),
+                    OfAlias::Name => Some(&alias.name),
+                    OfAlias::Metadata(key) => alias.metadata.get(&**key).map(String::as_str),
+                    OfAlias::CustomMetadata(key) => {
+                        alias.custom_metadata.get(&**key).map(String::as_str)
+                    }
+                }
+            }
+            Parameter::GroupById(id, what) => {
+                let group = self.groups.iter().find(|group| group.id == **id)?;
+                group.value(what)
+            }
+            Parameter::GroupByName(name, what) => {
+                let group = self.groups.iter().find(|g| names::same(&g.name, name))?;
+                group.value(what)
+            }
+        }
+    }
+}
+
+impl Member {
+    fn value(&self, what: &OfGroup) -> Option<&str> {
+        match what {
+            OfGroup::Id => Some(&self.id),
+            OfGroup::Name => Some(&self.name),
+            OfGroup::Metadata(key) => self.metadata.get(&**key).map(String::as_str),
+        }
+    }
 }
 
 impl Identity {
@@ -82,11 +121,10 @@ impl Identity {
             policies: policies.into_iter().collect(),
             groups: groups
                 .into_iter()
-                .map(|(group, direct)| Member {
+                .map(|(group, _)| Member {
                     id: group.id,
                     name: group.name,
                     metadata: group.metadata,
-                    direct,
                 })
                 .collect(),
             entity,

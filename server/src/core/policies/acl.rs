@@ -14,7 +14,7 @@
 //!   that is spelt exactly as the request and has the same pattern otherwise is the more specific one.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,9 @@ use super::fold;
 use super::name::PolicyName;
 use super::parameters::Parameters;
 use super::pattern::{Pattern, Step};
-use super::policy::{Policy, Rule};
+use super::policy::{Policy, Rule, TemplatedRule};
+use super::template::{Filled, Values};
+use super::trie::Trie;
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +119,13 @@ pub struct Acl {
     denies: Trie,
     /// Some deny rule is written with a capital, so that even a path without any has to be looked up there.
     denies_have_capitals: bool,
+    /// The rules that are others for each entity, each with its policy.
+    templates: Vec<(PolicyName, TemplatedRule)>,
+    /// What one entity's rules lie on: the rules of everybody with these policies. Shared, so that an entity costs
+    /// memory for its own rules alone.
+    base: Option<Arc<Acl>>,
+    /// A deny rule could not be made for this entity: nothing is allowed.
+    barred: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -137,20 +146,78 @@ impl Acl {
                 ..Self::default()
             };
         }
-        let mut joined: BTreeMap<&Pattern, (Rule, Vec<PolicyName>)> = BTreeMap::new();
+        let mut joined = Joined::new();
+        let mut templates = Vec::new();
         for policy in policies {
             for rule in policy.rules() {
-                match joined.get_mut(&rule.pattern) {
-                    Some((known, from)) => {
-                        known.merge(rule);
-                        from.push(policy.name().clone());
-                    }
-                    None => {
-                        joined.insert(&rule.pattern, (rule.clone(), vec![policy.name().clone()]));
-                    }
-                }
+                join(&mut joined, rule, policy.name());
+            }
+            for rule in policy.templates() {
+                templates.push((policy.name().clone(), rule.clone()));
             }
         }
+        Self {
+            templates,
+            ..Self::of(joined)
+        }
+    }
+
+    /// These rules with the templates filled for one entity. Where none are left, the rules themselves.
+    pub fn for_entity(self: &Arc<Self>, values: &dyn Values) -> Arc<Self> {
+        if self.root || self.templates.is_empty() {
+            return self.clone();
+        }
+        let mut joined = Joined::new();
+        let mut barred = false;
+        for (policy, rule) in &self.templates {
+            let pattern = match rule.template.fill(values) {
+                Filled::Pattern(pattern) => pattern,
+                Filled::Absent => continue,
+                Filled::Unusable => {
+                    barred |= rule.capabilities.is_deny();
+                    tracing::warn!(
+                        policy = policy.as_str(),
+                        denies = rule.capabilities.is_deny(),
+                        "a value of the caller's entity cannot stand in the path of a templated rule"
+                    );
+                    continue;
+                }
+            };
+            let own = Rule {
+                pattern,
+                capabilities: rule.capabilities,
+                parameters: rule.parameters.clone(),
+            };
+            join(&mut joined, &own, policy);
+        }
+        if joined.is_empty() && !barred {
+            return self.clone();
+        }
+        // What everybody's rules say of the same path.
+        for (pattern, (rule, policies)) in &mut joined {
+            if let Ok(at) = self.rules.binary_search_by(|r| r.pattern.cmp(pattern)) {
+                let shared = &self.rules[at];
+                rule.merge(&Rule {
+                    pattern: shared.pattern.clone(),
+                    capabilities: shared.capabilities,
+                    parameters: shared.parameters.clone(),
+                });
+                policies.extend(shared.policies.iter().cloned());
+            }
+        }
+        Arc::new(Self {
+            base: Some(self.clone()),
+            barred,
+            ..Self::of(joined)
+        })
+    }
+
+    /// Whether entities have rules of their own here.
+    pub fn has_templates(&self) -> bool {
+        !self.templates.is_empty()
+    }
+
+    fn of(joined: Joined) -> Self {
         let mut acl = Self::default();
         for (rank, (rule, mut policies)) in joined.into_values().enumerate() {
             acl.trie.insert(&rule.pattern, rank);
@@ -191,7 +258,10 @@ impl Acl {
             return Decision {
                 allowed: false,
                 sudo: false,
-                reason: Reason::NoRule,
+                reason: match self.barred {
+                    true => Reason::Denied,
+                    false => Reason::NoRule,
+                },
                 rule: None,
                 policies: &[],
             };
@@ -240,15 +310,48 @@ impl Acl {
             rule.capabilities != Capabilities::NONE && !rule.capabilities.is_deny()
         };
         self.root
-            || self
-                .rules
-                .iter()
-                .filter(grants)
-                .any(|rule| below(&rule.pattern, mount.trim_end_matches('/')))
+            || !self.barred
+                && self
+                    .base
+                    .iter()
+                    .flat_map(|base| &base.rules)
+                    .chain(&self.rules)
+                    .filter(grants)
+                    .any(|rule| below(&rule.pattern, mount.trim_end_matches('/')))
     }
 
     /// The rule that decides on a path. `both_forms` is set for LIST.
     fn find(&self, path: &str, both_forms: bool) -> Option<&Compiled> {
+        if self.barred {
+            return None;
+        }
+        let own = self.find_here(path, both_forms);
+        let Some(base) = &self.base else {
+            return own.map(|(rule, _)| rule);
+        };
+        let (Some((own, own_spelt)), Some((shared, shared_spelt))) =
+            (own, base.find_here(path, both_forms))
+        else {
+            return own
+                .or_else(|| base.find_here(path, both_forms))
+                .map(|(rule, _)| rule);
+        };
+        // Of the same pattern the own rule is the joined one.
+        if own.pattern == shared.pattern {
+            return Some(own);
+        }
+        if own_spelt != shared_spelt && same_but_for_case(&own.pattern, &shared.pattern) {
+            return Some(if own_spelt { own } else { shared });
+        }
+        Some(if own.pattern > shared.pattern {
+            own
+        } else {
+            shared
+        })
+    }
+
+    /// The same among the rules of this layer, and whether the rule is spelt as the request.
+    fn find_here(&self, path: &str, both_forms: bool) -> Option<(&Compiled, bool)> {
         let found = self.trie.find(path, both_forms);
         let mut rank = found;
         if !self.denies.is_empty() {
@@ -261,12 +364,32 @@ impl Acl {
         // The rule in the spelling of the request, against a deny of the same pattern in another spelling.
         if let Some(spelt) = found
             && spelt.pattern != rule.pattern
-            && fold(spelt.pattern.as_str()) == fold(rule.pattern.as_str())
+            && same_but_for_case(&spelt.pattern, &rule.pattern)
         {
             rule = spelt;
         }
-        Some(rule)
+        let is_spelt = found.is_some_and(|found| found.pattern == rule.pattern);
+        Some((rule, is_spelt))
     }
+}
+
+/// Rules by their paths, in the order of their priority, each with the policies it is from.
+type Joined = BTreeMap<Pattern, (Rule, Vec<PolicyName>)>;
+
+fn join(joined: &mut Joined, rule: &Rule, policy: &PolicyName) {
+    match joined.get_mut(&rule.pattern) {
+        Some((known, from)) => {
+            known.merge(rule);
+            from.push(policy.clone());
+        }
+        None => {
+            joined.insert(rule.pattern.clone(), (rule.clone(), vec![policy.clone()]));
+        }
+    }
+}
+
+fn same_but_for_case(one: &Pattern, other: &Pattern) -> bool {
+    fold(one.as_str()) == fold(other.as_str())
 }
 
 /// Whether a pattern can match a mount's path or something below it.
@@ -283,385 +406,6 @@ fn below(pattern: &Pattern, mount: &str) -> bool {
     true
 }
 
-/// Nodes refer to each other by index; node 0 is the root.
-#[derive(Debug, Clone, Default)]
-struct Trie {
-    nodes: Vec<Node>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Node {
-    literals: HashMap<Box<str>, usize>,
-    plus: Option<usize>,
-    /// The rule whose pattern ends here.
-    exact: Option<usize>,
-    /// The rules whose pattern goes on with a beginning and `*`.
-    globs: HashMap<Box<str>, usize>,
-    /// The lengths of those beginnings, longest first, each once.
-    glob_lengths: Vec<usize>,
-    /// The best rank here and below.
-    best: Option<usize>,
-}
-
-impl Trie {
-    fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
-    /// Adds a pattern; where one is already there (deny rules that differ only in case), the better rank stays.
-    fn insert(&mut self, pattern: &Pattern, rank: usize) {
-        if self.nodes.is_empty() {
-            self.nodes.push(Node::default());
-        }
-        let mut at = 0;
-        for step in pattern.steps() {
-            self.nodes[at].best = self.nodes[at].best.max(Some(rank));
-            let fresh = self.nodes.len();
-            let node = &mut self.nodes[at];
-            let next = match step {
-                Step::Literal(segment) => *node.literals.entry(segment.into()).or_insert(fresh),
-                Step::Plus => *node.plus.get_or_insert(fresh),
-                Step::Prefix(prefix) => {
-                    let known = node.globs.entry(prefix.into()).or_insert(rank);
-                    *known = rank.max(*known);
-                    if let Err(place) = node
-                        .glob_lengths
-                        .binary_search_by(|length| prefix.len().cmp(length))
-                    {
-                        node.glob_lengths.insert(place, prefix.len());
-                    }
-                    return;
-                }
-            };
-            if next == fresh {
-                self.nodes.push(Node::default());
-            }
-            at = next;
-        }
-        let end = &mut self.nodes[at];
-        end.exact = end.exact.max(Some(rank));
-        end.best = end.best.max(Some(rank));
-    }
-
-    fn find(&self, path: &str, both_forms: bool) -> Option<usize> {
-        let bare = path.strip_suffix('/');
-        let mut best = None;
-        if let Some(root) = self.nodes.first() {
-            self.walk(
-                root,
-                Some(bare.unwrap_or(path)),
-                both_forms || bare.is_some(),
-                &mut best,
-            );
-        }
-        best
-    }
-
-    /// Raises `best` to the best rank that matches `rest` from this node on. `rest` is `None` at the path's end.
-    /// The recursion is as deep as the longest pattern, which is bounded.
-    fn walk(&self, node: &Node, rest: Option<&str>, slash: bool, best: &mut Option<usize>) {
-        if node.best <= *best {
-            return;
-        }
-        let Some(rest) = rest else {
-            *best = node.exact.max(*best);
-            if slash {
-                // The empty segment behind the trailing slash, which `+` and `*` match too.
-                let ends = node.literals.get("").copied().into_iter().chain(node.plus);
-                let exact = ends.filter_map(|end| self.nodes[end].exact).max();
-                *best = exact.max(node.globs.get("").copied()).max(*best);
-            }
-            return;
-        };
-        let (segment, rest) = match rest.split_once('/') {
-            Some((segment, rest)) => (segment, Some(rest)),
-            None => (rest, None),
-        };
-        if let Some(&child) = node.literals.get(segment) {
-            self.walk(&self.nodes[child], rest, slash, best);
-        }
-        // Of the globs at one node the longest is the best.
-        let glob = node
-            .glob_lengths
-            .iter()
-            .find_map(|&length| node.globs.get(segment.get(..length)?));
-        *best = glob.copied().max(*best);
-        if let Some(plus) = node.plus {
-            self.walk(&self.nodes[plus], rest, slash, best);
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn compile(texts: &[&str]) -> Acl {
-        let policies = texts
-            .iter()
-            .enumerate()
-            .map(|(i, text)| Arc::new(Policy::parse(&format!("p{i}"), text).unwrap()));
-        Acl::compile(&policies.collect::<Vec<_>>())
-    }
-
-    fn access(operation: Operation, path: &str) -> Access<'_> {
-        Access {
-            operation,
-            path,
-            data: None,
-            wrap_ttl: None,
-        }
-    }
-
-    fn allows(acl: &Acl, operation: Operation, path: &str) -> bool {
-        acl.check(&access(operation, path)).allowed
-    }
-
-    #[test]
-    fn root_may_do_everything_and_says_so() {
-        let acl = Acl::compile(&[Policy::root()]);
-        let decision = acl.check(&access(Operation::Delete, "sys/anything"));
-        assert!(decision.allowed && decision.sudo && acl.is_root());
-        assert_eq!(acl.capabilities("any/path"), ["root"]);
-    }
-
-    #[test]
-    fn nothing_is_allowed_by_default() {
-        let acl = Acl::compile(&[]);
-        assert_eq!(
-            acl.check(&access(Operation::Read, "secret/data/a")).reason,
-            Reason::NoRule
-        );
-        assert_eq!(compile(&[""]).capabilities("a"), ["deny"]);
-    }
-
-    #[test]
-    fn globs_and_segments_match_as_vaults_page_shows() {
-        let acl = compile(&[r#"
-            path "secret/foo" { capabilities = ["read"] }
-            path "secret/bar/*" { capabilities = ["read"] }
-            path "secret/zip-*" { capabilities = ["read"] }
-            path "kv/+/teamb" { capabilities = ["read"] }
-            path "kv/+/+/teamb" { capabilities = ["read"] }
-        "#]);
-        for (path, allowed) in [
-            ("secret/foo", true),
-            ("secret/food", false),
-            ("secret/foo/bar", false),
-            ("secret/bar/zip", true),
-            ("secret/bar/zip/zap", true),
-            ("secret/bars/zip", false),
-            ("secret/bar", false),
-            ("secret/zip-zap", true),
-            ("secret/zip-zap/zong", true),
-            ("secret/zip/zap", false),
-            ("kv/x/teamb", true),
-            ("kv/x/y/teamb", true),
-            ("kv/teamb", false),
-            ("kv/x/y/z/teamb", false),
-        ] {
-            assert_eq!(allows(&acl, Operation::Read, path), allowed, "{path}");
-        }
-    }
-
-    #[test]
-    fn only_the_highest_priority_pattern_decides() {
-        let acl = compile(&[r#"
-            path "1/2/*" { capabilities = ["create"] }
-            path "1/2/+" { capabilities = ["read"] }
-            path "1/2/+/+" { capabilities = ["update"] }
-        "#]);
-        assert!(
-            !allows(&acl, Operation::Read, "1/2/3/4") && allows(&acl, Operation::Update, "1/2/3/4")
-        );
-        assert!(
-            allows(&acl, Operation::Read, "1/2/3") && !allows(&acl, Operation::Update, "1/2/3")
-        );
-        assert!(allows(&acl, Operation::Create, "1/2/3/4/5"));
-        assert_eq!(
-            acl.check(&access(Operation::Read, "1/2/3")).rule,
-            Some("1/2/+")
-        );
-    }
-
-    #[test]
-    fn the_same_pattern_in_several_policies_unites_and_deny_wins() {
-        let acl = compile(&[
-            r#"path "kv/a" { capabilities = ["update"] } path "kv/b" { capabilities = ["read", "sudo"] }"#,
-            r#"path "kv/a" { capabilities = ["read"] } path "kv/b" { capabilities = ["deny"] }"#,
-        ]);
-        assert_eq!(acl.capabilities("kv/a"), ["read", "update"]);
-        assert_eq!(acl.capabilities("kv/b"), ["deny"]);
-        let decision = acl.check(&access(Operation::Read, "kv/a"));
-        assert_eq!(
-            decision
-                .policies
-                .iter()
-                .map(PolicyName::as_str)
-                .collect::<Vec<_>>(),
-            ["p0", "p1"]
-        );
-        let decision = acl.check(&access(Operation::Read, "kv/b"));
-        assert_eq!(
-            (decision.allowed, decision.sudo, decision.reason),
-            (false, false, Reason::Denied)
-        );
-    }
-
-    #[test]
-    fn list_bypasses_deny_a_more_specific_deny_reaches_list_on_its_prefix() {
-        let list = |acl: &Acl, path| allows(acl, Operation::List, path);
-        // GHSA-xp3c-3jw3-4vcr, word for word.
-        let acl = compile(&[r#"
-            path "secrets/metadata/*" { capabilities = ["list"] }
-            path "secrets/metadata/restricted/*" { capabilities = ["deny"] }
-        "#]);
-        for path in [
-            "secrets/metadata/restricted",
-            "secrets/metadata/restricted/",
-            "secrets/metadata/restricted/x",
-        ] {
-            assert!(!list(&acl, path), "{path}");
-        }
-        assert!(list(&acl, "secrets/metadata/open") && list(&acl, "secrets/metadata/"));
-        // The deny may be written with or without the slash, exact or with a segment wildcard.
-        for deny in ["kv/private", "kv/private/", "kv/private*", "kv/+/", "kv/+"] {
-            let acl = compile(&[&format!(
-                "path \"kv/*\" {{ capabilities = [\"list\"] }}\npath \"{deny}\" {{ capabilities = [\"deny\"] }}"
-            )]);
-            assert!(
-                !list(&acl, "kv/private") && !list(&acl, "kv/private/"),
-                "{deny}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_list_rule_works_with_and_without_its_slash() {
-        for rule in [
-            "foo/sys/policies",
-            "foo/sys/policies/",
-            "+/sys/policies",
-            "+/sys/policies/",
-            "foo/sys/policies/*",
-        ] {
-            let acl = compile(&[&format!("path \"{rule}\" {{ capabilities = [\"list\"] }}")]);
-            for path in ["foo/sys/policies", "foo/sys/policies/"] {
-                assert!(allows(&acl, Operation::List, path), "{rule} {path}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_trailing_slash_is_no_way_around_a_rule() {
-        let acl = compile(&[r#"
-            path "secret/*" { capabilities = ["read"] }
-            path "secret/x" { capabilities = ["deny"] }
-        "#]);
-        assert!(
-            !allows(&acl, Operation::Read, "secret/x")
-                && !allows(&acl, Operation::Read, "secret/x/")
-        );
-    }
-
-    #[test]
-    fn a_deny_rule_matches_whatever_the_case() {
-        let acl = compile(&[r#"
-            path "secret/data/*" { capabilities = ["read"] }
-            path "secret/data/example" { capabilities = ["deny"] }
-            path "secret/data/Team/*" { capabilities = ["deny"] }
-            path "secret/data/EXAMPLE2" { capabilities = ["read"] }
-            path "secret/data/example2" { capabilities = ["deny"] }
-            path "secret/data/team/open/x" { capabilities = ["read"] }
-        "#]);
-        for path in [
-            "secret/data/example",
-            "secret/data/EXAMPLE",
-            "secret/DATA/example",
-            "secret/data/team/a",
-            "secret/data/TEAM/a",
-        ] {
-            assert!(!allows(&acl, Operation::Read, path), "{path}");
-        }
-        // A more specific rule still decides, and so does the one that is spelt as the request is.
-        assert!(allows(&acl, Operation::Read, "secret/data/team/open/x"));
-        assert!(allows(&acl, Operation::Read, "secret/data/EXAMPLE2"));
-        assert!(!allows(&acl, Operation::Read, "secret/data/Example2"));
-        assert!(allows(&acl, Operation::Read, "secret/data/other"));
-    }
-
-    #[test]
-    fn letters_are_folded_one_by_one() {
-        // `str::to_lowercase` folds the last letter of ΑΣ by its neighbours.
-        let acl = compile(&[r#"
-            path "kv/*" { capabilities = ["read"] }
-            path "kv/ΑΣ*" { capabilities = ["deny"] }
-        "#]);
-        for path in ["kv/ΑΣ", "kv/ΑΣΑ", "kv/ασα", "kv/ασ"] {
-            assert!(!allows(&acl, Operation::Read, path), "{path}");
-        }
-    }
-
-    #[test]
-    fn grants_are_case_sensitive() {
-        let acl = compile(&[r#"path "secret/Data" { capabilities = ["read"] }"#]);
-        assert!(
-            allows(&acl, Operation::Read, "secret/Data")
-                && !allows(&acl, Operation::Read, "secret/data")
-        );
-    }
-
-    #[test]
-    fn a_wildcard_character_in_a_request_is_only_a_character() {
-        let acl = compile(&[r#"
-            path "secret/+/x" { capabilities = ["read"] }
-            path "secret/a*" { capabilities = ["read"] }
-        "#]);
-        assert!(
-            !allows(&acl, Operation::Read, "secret/*") && !allows(&acl, Operation::Read, "+/+/x")
-        );
-        assert!(
-            allows(&acl, Operation::Read, "secret/+/x")
-                && allows(&acl, Operation::Read, "secret/a*")
-        );
-    }
-
-    #[test]
-    fn what_may_be_known_of_a_mount_follows_the_rules_below_it() {
-        let acl = compile(&[r#"
-            path "foo/+/+/*" { capabilities = ["read"] }
-            path "bar*" { capabilities = ["read"] }
-            path "auth/token/lookup-self" { capabilities = ["read"] }
-            path "hidden/*" { capabilities = ["deny"] }
-        "#]);
-        for (mount, reached) in [
-            ("foo/", true),
-            ("foo/bar/", true),
-            ("barn/", true),
-            ("auth/token/", true),
-            ("auth/", true),
-            ("hidden/", false),
-            ("secret/", false),
-            ("ba/", false),
-        ] {
-            assert_eq!(acl.reaches(mount), reached, "{mount}");
-        }
-    }
-
-    #[test]
-    fn reasons_are_told_to_the_operator() {
-        let acl =
-            compile(&[r#"path "a" { capabilities = ["read"], required_parameters = ["x"] }"#]);
-        assert_eq!(
-            acl.check(&access(Operation::Update, "a"))
-                .reason
-                .to_string(),
-            "the rule does not grant update"
-        );
-        assert_eq!(
-            acl.check(&access(Operation::Read, "a")).reason.to_string(),
-            "the rule requires the parameter `x`"
-        );
-    }
-}
+mod tests;

@@ -36,6 +36,14 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
+# See who it belongs to.
+path "identity/entity/id/{{identity.entity.id}}" {
+  capabilities = ["read"]
+}
+path "identity/entity/name/{{identity.entity.name}}" {
+  capabilities = ["read"]
+}
+
 # Ask what it may do on a path.
 path "sys/capabilities-self" {
   capabilities = ["update"]

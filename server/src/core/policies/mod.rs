@@ -12,6 +12,8 @@ mod name;
 mod parameters;
 mod pattern;
 mod policy;
+mod template;
+mod trie;
 
 use std::borrow::Cow;
 
@@ -21,7 +23,8 @@ pub use capability::{Capabilities, Capability};
 pub use name::{NameError, PolicyName, PolicySet, parse_policy_list};
 pub use parameters::Parameters;
 pub use pattern::{Pattern, PatternError};
-pub use policy::{MAX_TEXT, Policy, PolicyError, Rule};
+pub use policy::{MAX_TEXT, Policy, PolicyError, Rule, TemplatedRule};
+pub use template::{OfAlias, OfGroup, Parameter, Values};
 
 /// Lays out a policy's text for `obol policy fmt`: comments are kept, the meaning is unchanged, and formatting what
 /// is formatted changes nothing. Only the syntax is checked; [`Policy::parse`] checks the rest.

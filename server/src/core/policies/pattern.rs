@@ -51,7 +51,7 @@ pub enum PatternError {
         "a control character or a backslash: no request has such a path, so the rule would never match"
     )]
     Character,
-    #[error("templated policies need identity, which this version does not have")]
+    #[error("a template cannot stand here: it works in the path of a rule")]
     Template,
 }
 

@@ -14,6 +14,7 @@ use super::fold;
 use super::name::PolicyName;
 use super::parameters::Parameters;
 use super::pattern::Pattern;
+use super::template::Template;
 pub use crate::hcl::Error as PolicyError;
 use crate::hcl::{self, Name, Node, Object, Stanza, Value, quoted, suggest};
 
@@ -26,6 +27,7 @@ pub struct Policy {
     name: PolicyName,
     text: Arc<str>,
     rules: Vec<Rule>,
+    templates: Vec<TemplatedRule>,
 }
 
 /// What a policy says of one path: the blocks of the same path are joined.
@@ -34,6 +36,14 @@ pub struct Rule {
     pub pattern: Pattern,
     pub capabilities: Capabilities,
     /// `None` when there are none. Boxed: most rules have none.
+    pub parameters: Option<Box<Parameters>>,
+}
+
+/// A rule whose path is another for each entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TemplatedRule {
+    pub template: Template,
+    pub capabilities: Capabilities,
     pub parameters: Option<Box<Parameters>>,
 }
 
@@ -55,11 +65,12 @@ impl Policy {
         if text.len() > MAX_TEXT {
             return Err(PolicyError::too_large());
         }
-        let rules = Reader { text }.policy(&hcl::parse(text)?)?;
+        let (rules, templates) = Reader { text }.policy(&hcl::parse(text)?)?;
         Ok(Self {
             name,
             text: text.into(),
             rules,
+            templates,
         })
     }
 
@@ -70,6 +81,7 @@ impl Policy {
             name,
             text: "".into(),
             rules: Vec::new(),
+            templates: Vec::new(),
         })
     }
 
@@ -85,6 +97,11 @@ impl Policy {
     /// The rules, each path once.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The rules whose paths have templates.
+    pub fn templates(&self) -> &[TemplatedRule] {
+        &self.templates
     }
 
     pub fn is_root(&self) -> bool {
@@ -134,8 +151,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn policy(&self, root: &Object) -> Result<Vec<Rule>, PolicyError> {
+    fn policy(&self, root: &Object) -> Result<(Vec<Rule>, Vec<TemplatedRule>), PolicyError> {
         let mut rules: BTreeMap<Pattern, Rule> = BTreeMap::new();
+        let mut templates = Vec::new();
         for member in &root.members {
             match member.key.text.as_str() {
                 "path" => {
@@ -143,7 +161,27 @@ impl Reader<'_> {
                         .stanzas()
                         .map_err(|(at, message)| self.error(at, message))?
                     {
-                        let rule = self.rule(&stanza)?;
+                        let label = &stanza.label;
+                        let refuse = |why: &dyn std::fmt::Display| {
+                            self.error(label.at, format!("path {}: {why}", quoted(&label.text)))
+                        };
+                        if Template::is_in(&label.text) {
+                            let template = Template::parse(&label.text).map_err(|e| refuse(&e))?;
+                            let (capabilities, parameters) = self.body(&stanza)?;
+                            templates.push(TemplatedRule {
+                                template,
+                                capabilities,
+                                parameters,
+                            });
+                            continue;
+                        }
+                        let pattern = Pattern::parse(&label.text).map_err(|e| refuse(&e))?;
+                        let (capabilities, parameters) = self.body(&stanza)?;
+                        let rule = Rule {
+                            pattern,
+                            capabilities,
+                            parameters,
+                        };
                         match rules.get_mut(&rule.pattern) {
                             Some(known) => known.merge(&rule),
                             None => {
@@ -159,16 +197,14 @@ impl Reader<'_> {
                 _ => return Err(self.unknown(&member.key, &TOP_KEYS)),
             }
         }
-        Ok(rules.into_values().collect())
+        Ok((rules.into_values().collect(), templates))
     }
 
-    fn rule(&self, stanza: &Stanza<'_>) -> Result<Rule, PolicyError> {
-        let pattern = Pattern::parse(&stanza.label.text).map_err(|e| {
-            self.error(
-                stanza.label.at,
-                format!("path {}: {e}", quoted(&stanza.label.text)),
-            )
-        })?;
+    /// What a block says of its path.
+    fn body(
+        &self,
+        stanza: &Stanza<'_>,
+    ) -> Result<(Capabilities, Option<Box<Parameters>>), PolicyError> {
         let mut capabilities = None;
         let mut parameters = Parameters::default();
         let mut seen = HashSet::new();
@@ -223,11 +259,7 @@ impl Reader<'_> {
             ));
         }
         let bare = parameters.is_empty() || capabilities.is_deny();
-        Ok(Rule {
-            pattern,
-            capabilities,
-            parameters: (!bare).then(|| Box::new(parameters)),
-        })
+        Ok((capabilities, (!bare).then(|| Box::new(parameters))))
     }
 
     fn capabilities(&self, node: &Node) -> Result<Capabilities, PolicyError> {
@@ -503,8 +535,8 @@ mod tests {
                 "line 1, column 6: path `a/+*`: `+*` is not allowed: `+` stands for one whole segment; use `+/*` or `*`",
             ),
             (
-                "path \"a/{{identity.entity.id}}/*\" { capabilities = [] }",
-                "line 1, column 6: path `a/{{identity.entity.id}}/*`: templated policies need identity, which this version does not have",
+                "path \"a/{{identity.entity.id}}/*\" { capabilities = []\n capabilities = [] }",
+                "line 2, column 2: `capabilities` is set twice; remove one of them",
             ),
             (
                 "path \"a\" { capabilities = []\n min_wrapping_ttl = \"2h\"\n max_wrapping_ttl = 3600 }",
@@ -567,11 +599,24 @@ mod tests {
     }
 
     #[test]
-    fn glob_in_template_a_policy_with_a_template_is_refused_as_long_as_there_is_no_identity() {
-        assert!(
-            error("path \"a/{{identity.entity.name}}/*\" { capabilities = [] }")
-                .contains("need identity")
-        );
+    fn glob_in_template_templates_stand_in_paths_and_nowhere_else() {
+        let policy = Policy::parse(
+            "test",
+            "path \"a/{{identity.entity.name}}/*\" { capabilities = [\"read\"] }",
+        )
+        .unwrap();
+        assert_eq!((policy.rules().len(), policy.templates().len()), (0, 1));
+        for (path, why) in [
+            ("a/{{identity.entity.nam}}", "unknown template"),
+            ("a/{{identity.entity.name", "without"),
+            ("a/{{identity.entity.name}}/*/x", "wildcard only"),
+        ] {
+            let text = error(&format!("path \"{path}\" {{ capabilities = [] }}"));
+            assert!(
+                text.starts_with("line 1, column 6: ") && text.contains(why),
+                "{text}"
+            );
+        }
         let with = |value: &str| {
             let text = format!(
                 "path \"a\" {{ capabilities = []\n allowed_parameters = {{ f = [\"{value}\"] }} }}"

@@ -192,7 +192,7 @@ async fn remove_by_name(cx: Cx<IdentityBackend>, input: NameInput) -> Result<NoC
 #[derive(Serialize, JsonSchema)]
 struct GroupInfo {
     name: String,
-    num_member_entities: usize,
+    num_member_entities: u64,
     num_parent_groups: usize,
 }
 
@@ -237,7 +237,7 @@ async fn listing(
     let mut key_info = std::collections::BTreeMap::new();
     for group in all {
         let info = GroupInfo {
-            num_member_entities: live.identity.member_entities(&group.id).await?.len(),
+            num_member_entities: live.identity.count_members(&group.id).await?,
             num_parent_groups: live.identity.parent_groups(&group.id).await?.len(),
             name: group.name,
         };
