@@ -21,6 +21,7 @@
 
 mod aliases;
 mod api;
+mod check;
 mod entities;
 mod group_aliases;
 mod groups;

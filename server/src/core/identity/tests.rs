@@ -99,6 +99,11 @@ impl Identity {
         found.map_or_else(Vec::new, |found| found.policies.to_vec())
     }
 
+    /// The indexes and the records agree.
+    async fn is_whole(&self) -> bool {
+        self.inconsistencies(10).await.unwrap().is_empty()
+    }
+
     /// Every path that there is.
     async fn paths(&self) -> Vec<String> {
         let all = self.storage().scan("", None, 10_000).await.unwrap();
@@ -179,6 +184,7 @@ async fn two_changes_that_close_a_circle_together_are_not_both_made() {
             made += usize::from(task.await.unwrap().is_ok());
         }
         assert!(made < 3);
+        assert!(identity.is_whole().await);
         assert!(identity.groups_of("nobody").await.unwrap().is_empty());
     }
 }
@@ -230,6 +236,7 @@ async fn group_gone_memberships_end_with_the_group_the_entity_the_alias_and_the_
     assert!(identity.policies_of(&again).await.is_empty());
     identity.log_in(&who(&["lab"])).await;
     assert_eq!(identity.policies_of(&again).await, ["works"]);
+    assert!(identity.is_whole().await);
     // The mount goes.
     identity.forget_mount("m1").await.unwrap();
     assert!(identity.policies_of(&again).await.is_empty());
@@ -264,7 +271,12 @@ async fn half_written_memberships_of_what_is_gone_are_cleared_after_a_crash() {
     view.put_in(&mut batch, &format!("leaving/{group}"), Vec::new());
     view.commit(batch).await.unwrap();
     assert!(identity.policies_of(&entity).await.is_empty());
+    assert!(
+        identity.is_whole().await,
+        "what is marked is taken up by itself"
+    );
     identity.resume().await.unwrap();
+    assert!(identity.is_whole().await);
     let left = identity.paths().await;
     assert_eq!(
         left,
@@ -344,6 +356,7 @@ async fn a_merged_entity_is_the_other_one_through_any_number_of_merges() {
     for id in [&a, &b, &c] {
         assert_eq!(identity.policies_of(id).await, ["of-a", "of-c", "works"]);
     }
+    assert!(identity.is_whole().await);
     let merged = identity.entity(&c).await.unwrap().unwrap();
     assert_eq!(merged.aliases.len(), 3);
     assert_eq!(
@@ -474,6 +487,7 @@ async fn aliases_move_between_entities_names_and_mounts_and_never_onto_another()
         identity.log_in(&Who::new(&mount("m2"), "grace")).await,
         joan
     );
+    assert!(identity.is_whole().await);
     // By mount and name it is found again, and a new one of a new name makes an entity.
     let by_place = |name: &str| AliasFields {
         name: Some(name.to_owned()),
@@ -504,4 +518,23 @@ async fn another_process_on_the_same_storage_changes_nothing_twice() {
     assert!(!other.commit(from_other.change).await.unwrap());
     assert_eq!(one.log_in(&who).await, other.log_in(&who).await);
     assert_eq!(one.count_entities().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_agree_is_found() {
+    let identity = identity().await;
+    let entity = identity.log_in(&Who::new(&mount("m1"), "grace")).await;
+    let inner = identity.new_group("inner", &[], &[&entity]).await;
+    let outer = identity.new_group("outer", &[], &[]).await;
+    identity.set_groups(&outer, &[&inner]).await.unwrap();
+    identity.external("works", "m1").await;
+    assert!(identity.is_whole().await);
+    for path in identity.paths().await {
+        let view = identity.storage();
+        let was = view.get(&path).await.unwrap().unwrap();
+        view.delete(&path).await.unwrap();
+        assert!(!identity.is_whole().await, "{path} is missing");
+        view.put(&path, was.value).await.unwrap();
+        assert!(identity.is_whole().await, "{path} is back");
+    }
 }
