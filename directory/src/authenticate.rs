@@ -48,7 +48,10 @@ impl Directory {
         if !settings.limits.cache_ttl.is_zero() {
             let known = self.lookup(username).await?;
             if known.user_dn == user.dn {
-                return Ok(known);
+                return Ok(Membership {
+                    standing: user.standing,
+                    ..known
+                });
             }
         }
         self.groups_of_user(user, username, Via::service(&self.inner().pool))

@@ -38,3 +38,4 @@ pub use probe::{FilterUsed, ProbeStep, ServerProbe, StepName, UserProbe};
 pub use sasl::{SaslError, SaslGssapi, SaslServer, SaslSource};
 pub use sid::{SidNames, sid_text};
 pub use spn::SpnOwner;
+pub use user::Standing;

@@ -29,7 +29,7 @@ use crate::pool::{Lease, Pool, UserSession};
 use crate::session::{Entry, Query, Scope};
 use crate::settings::Settings;
 use crate::sid::GroupOrNone;
-use crate::user::UserEntry;
+use crate::user::{Standing, UserEntry};
 
 /// One configured directory and its connections. Cheap to clone; the last clone closes them.
 #[derive(Clone)]
@@ -65,6 +65,8 @@ pub struct Membership {
     pub user_dn: String,
     /// The user's name in `userattr`; the name that was asked for where that is not read.
     pub user_name: String,
+    /// What the entry says of the account itself.
+    pub standing: Standing,
     /// Names of the groups, each once, in the order they were found.
     pub groups: Vec<String>,
     /// DNs behind the names, each once.
@@ -196,6 +198,7 @@ impl Directory {
         let mut membership = Membership {
             user_dn: user.dn,
             user_name: user.name,
+            standing: user.standing,
             ..Membership::default()
         };
         let Some(base) = &settings.group_base else {
@@ -334,6 +337,7 @@ impl Bytes for Known {
                 let Membership {
                     user_dn,
                     user_name,
+                    standing: _,
                     groups,
                     group_dns,
                 } = &**membership;

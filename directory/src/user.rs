@@ -16,6 +16,43 @@ pub(crate) struct UserEntry {
     pub(crate) dn: String,
     /// The name in `userattr`, as the directory spells it; the name that was asked for where it cannot be read.
     pub(crate) name: String,
+    pub(crate) standing: Standing,
+}
+
+/// What the entry says of the account itself. Read with the entry, because nobody binds as the user at a renewal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Active Directory has disabled the account (MS-ADTS 2.2.16), or a password policy has locked it for good
+    /// (`pwdAccountLockedTime`, draft-behera-ldap-password-policy §5.3.3).
+    pub is_disabled: bool,
+    /// When the password was set, as the directory writes it; `None` where it does not say.
+    pub password_set: Option<String>,
+}
+
+impl Standing {
+    const ATTRIBUTES: [&str; 4] = [
+        "userAccountControl",
+        "pwdLastSet",
+        "pwdChangedTime",
+        "pwdAccountLockedTime",
+    ];
+
+    /// `asked` are the attributes that the entry was read with.
+    fn read<T: AsRef<str>>(entry: &Entry, asked: &[T]) -> Self {
+        let first = |name: &str| {
+            let place = asked
+                .iter()
+                .position(|asked| asked.as_ref().eq_ignore_ascii_case(name))?;
+            names(entry, place).into_iter().next()
+        };
+        let [control, set, changed, locked] = Self::ATTRIBUTES.map(first);
+        let control = control.and_then(|control| control.parse::<i64>().ok());
+        Self {
+            is_disabled: control.is_some_and(|control| control & ACCOUNT_DISABLE != 0)
+                || locked.is_some_and(|locked| locked.starts_with(LOCKED_FOR_GOOD)),
+            password_set: set.or(changed),
+        }
+    }
 }
 
 /// How a user's DN comes about.
@@ -48,6 +85,14 @@ impl SearchForUser {
             }
             wanted.push((place, value));
         }
+        for name in Standing::ATTRIBUTES {
+            if !attributes
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+            {
+                attributes.push(name.to_owned());
+            }
+        }
         Self {
             filter,
             attributes,
@@ -67,6 +112,7 @@ impl Directory {
                 return Ok(UserEntry {
                     dn,
                     name: username.to_owned(),
+                    standing: Standing::default(),
                 });
             }
             UserSearch::Search(search) => search,
@@ -159,6 +205,7 @@ impl Directory {
             None => Ok(UserEntry {
                 dn: entry.dn.clone(),
                 name: own_name(entry, username),
+                standing: Standing::read(entry, &search.attributes),
             }),
         }
     }
@@ -172,7 +219,8 @@ impl Directory {
         via: &mut Via,
     ) -> Result<UserEntry, DirectoryError> {
         let attribute = &self.inner().settings.user_attr;
-        let attributes = [attribute.as_str()];
+        let mut attributes = vec![attribute.as_str()];
+        attributes.extend(Standing::ATTRIBUTES);
         let query = Query::entry("read of the user's entry", &dn, &attributes);
         let found = match self.search(via, &query).await {
             Ok(found) => found,
@@ -192,10 +240,14 @@ impl Directory {
         if near.is_some() {
             return Err(self.no_user(username, &format!("{attribute} of {dn}"), near));
         }
-        let name = found
-            .first()
-            .map_or_else(|| username.to_owned(), |entry| own_name(entry, username));
-        Ok(UserEntry { dn, name })
+        let (name, standing) = match found.first() {
+            Some(entry) => (
+                own_name(entry, username),
+                Standing::read(entry, &attributes),
+            ),
+            None => (username.to_owned(), Standing::default()),
+        };
+        Ok(UserEntry { dn, name, standing })
     }
 
     pub(crate) fn check_name(&self, username: &str) -> Result<(), DirectoryError> {
@@ -259,3 +311,7 @@ fn has_ignored_spaces(name: &str) -> bool {
             .zip(name.chars().skip(1))
             .any(|(one, next)| one.is_whitespace() && next.is_whitespace())
 }
+
+/// ADS_UF_ACCOUNT_DISABLE.
+const ACCOUNT_DISABLE: i64 = 2;
+const LOCKED_FOR_GOOD: &str = "000001010000Z";

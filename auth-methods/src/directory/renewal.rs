@@ -1,7 +1,7 @@
 //! What every renewal of a directory's user asks: the user must still be there, as the same entry and with the same
 //! policies; otherwise they log in again (threats: `renew-with-other-identity`, `group-gone`).
 
-use obol_directory::DirectoryError;
+use obol_directory::{DirectoryError, Standing};
 use obol_mount::{Error, Renewal, Result, TokenParams, same_policies};
 use tracing::warn;
 
@@ -31,6 +31,14 @@ pub(crate) fn same_entry(who: &str, was: &str, is: &str) -> Result<()> {
             &format!("the user's entry was {was:?} and is {is:?}"),
             "the user is another entry of the directory now",
         )),
+    }
+}
+
+/// A disabled account is nobody's, whatever groups it is in (threats: `group-gone`).
+pub(crate) fn not_disabled(who: &str, standing: &Standing) -> Result<()> {
+    match standing.is_disabled {
+        true => Err(refused(who, "the account is disabled", GONE)),
+        false => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use obol_directory::DirectoryError;
+use obol_directory::{DirectoryError, Standing};
 use obol_kerberos::{Pac, PacState, Sid};
 
 use super::live::Service;
@@ -17,6 +17,8 @@ use crate::directory::users::Users;
 pub(super) struct Membership {
     /// The user's entry in the directory, where that was asked.
     pub(super) user_dn: Option<String>,
+    /// What the entry says of the account.
+    pub(super) standing: Standing,
     /// The user's SID, where the ticket says it.
     pub(super) user_sid: Option<String>,
     /// Names of groups as the directory spells them, each with where it was found.
@@ -114,6 +116,7 @@ pub(super) async fn in_directory_now(
 fn of_directory(found: obol_directory::Membership) -> Membership {
     let mut membership = Membership {
         user_dn: Some(found.user_dn),
+        standing: found.standing,
         ..Membership::default()
     };
     for name in found.groups {

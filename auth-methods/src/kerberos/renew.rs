@@ -55,6 +55,7 @@ pub(super) async fn renew(
     if let (Some(was), Some(is)) = (&proof.user_dn, &membership.user_dn) {
         renewal::same_entry(who, was, is)?;
     }
+    renewal::not_disabled(who, &membership.standing)?;
     let granted = snapshot.policies(users, &membership);
     let renewal = renewal::unchanged(who, granted, &users.token, policies)?;
     Ok(Renewal {

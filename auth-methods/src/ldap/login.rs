@@ -96,6 +96,7 @@ pub(super) async fn login(cx: Cx<Ldap>, input: LoginInput) -> Result<Login> {
     let proof = Proof {
         username: username.to_owned(),
         user_dn: found.user_dn,
+        password_set: found.standing.password_set,
     };
     Ok(Login {
         // Folded as groups are, so that one user of the directory is one user of identity, however the

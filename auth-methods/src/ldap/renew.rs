@@ -1,5 +1,6 @@
-//! Renewal: the password is not kept, but the user must still be there, as the same entry of the directory and with
-//! the same policies; otherwise they log in again (threats: `renew-with-other-identity`, `group-gone`).
+//! Renewal: the password is not kept, but the user must still be there, as the same entry of the directory, not
+//! disabled, with the same password where the directory says when it was set, and with the same policies; otherwise
+//! they log in again (threats: `renew-with-other-identity`, `group-gone`).
 
 use obol_mount::{Error, Renewal, Result};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ pub(super) struct Proof {
     pub(super) username: String,
     /// The user's entry in the directory.
     pub(super) user_dn: String,
+    /// When the password was set that the user proved to know, where the directory says it.
+    pub(super) password_set: Option<String>,
 }
 
 impl Proof {
@@ -43,6 +46,15 @@ pub(super) async fn renew(
         .await
         .map_err(|error| renewal::not_found(who, &error))?;
     renewal::same_entry(who, &proof.user_dn, &found.user_dn)?;
+    renewal::not_disabled(who, &found.standing)?;
+    if proof.password_set.is_some() && proof.password_set != found.standing.password_set {
+        let cause = "the password was set again";
+        return Err(renewal::refused(
+            who,
+            cause,
+            "the user's password has changed since the login",
+        ));
+    }
     let granted = granted(ldap, &snapshot, users, &found, who).await?;
     let renewal = renewal::unchanged(who, granted.policies, &users.token, policies)?;
     Ok(Renewal {

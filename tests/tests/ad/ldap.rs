@@ -1,5 +1,6 @@
 //! auth/ldap in an Active Directory: by account name and by UPN, nested groups, accounts that may not log in.
 
+use obol_testbed::SambaAd;
 use obol_testbed::samba::people::{DISABLED, EXPIRED, SERVICE_ACCOUNT, SERVICE_PASSWORD};
 use obol_tests::ad::{self, IN_CHAIN, ad};
 use obol_tests::kerberos::{accepted, policies, with};
@@ -8,18 +9,22 @@ use serde_json::{Value, json};
 
 /// A server with the method at `auth/ldap`, with these changes; every group of [`ad::MAPPED`] has a policy of its name.
 fn server_with(changes: Value) -> Server {
-    let server = ad::server(ad());
+    server_for(ad(), changes)
+}
+
+fn server_for(ad: &SambaAd, changes: Value) -> Server {
+    let server = ad::server(ad);
     let root = server.root();
     root.post("sys/auth/ldap", json!({"type": "ldap"}))
         .expect(204);
     let config = json!({
-        "url": ad().ldaps_url(),
-        "certificate": ad().ca_pem(),
-        "binddn": ad().dn_of(SERVICE_ACCOUNT).unwrap(),
+        "url": ad.ldaps_url(),
+        "certificate": ad.ca_pem(),
+        "binddn": ad.dn_of(SERVICE_ACCOUNT).unwrap(),
         "bindpass": SERVICE_PASSWORD,
-        "userdn": ad().user_dn(),
+        "userdn": ad.user_dn(),
         "userattr": "sAMAccountName",
-        "groupdn": ad().group_dn(),
+        "groupdn": ad.group_dn(),
         "groupattr": "cn",
         "groupfilter": IN_CHAIN,
     });
@@ -105,4 +110,37 @@ fn null_bind_and_ldap_injection_lead_nowhere() {
     for name in ["open(paren", "close)paren", "o'hara"] {
         log_in(&client, name, "awkward-password").expect(200);
     }
+}
+
+#[test]
+fn group_gone_a_disabled_account_and_a_changed_password_are_not_renewed() {
+    let domain = ad::own_ad();
+    let server = server_for(&domain, json!({}));
+    let client = server.client();
+    let grace = log_in(&client, "grace", "grace-password").client_token();
+    let joan = log_in(&client, "joan", "joan-password").client_token();
+    let renew = |token: &str| {
+        client
+            .with_token(token)
+            .post("auth/token/renew-self", json!({}))
+    };
+    renew(&grace).expect(200);
+    renew(&joan).expect(200);
+    domain.disable("grace").unwrap();
+    domain.set_password("joan", "another-password-1").unwrap();
+    let refused = renew(&grace).expect(400);
+    assert!(
+        refused.errors()[0].contains("any more"),
+        "{}",
+        refused.text()
+    );
+    let refused = renew(&joan).expect(400);
+    assert!(
+        refused.errors()[0].contains("password"),
+        "{}",
+        refused.text()
+    );
+    log_in(&client, "grace", "grace-password").expect(400);
+    log_in(&client, "joan", "joan-password").expect(400);
+    log_in(&client, "joan", "another-password-1").expect(200);
 }
