@@ -46,6 +46,10 @@ listener "tcp" {
   #:  max_request_duration     = "90s"
   # Requests at work at once; more are told to come back later.
   #:  max_in_flight = 4096
+  # Whether /v1/sys/metrics answers without a token on this listener.
+  #:  telemetry {
+  #:    unauthenticated_metrics_access = false
+  #:  }
 }
 
 # How the root key is kept. By default it is split into shares, of which people enter some at each start:
@@ -90,4 +94,12 @@ listener "tcp" {
 #:  lockout_duration      = "15m"
 #:  lockout_counter_reset = "15m"
 #:  disable_lockout       = false
+#:}
+
+# What the server counts about itself, for Prometheus at /v1/sys/metrics?format=prometheus; a retention time of 0 turns
+# that format off. Tokens and the like are counted once in a period; 0 for never. Names never hold the host's name.
+#:telemetry {
+#:  prometheus_retention_time = "24h"
+#:  usage_gauge_period        = "10m"
+#:  disable_hostname          = true
 #:}

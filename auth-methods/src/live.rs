@@ -63,6 +63,11 @@ impl<S: Built> Live<S> {
         Err(store::too_busy())
     }
 
+    /// What was built last, which may be about to be built anew.
+    pub(crate) fn last(&self) -> Option<Arc<S>> {
+        Some(self.current.load().as_ref()?.built.clone())
+    }
+
     fn current_at(&self, generation: &Option<Seen>) -> Option<Arc<S>> {
         let current = self.current.load();
         let current = current.as_ref()?;

@@ -76,6 +76,17 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What this mount has counted so far, for the metrics: names below `obol.` and the counts, which may begin again
+    /// when its configuration is written. Looks at memory alone.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// How many secrets the mount keeps, where it keeps any. Asked for now and then, for the metrics.
+    async fn count_secrets(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Called about once a minute: drop what has expired. Errors are logged by the core.
     async fn tidy(&self, now: SystemTime) -> Result<()> {
         let _ = now;

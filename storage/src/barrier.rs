@@ -12,6 +12,7 @@ mod rotation;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::engine::{Commit, Engine, EngineError, Op};
 use crate::error::{Corruption, Error};
 use crate::path;
 use crate::seal::{self, RootKey};
+use crate::timing::Timing;
 use batch::Change;
 use envelope::{Cipher, fill_random};
 use keyring::{Keyring, Term};
@@ -41,6 +43,22 @@ pub struct Barrier {
     keys: ArcSwapOption<Keys>,
     /// Held by whoever replaces `keys` from the stored keyring.
     changing: Mutex<()>,
+    meters: BarrierMeters,
+}
+
+/// What passed the barrier, since the process began.
+#[derive(Debug, Default)]
+pub struct BarrierMeters {
+    /// Single values.
+    pub get: Timing,
+    /// Until they were durable; refused ones too.
+    pub commit: Timing,
+    /// Listings and scans.
+    pub list: Timing,
+    /// Values written.
+    pub values: AtomicU64,
+    /// Commits whose expectations were not met.
+    pub conflicts: AtomicU64,
 }
 
 /// When keys are rotated.
@@ -90,6 +108,7 @@ impl Barrier {
             reserve: options.reserve.clamp(1, rotate_after),
             keys: ArcSwapOption::empty(),
             changing: Mutex::new(()),
+            meters: BarrierMeters::default(),
         }
     }
 
@@ -152,10 +171,13 @@ impl Barrier {
         if self.is_sealed() {
             return Err(Error::Sealed);
         }
-        match self.engine.get(path).await? {
+        let began = Instant::now();
+        let entry = match self.engine.get(path).await? {
             Some(raw) => self.open(path, raw).await.map(Some),
             None => Ok(None),
-        }
+        };
+        self.meters.get.observe(began.elapsed());
+        entry
     }
 
     /// One level below a folder (which ends with a slash; empty is the top): `name` for a value,
@@ -173,7 +195,10 @@ impl Barrier {
         if self.is_sealed() {
             return Err(Error::Sealed);
         }
-        Ok(self.engine.list(folder, after, limit).await?)
+        let began = Instant::now();
+        let names = self.engine.list(folder, after, limit).await?;
+        self.meters.list.observe(began.elapsed());
+        Ok(names)
     }
 
     /// Paths and values from `start` (inclusive) to `end` (exclusive), in order, at most `limit`.
@@ -188,6 +213,7 @@ impl Barrier {
         if self.is_sealed() {
             return Err(Error::Sealed);
         }
+        let began = Instant::now();
         let mut entries = Vec::new();
         let mut start = start.to_owned();
         // The barrier's own records are passed over without shortening the page, which a caller
@@ -206,6 +232,7 @@ impl Barrier {
                 }
             }
             if last_page || entries.len() >= limit {
+                self.meters.list.observe(began.elapsed());
                 return Ok(entries);
             }
         }
@@ -214,10 +241,21 @@ impl Barrier {
     /// Seals and writes the batch, all of it or nothing. Durable when it returns `Ok`.
     pub async fn commit(&self, batch: Batch) -> Result<(), Error> {
         batch.check()?;
-        let keys = self.keys_for(batch.puts()).await?;
+        let began = Instant::now();
+        let values = batch.puts();
+        let keys = self.keys_for(values).await?;
         let commit = seal_batch(keys.active(), batch)?;
         drop(keys);
-        Ok(self.engine.commit(commit).await?)
+        let committed = self.engine.commit(commit).await;
+        self.meters.commit.observe(began.elapsed());
+        match &committed {
+            Ok(()) => self.meters.values.fetch_add(values, Ordering::Relaxed),
+            Err(EngineError::Conflict { .. }) => {
+                self.meters.conflicts.fetch_add(1, Ordering::Relaxed)
+            }
+            Err(_) => 0,
+        };
+        Ok(committed?)
     }
 
     pub fn key_status(&self) -> Result<KeyStatus, Error> {
@@ -233,6 +271,11 @@ impl Barrier {
                 .saturating_sub(unused),
             rotate_after: self.rotate_after.load(Ordering::Relaxed),
         })
+    }
+
+    /// What has passed so far.
+    pub fn meters(&self) -> &BarrierMeters {
+        &self.meters
     }
 
     /// The engine, for the seal's records, which rest beside the keyring.

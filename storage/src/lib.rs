@@ -13,13 +13,15 @@ mod path;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 pub mod seal;
+mod timing;
 mod view;
 
-pub use barrier::{Barrier, BarrierOptions, Batch, Entry, KeyStatus, Seen};
+pub use barrier::{Barrier, BarrierMeters, BarrierOptions, Batch, Entry, KeyStatus, Seen};
 pub use engine::{Commit, Engine, EngineError, Op};
 pub use error::{Corruption, Error};
 pub use memory::Memory;
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{RocksDb, RocksDbOptions};
 pub use seal::{RootKey, SealConfig, SealKind, Share, ShareError};
+pub use timing::{Summary, Timing};
 pub use view::{View, from_json, to_json};

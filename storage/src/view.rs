@@ -123,6 +123,32 @@ impl View {
         self.scan(&start, Some(&folder_end(folder)), limit).await
     }
 
+    /// How many values there are below `folder` (empty, or ending with a slash), at any depth. Reads names alone, in
+    /// pages between which others get their turn.
+    pub async fn count(&self, folder: &str) -> Result<u64, Error> {
+        let mut total = 0;
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let mut after = None::<String>;
+            loop {
+                let page = self.list(&folder, after.as_deref(), COUNT_PAGE).await?;
+                let last = page.len() < COUNT_PAGE;
+                after = page.last().cloned();
+                for name in page {
+                    match name.ends_with('/') {
+                        true => folders.push(format!("{folder}{name}")),
+                        false => total += 1,
+                    }
+                }
+                if last {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(total)
+    }
+
     /// Commits a batch, which may reach beyond this view.
     pub async fn commit(&self, batch: Batch) -> Result<(), Error> {
         self.barrier.commit(batch).await
@@ -275,5 +301,7 @@ impl io::Write for Wiping {
     }
 }
 
+/// Names that are looked at in one go where values are counted.
+const COUNT_PAGE: usize = 1000;
 /// How often [`View::update_json`] begins again.
 const MAX_ATTEMPTS: u32 = 32;

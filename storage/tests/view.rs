@@ -220,3 +220,23 @@ async fn barrier() -> Arc<Barrier> {
     barrier.unseal(&root).await.unwrap();
     Arc::new(barrier)
 }
+
+#[tokio::test]
+async fn values_are_counted_at_any_depth_by_their_names() {
+    let view = View::new(barrier().await, "mount/counted/").unwrap();
+    assert_eq!(view.count("").await.unwrap(), 0);
+    let mut batch = obol_storage::Batch::new();
+    for number in 0..2500 {
+        view.put_in(&mut batch, &format!("secrets/{number}"), b"".to_vec());
+        view.put_in(
+            &mut batch,
+            &format!("secrets/deep/{}/{number}", number % 7),
+            b"".to_vec(),
+        );
+    }
+    view.put_in(&mut batch, "secretsary", b"".to_vec());
+    view.commit(batch).await.unwrap();
+    assert_eq!(view.count("secrets/").await.unwrap(), 5000);
+    assert_eq!(view.count("secrets/deep/3/").await.unwrap(), 357);
+    assert_eq!(view.count("").await.unwrap(), 5001);
+}

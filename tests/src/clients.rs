@@ -173,6 +173,14 @@ pub fn python_as_root(server: &Server, code: &str) -> Ended {
     run(&mut command, "")
 }
 
+/// Runs a Python program that reads this text from its standard input.
+#[track_caller]
+pub fn python_reading(code: &str, input: &str) -> Ended {
+    let mut command = Command::new(interpreter());
+    forget_foreign(&mut command);
+    run(command.args(["-c", code]), input)
+}
+
 /// The Python that has requests-gssapi and hvac: OBOL_TEST_PYTHON, else one that tools/python-env makes.
 #[track_caller]
 pub fn interpreter() -> &'static Path {

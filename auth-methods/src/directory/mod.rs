@@ -31,6 +31,22 @@ pub(crate) trait DirectoryMount: Send + Sync + 'static {
     fn users(&self) -> impl Future<Output = Result<Option<Arc<Users>>>> + Send;
 }
 
+/// What the metrics are told of a directory.
+pub(crate) fn counters(users: Option<&Arc<Users>>) -> Vec<(&'static str, u64)> {
+    let Some(users) = users else {
+        return Vec::new();
+    };
+    let stats = users.directory.cache_stats();
+    vec![
+        ("directory.users.cached", stats.users.hits),
+        ("directory.users.asked", stats.users.misses),
+        ("directory.users.waited", stats.users.waits),
+        ("directory.users.refreshed", stats.users.refreshes),
+        ("directory.sids.cached", stats.sids.hits),
+        ("directory.sids.asked", stats.sids.misses),
+    ]
+}
+
 /// Whether names of users and groups are told apart by case.
 pub(crate) async fn case_sensitive_names<M: DirectoryMount>(mount: &M) -> Result<bool> {
     let stored: Option<StoredDirectory> = mount.store().read(M::SETTINGS).await?;

@@ -22,7 +22,7 @@ use obol_mount::{
 use serde_json::{Map, Value};
 
 use crate::directory::users::Users;
-use crate::directory::{DirectoryMount, cache, groups};
+use crate::directory::{DirectoryMount, cache, counters, groups};
 use crate::live::Live;
 use crate::store::Store;
 use live::Snapshot;
@@ -122,6 +122,11 @@ impl Backend for Ldap {
 
     async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
         renew::renew(self, internal, policies).await
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let last = self.live.last();
+        counters(last.as_ref().and_then(|last| last.users()))
     }
 }
 

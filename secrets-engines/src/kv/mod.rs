@@ -25,6 +25,7 @@ mod versions;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use obol_mount::{
     Backend, Error, Family, Kind, MountContext, OpenFuture, Result, RouteTable, Routes, get, list,
     post,
@@ -75,9 +76,14 @@ struct Kv {
     turns: Turns,
 }
 
+#[async_trait]
 impl Backend for Kv {
     fn routes(self: Arc<Self>) -> Result<RouteTable> {
         routes().bind(self)
+    }
+
+    async fn count_secrets(&self) -> Result<Option<u64>> {
+        Ok(Some(self.storage.count(SECRETS).await?))
     }
 }
 

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use obol_mount::fields::{Flag, Ttl};
 use obol_mount::{
     Backend, Cx, Error, Keys, Lease, Leased, MountContext, NoContent, Output, Reply, RequestInfo,
@@ -49,9 +50,14 @@ impl KvV1 {
     }
 }
 
+#[async_trait]
 impl Backend for KvV1 {
     fn routes(self: Arc<Self>) -> Result<RouteTable> {
         routes().bind(self)
+    }
+
+    async fn count_secrets(&self) -> Result<Option<u64>> {
+        Ok(Some(self.storage.count(SECRETS).await?))
     }
 }
 

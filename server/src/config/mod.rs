@@ -5,6 +5,7 @@
 //! is valid: there is nothing to check later. `docker/obol.hcl` shows every key with its default.
 
 mod read;
+mod sanitized;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use obol_storage::seal::{StaticKey, StaticKeyError, StaticSeal};
 use zeroize::Zeroizing;
 
 use crate::core::lockout::LockoutStanzas;
+use crate::core::metrics::Telemetry;
 use crate::http::{Limits, Options, TlsOptions};
 
 pub use read::keys;
@@ -49,6 +51,8 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// The pages for people, `/ui/login` (true).
     pub ui: bool,
+    /// The `telemetry` stanza.
+    pub telemetry: Telemetry,
     /// The `user_lockout` stanzas, by their labels.
     pub user_lockout: LockoutStanzas,
 }
@@ -120,6 +124,8 @@ pub struct ListenerConfig {
     pub max_header_size: Option<usize>,
     pub http_read_header_timeout: Option<Duration>,
     pub max_in_flight: Option<usize>,
+    /// `telemetry { unauthenticated_metrics_access }` (false).
+    pub open_metrics: bool,
 }
 
 impl ListenerConfig {
@@ -136,6 +142,7 @@ impl ListenerConfig {
             max_header_size: None,
             http_read_header_timeout: None,
             max_in_flight: None,
+            open_metrics: false,
         }
     }
 
@@ -161,6 +168,7 @@ impl ListenerConfig {
             address: self.address,
             tls: self.tls.clone(),
             limits,
+            open_metrics: self.open_metrics,
         }
     }
 }
@@ -233,6 +241,7 @@ impl Config {
             disable_mlock: true,
             pid_file: None,
             ui: true,
+            telemetry: Telemetry::default(),
             user_lockout: LockoutStanzas::new(),
         }
     }

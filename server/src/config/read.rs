@@ -12,7 +12,8 @@ use super::{
     Config, ConfigError, KeyPlace, ListenerConfig, LogFormat, SealConfig, StaticKeys, StorageConfig,
 };
 use crate::core::lockout::{ALL, LockoutConfig, LockoutStanzas, METHODS};
-use crate::hcl::{self, Member, Name, Node, Stanza, Value, quoted, suggest};
+use crate::core::metrics::Telemetry;
+use crate::hcl::{self, Member, Name, Node, Object, Stanza, Value, quoted, suggest};
 use crate::http::TlsOptions;
 
 /// 32 days, Vault's default.
@@ -22,7 +23,7 @@ pub(super) const DEFAULT_LOG_LEVEL: &str = "info";
 
 /// Every key there is, by the place it stands in.
 pub mod keys {
-    pub const TOP: [&str; 13] = [
+    pub const TOP: [&str; 14] = [
         "storage",
         "listener",
         "seal",
@@ -36,9 +37,18 @@ pub mod keys {
         "pid_file",
         "ui",
         "user_lockout",
+        "telemetry",
     ];
 
-    pub const LISTENER: [&str; 16] = [
+    pub const TELEMETRY: [&str; 3] = [
+        "prometheus_retention_time",
+        "disable_hostname",
+        "usage_gauge_period",
+    ];
+
+    pub const LISTENER_TELEMETRY: [&str; 1] = ["unauthenticated_metrics_access"];
+
+    pub const LISTENER: [&str; 17] = [
         "address",
         "tls_disable",
         "tls_cert_file",
@@ -55,6 +65,7 @@ pub mod keys {
         "max_header_size",
         "http_read_header_timeout",
         "max_in_flight",
+        "telemetry",
     ];
 
     pub const ROCKSDB: [&str; 1] = ["path"];
@@ -74,7 +85,7 @@ pub mod keys {
     ];
 
     /// Keys of Vault's or OpenBao's that this version has nothing behind: saying so is kinder than "unknown".
-    pub(super) const NOT_YET: [&str; 38] = [
+    pub(super) const NOT_YET: [&str; 37] = [
         "audit",
         "backend",
         "cache_size",
@@ -109,7 +120,6 @@ pub mod keys {
         "raw_storage_endpoint",
         "reporting",
         "service_registration",
-        "telemetry",
         "tls_cipher_suites",
         "tls_disable_client_certs",
         "x_forwarded_for_authorized_addrs",
@@ -132,6 +142,7 @@ pub(super) struct Draft {
     pid_file: Option<PathBuf>,
     ui: Option<bool>,
     user_lockout: LockoutStanzas,
+    telemetry: Telemetry,
 }
 
 impl Draft {
@@ -174,6 +185,7 @@ impl Draft {
                     let message = format!("`{key}` is no block; write {key} = ...");
                     return Err(source.error(member.labels[0].at, message));
                 }
+                "telemetry" => self.telemetry = source.telemetry(value)?,
                 "api_addr" => self.api_addr = Some(source.url(value)?),
                 "cluster_name" => self.cluster_name = Some(source.word(value)?.to_owned()),
                 "default_lease_ttl" => self.default_lease_ttl = Some(source.duration(value)?),
@@ -251,6 +263,7 @@ impl Draft {
             pid_file: self.pid_file,
             ui: self.ui.unwrap_or(true),
             user_lockout: self.user_lockout,
+            telemetry: self.telemetry,
         })
     }
 }
@@ -407,6 +420,7 @@ impl Source<'_> {
                 "http_read_header_timeout" => {
                     listener.http_read_header_timeout = Some(self.duration(value)?)
                 }
+                "telemetry" => listener.open_metrics = self.listener_telemetry(value)?,
                 _ => listener.max_in_flight = Some(self.count(value)?),
             }
             Ok(())
@@ -504,16 +518,69 @@ impl Source<'_> {
         Ok((label.to_owned(), config))
     }
 
+    fn telemetry(&self, node: &Node) -> Result<Telemetry, ConfigError> {
+        let mut telemetry = Telemetry::default();
+        let body = self.block(node, "telemetry")?;
+        self.each_of(body, "telemetry", &keys::TELEMETRY, |key, value| {
+            match key {
+                "prometheus_retention_time" => {
+                    telemetry.prometheus = !self.duration_or_none(value)?.is_zero();
+                }
+                "usage_gauge_period" => {
+                    telemetry.usage_gauge_period = self.duration_or_none(value)?
+                }
+                _ if self.boolean(value)? => {}
+                _ => {
+                    let message = "names of metrics never hold the name of the host here; set `disable_hostname = true` or leave it out";
+                    return Err(self.error(value.at, message));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(telemetry)
+    }
+
+    fn listener_telemetry(&self, node: &Node) -> Result<bool, ConfigError> {
+        let mut open = false;
+        let (body, known) = (self.block(node, "telemetry")?, &keys::LISTENER_TELEMETRY);
+        self.each_of(body, "telemetry of a listener", known, |_, value| {
+            open = self.boolean(value)?;
+            Ok(())
+        })?;
+        Ok(open)
+    }
+
+    /// The body of a block without a label.
+    fn block<'n>(&self, node: &'n Node, name: &str) -> Result<&'n Object, ConfigError> {
+        match &node.value {
+            Value::Object(body) => Ok(body),
+            other => Err(self.error(
+                node.at,
+                format!("expected {name} {{ ... }}, found {}", other.kind()),
+            )),
+        }
+    }
+
     /// Calls `take` for each key of a stanza, once each, when it is one of `known`.
     fn each(
         &self,
         stanza: &Stanza<'_>,
         place: &str,
         known: &[&str],
+        take: impl FnMut(&str, &Node) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        self.each_of(stanza.body, place, known, take)
+    }
+
+    fn each_of(
+        &self,
+        body: &Object,
+        place: &str,
+        known: &[&str],
         mut take: impl FnMut(&str, &Node) -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
-        for Member { key, labels, value } in &stanza.body.members {
+        for Member { key, labels, value } in &body.members {
             if !known.contains(&key.text.as_str()) {
                 return Err(self.unknown(key, place, known));
             }
@@ -615,6 +682,17 @@ impl Source<'_> {
 
     /// A duration above zero.
     fn duration(&self, node: &Node) -> Result<Duration, ConfigError> {
+        match self.duration_or_none(node)? {
+            zero if zero.is_zero() => Err(self.error(
+                node.at,
+                "expected a duration above 0; to get the default, leave the key out",
+            )),
+            duration => Ok(duration),
+        }
+    }
+
+    /// A duration, where zero means something.
+    fn duration_or_none(&self, node: &Node) -> Result<Duration, ConfigError> {
         let parsed = match &node.value {
             Value::Text(text) => duration::parse(text),
             Value::Number(number) => duration::parse(&number.to_string()),
@@ -628,14 +706,7 @@ impl Source<'_> {
                 ));
             }
         };
-        match parsed {
-            Ok(zero) if zero.is_zero() => Err(self.error(
-                node.at,
-                "expected a duration above 0; to get the default, leave the key out",
-            )),
-            Ok(duration) => Ok(duration),
-            Err(e) => Err(self.error(node.at, e.to_string())),
-        }
+        parsed.map_err(|e| self.error(node.at, e.to_string()))
     }
 
     fn address(&self, node: &Node) -> Result<SocketAddr, ConfigError> {

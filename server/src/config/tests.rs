@@ -133,8 +133,8 @@ fn errors_name_file_line_column_and_the_mend() {
             "obol.hcl: line 2, column 1: unknown key `log_levle` in the configuration; did you mean `log_level`?",
         ),
         (
-            "telemetry {}",
-            "obol.hcl: line 1, column 1: `telemetry` is not part of this version; remove it",
+            "reporting {}",
+            "obol.hcl: line 1, column 1: `reporting` is not part of this version; remove it",
         ),
         (
             "address = \"x\"",
@@ -416,6 +416,8 @@ fn the_commented_example_parses_and_mentions_every_key() {
         .chain(&keys::LISTENER)
         .chain(&keys::ROCKSDB)
         .chain(&keys::USER_LOCKOUT)
+        .chain(&keys::TELEMETRY)
+        .chain(&keys::LISTENER_TELEMETRY)
         .chain(&keys::STATIC_SEAL);
     for key in all {
         let mentioned = example.lines().any(|line| {

@@ -9,6 +9,8 @@ pub mod generate_root;
 pub mod identity;
 pub mod leases;
 pub mod lockout;
+pub mod logs;
+pub mod metrics;
 pub mod mounts;
 pub mod password_policies;
 pub mod path;
@@ -26,6 +28,7 @@ mod sys;
 mod testing;
 pub mod tokens;
 mod upkeep;
+pub mod versions;
 pub mod wrapping;
 
 use std::sync::{Arc, OnceLock, Weak};
@@ -35,7 +38,7 @@ use arc_swap::ArcSwapOption;
 use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
 use obol_storage::seal::RekeyTarget;
 use obol_storage::{Barrier, Engine, View};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use audit::Audit;
@@ -43,6 +46,8 @@ use generate_root::RootGeneration;
 use identity::Identity;
 use leases::{Leases, Patience};
 use lockout::{Lockout, LockoutStanzas};
+use logs::Logs;
+use metrics::{Metrics, Telemetry};
 use mounts::{MountEntry, Mounted, Mounts};
 use password_policies::PasswordPolicies;
 use policy_store::PolicyStore;
@@ -63,6 +68,9 @@ pub struct Settings {
     /// The address that clients should use, for `sys/leader`.
     pub api_addr: String,
     pub cluster_name: String,
+    pub telemetry: Telemetry,
+    /// The configuration without anything secret, for `sys/config/state/sanitized`.
+    pub sanitized: Map<String, Value>,
     /// After how many failed logins a name is locked.
     pub lockout: LockoutStanzas,
 }
@@ -74,6 +82,8 @@ impl Default for Settings {
             max_lease_ttl: Duration::from_secs(32 * 86_400),
             api_addr: String::new(),
             cluster_name: "obol".into(),
+            telemetry: Telemetry::default(),
+            sanitized: Map::new(),
             lockout: LockoutStanzas::new(),
         }
     }
@@ -85,6 +95,9 @@ pub struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) settings: Settings,
     pub(crate) sealing: Sealing,
+    pub(crate) metrics: Metrics,
+    /// The server's own log; a core without a server around it has none.
+    logs: OnceLock<Arc<Logs>>,
     kinds: Arc<[Kind]>,
     patience: Patience,
     live: ArcSwapOption<Live>,
@@ -136,6 +149,8 @@ impl Core {
             engine,
             settings,
             sealing: Sealing::new(seal),
+            metrics: Metrics::default(),
+            logs: OnceLock::new(),
             kinds,
             patience,
             live: ArcSwapOption::empty(),
@@ -160,6 +175,24 @@ impl Core {
 
     pub fn is_sealed(&self) -> bool {
         self.live.load().is_none()
+    }
+
+    /// Lets `sys/loggers` and `sys/monitor` at the server's log. Once, before it serves.
+    pub fn attach_logs(&self, logs: Arc<Logs>) {
+        let _ = self.logs.set(logs);
+    }
+
+    pub(crate) fn logs(&self) -> Result<&Arc<Logs>> {
+        self.logs
+            .get()
+            .ok_or_else(|| Error::unavailable("the server has no log to show"))
+    }
+
+    /// Ends what would keep connections open for ever.
+    pub fn end_streams(&self) {
+        if let Some(logs) = self.logs.get() {
+            logs.end_monitors();
+        }
     }
 
     /// Opens audit files anew: after a log rotation, on SIGHUP.
@@ -215,6 +248,7 @@ impl Core {
         let leases = Leases::new(view("core/lease/")?, self.patience);
         let policies = PolicyStore::new(view("core/policy/")?);
         policies.ensure_default().await?;
+        self.note_version().await?;
         let audit = Audit::open(view("core/")?).await?;
         let identity_backend = Arc::new(identity::IdentityBackend::new(Arc::downgrade(self)));
         let token_backend = Arc::new(auth_token::TokenBackend::new(Arc::downgrade(self)));

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::lockout::{Lockout, LockoutConfig};
+use super::metrics::RouteTimings;
 use super::path::RequestPath;
 
 pub use moving::parse_table_path;
@@ -151,6 +152,7 @@ pub struct Mounted {
     pub path: Arc<str>,
     pub backend: Arc<dyn Backend>,
     pub routes: Arc<RouteTable>,
+    pub timings: Arc<RouteTimings>,
 }
 
 impl Mounted {
@@ -161,6 +163,7 @@ impl Mounted {
             entry,
             backend,
             routes,
+            timings: Arc::default(),
         })
     }
 }
@@ -389,6 +392,7 @@ impl Mounts {
             path: mounted.path.clone(),
             backend,
             routes,
+            timings: mounted.timings.clone(),
         };
         self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(tuned))));
         Ok(())

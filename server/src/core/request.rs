@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use obol_mount::{
@@ -38,6 +38,8 @@ pub struct Incoming {
     pub wrap: Option<Asked>,
     /// `?help=1`.
     pub help: bool,
+    /// Whether the listener shows `sys/metrics` to callers without a token.
+    pub open_metrics: bool,
 }
 
 /// The answer: a status, headers of the backend, and a body.
@@ -97,6 +99,7 @@ impl Core {
         // 1. Malformed, too large and too deep were refused by the listener; sealed is refused below, once it is
         //    known whether the path is one of the few that answer all the same.
         // 2. Normalise the path: what could be read in two ways is refused, not cleaned.
+        let began = Instant::now();
         let path = RequestPath::parse(&incoming.raw_path)
             .map_err(|error| Error::bad_request(error.to_string()))?;
         let live = self.live.load_full();
@@ -116,9 +119,12 @@ impl Core {
                 params,
             })
         });
-        let access = matched
+        let mut access = matched
             .as_ref()
             .map_or(RouteAccess::Token, |matched| matched.route.doc.access);
+        if incoming.open_metrics && path.as_str() == "sys/metrics" {
+            access = RouteAccess::Public;
+        }
         if access == RouteAccess::WhileSealed
             && let Some(Matched {
                 mounted,
@@ -158,6 +164,7 @@ impl Core {
             Ok(used) => (used, None),
             Err(error) => (None, Some(error)),
         };
+        let operation = incoming.operation;
         let outcome = self
             .serve_authenticated(&live, &path, matched, incoming, used.as_ref(), refused, now)
             .await;
@@ -166,6 +173,9 @@ impl Core {
         {
             live.tokens.revoke(id, &live.forget()).await?;
         }
+        let mounted = found.as_ref().map(|(mounted, _)| mounted);
+        self.metrics
+            .request(began, mounted, access, operation, &outcome);
         outcome
     }
 
@@ -251,9 +261,9 @@ impl Core {
             shown: mounted.map_or(&[], |m| &m.entry.config.audit_non_hmac_request_keys.0),
         };
         if audited {
-            live.audit
-                .record(&Record::request(&subject, refused.as_ref()))
-                .await?;
+            let record = Record::request(&subject, refused.as_ref());
+            let recorded = live.audit.record(&record);
+            self.metrics.audit_request.time(recorded).await?;
         }
         if let Some(error) = refused {
             return Err(error);
@@ -339,9 +349,9 @@ impl Core {
             Ok(answer) => answer,
             Err(error) => {
                 if audited {
-                    live.audit
-                        .record(&Record::failure(&subject, &error))
-                        .await?;
+                    let record = Record::failure(&subject, &error);
+                    let recorded = live.audit.record(&record);
+                    self.metrics.audit_response.time(recorded).await?;
                 }
                 return Err(error);
             }
@@ -372,7 +382,8 @@ impl Core {
             };
             let record =
                 Record::response(&subject, data, auth, wrap_info, &response.warnings, shown);
-            if let Err(error) = live.audit.record(&record).await {
+            let recorded = live.audit.record(&record);
+            if let Err(error) = self.metrics.audit_response.time(recorded).await {
                 let wrapping_token = wrapped.as_ref().map(|wrapped| &wrapped.id);
                 self.take_back(live, auth, wrapping_token).await;
                 live.take_back_lease(&response).await;

@@ -214,6 +214,7 @@ impl Core {
         for task in upkeep.drain(..) {
             task.abort();
         }
+        self.end_streams();
         if self.live.swap(None).is_some() {
             tracing::info!("sealed");
         }

@@ -71,7 +71,18 @@ impl Core {
                 }
             })
         };
-        vec![expiry, families, leases, tidy, keys]
+        let usage = {
+            let (core, live) = (Arc::downgrade(self), live.clone());
+            let period = self.settings.telemetry.usage_gauge_period;
+            tokio::spawn(async move {
+                while let Some(core) = core.upgrade().filter(|_| !period.is_zero()) {
+                    core.count_usage(&live).await;
+                    drop(core);
+                    tokio::time::sleep(period).await;
+                }
+            })
+        };
+        vec![expiry, families, leases, tidy, keys, usage]
     }
 }
 

@@ -31,17 +31,26 @@ pub(super) struct Shared {
     pub tls: bool,
     /// Whether there are pages for people beside the API.
     pub pages: bool,
+    /// Whether `sys/metrics` is for everybody here.
+    pub open_metrics: bool,
     in_flight: Semaphore,
     bodies: Semaphore,
 }
 
 impl Shared {
-    pub(super) fn new(core: Arc<Core>, limits: Limits, tls: bool, pages: bool) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        limits: Limits,
+        tls: bool,
+        pages: bool,
+        open_metrics: bool,
+    ) -> Self {
         Self {
             core,
             limits,
             tls,
             pages,
+            open_metrics,
             in_flight: Semaphore::new(limits.max_in_flight),
             bodies: Semaphore::new(BODY_BUDGET.max(limits.max_request_size) / KIB),
         }
@@ -131,6 +140,7 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
         end_point: connection.and_then(|connection| connection.end_point.clone()),
         wrap: wrapping_asked(headers)?,
         help,
+        open_metrics: shared.open_metrics,
     };
     Ok(shared.core.handle(incoming).await)
 }

@@ -32,6 +32,7 @@ pub struct Bound {
     tls: Option<Arc<ReloadableTls>>,
     limits: Limits,
     pages: bool,
+    open_metrics: bool,
 }
 
 impl Bound {
@@ -52,6 +53,7 @@ impl Bound {
             tls,
             limits: options.limits,
             pages: false,
+            open_metrics: options.open_metrics,
         })
     }
 
@@ -78,8 +80,15 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         tls,
         limits,
         pages,
+        open_metrics,
     } = bound;
-    let shared = Arc::new(Shared::new(core, limits, tls.is_some(), pages));
+    let shared = Arc::new(Shared::new(
+        core,
+        limits,
+        tls.is_some(),
+        pages,
+        open_metrics,
+    ));
     let router = Router::new().fallback(handle).with_state(shared);
     let graceful = GracefulShutdown::new();
     loop {

@@ -20,6 +20,8 @@ pub struct Options {
     pub address: SocketAddr,
     pub tls: Option<TlsOptions>,
     pub limits: Limits,
+    /// Shows `sys/metrics` to callers without a token.
+    pub open_metrics: bool,
 }
 
 /// What TLS needs. Paths are read again on SIGHUP.

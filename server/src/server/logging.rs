@@ -1,85 +1,68 @@
-//! Logs on standard error, as text for people or JSON for machines. The level can be changed while running.
+//! Logs on standard error, as text for people or JSON for machines, and a feed of them for `sys/monitor`. Levels can be
+//! changed while running.
 
 use std::error::Error;
 use std::io::IsTerminal;
+use std::sync::Arc;
 
+use tokio::sync::broadcast;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::LogFormat;
+use crate::core::logs::{Directives, Line, LogLevel, Logs, initial_directives};
 
-pub(super) struct Logging(reload::Handle<EnvFilter, Registry>);
+type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
-impl Logging {
-    pub(super) fn start(level: &str, format: LogFormat) -> Result<Self, Box<dyn Error>> {
-        let (filter, handle) = reload::Layer::new(filter(level)?);
-        let registry = tracing_subscriber::registry().with(filter);
-        let started = match format {
-            LogFormat::Json => registry
-                .with(
-                    fmt::layer()
-                        .json()
-                        .flatten_event(true)
-                        .with_writer(std::io::stderr),
-                )
-                .try_init(),
-            LogFormat::Text => {
-                let colours = std::io::stderr().is_terminal();
-                registry
-                    .with(
-                        fmt::layer()
-                            .with_ansi(colours)
-                            .with_target(false)
-                            .with_writer(std::io::stderr),
-                    )
-                    .try_init()
-            }
+pub(super) fn start(level: &str, format: LogFormat) -> Result<Arc<Logs>, Box<dyn Error>> {
+    if !level.is_empty() && LogLevel::parse(level).is_none() {
+        return Err(format!(
+            "unknown log level {level:?}: use trace, debug, info, warn, error or off"
+        )
+        .into());
+    }
+    let (log_filter, log) = reload::Layer::new(EnvFilter::try_new(initial_directives(level))?);
+    let (feed_filter, feed) = reload::Layer::new(EnvFilter::try_new("off")?);
+    let logs = Arc::new(Logs::new(level, move |directives| {
+        let (handle, text) = match directives {
+            Directives::Log(text) => (&log, text),
+            Directives::Feed(text) => (&feed, text),
         };
-        started?;
-        Ok(Self(handle))
-    }
-
-    pub(super) fn set_level(&self, level: &str) {
-        match filter(level) {
-            Ok(filter) => {
-                if let Err(error) = self.0.reload(filter) {
-                    tracing::error!(%error, "the log level could not be changed");
-                }
-            }
-            Err(error) => tracing::error!(%error, "the log level stays as it is"),
-        }
-    }
+        let filter = EnvFilter::try_new(text).map_err(obol_mount::Error::internal)?;
+        handle.reload(filter).map_err(obol_mount::Error::internal)
+    }));
+    let lines: Boxed = match format {
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .with_filter(log_filter)
+            .boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .with_filter(log_filter)
+            .boxed(),
+    };
+    let feed = Feed(logs.feed()).with_filter(feed_filter).boxed();
+    tracing_subscriber::registry()
+        .with(vec![lines, feed])
+        .try_init()?;
+    Ok(logs)
 }
 
-/// `trace`, `debug`, `info`, `warn`, `error`, `off`. Libraries below us stay at `warn`: at `debug` some of them
-/// would log what passes through them.
-fn filter(level: &str) -> Result<EnvFilter, Box<dyn Error>> {
-    let level = match level.to_ascii_lowercase().as_str() {
-        "" => "info".to_owned(),
-        "err" => "error".to_owned(),
-        known @ ("trace" | "debug" | "info" | "warn" | "error" | "off") => known.to_owned(),
-        other => {
-            return Err(format!(
-                "unknown log level {other:?}: use trace, debug, info, warn, error or off"
-            )
-            .into());
+/// Passes on what is logged, while somebody listens.
+struct Feed(broadcast::Sender<Arc<Line>>);
+
+impl<S: Subscriber> Layer<S> for Feed {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if self.0.receiver_count() > 0 {
+            // It fails when the last listener has just gone.
+            let _ = self.0.send(Arc::new(Line::of(event)));
         }
-    };
-    let others = if level == "off" { "off" } else { "warn" };
-    let ours = [
-        "obol",
-        "obol_storage",
-        "obol_kerberos",
-        "obol_directory",
-        "obol_mount",
-        "obol_auth_methods",
-        "obol_secrets_engines",
-    ];
-    let ours: Vec<String> = ours
-        .iter()
-        .map(|target| format!("{target}={level}"))
-        .collect();
-    Ok(EnvFilter::try_new(format!("{others},{}", ours.join(",")))?)
+    }
 }

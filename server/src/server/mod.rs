@@ -18,10 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, SealConfig, StorageConfig};
+use crate::core::logs::Logs;
 use crate::core::sealing::DevSetup;
 use crate::core::{Core, Settings};
 use crate::http::{self, Bound, Limits};
-use logging::Logging;
 
 /// What `obol server` was asked for.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
         None => Config::load(&options.config_paths)?,
     };
     let level = options.log_level.as_deref().unwrap_or(&config.log_level);
-    let logging = Logging::start(level, config.log_format)?;
+    let logs = logging::start(level, config.log_format)?;
     if !config.disable_mlock && options.dev.is_none() {
         hardening::lock_memory();
     }
@@ -64,20 +64,23 @@ pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .thread_name("obol")
         .build()?;
     runtime
-        .block_on(serve(config, options, logging))
+        .block_on(serve(config, options, logs))
         .map_err(|error| -> Box<dyn Error> { error })
 }
 
-async fn serve(config: Config, options: Options, logging: Logging) -> Result<(), Failure> {
+async fn serve(config: Config, options: Options, logs: Arc<Logs>) -> Result<(), Failure> {
     let engine = open_engine(&config.storage)?;
     let settings = Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
         api_addr: config.api_addr.clone().unwrap_or_default(),
         cluster_name: config.cluster_name.clone().unwrap_or_else(|| "obol".into()),
+        telemetry: config.telemetry,
+        sanitized: config.sanitized(),
         lockout: config.user_lockout.clone(),
     };
     let core = Core::new(engine.clone(), open_seal(&config.seal)?, settings)?;
+    core.attach_logs(logs.clone());
     let mut listeners = Vec::new();
     for listener in &config.listeners {
         let bound = Bound::new(http_options(listener)).await?;
@@ -124,7 +127,11 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
                 }
                 if options.dev.is_none() && options.log_level.is_none() {
                     match Config::load(&options.config_paths) {
-                        Ok(config) => logging.set_level(&config.log_level),
+                        Ok(config) => {
+                            if let Err(error) = logs.reconfigure(&config.log_level) {
+                                tracing::error!(%error, "the log level could not be changed");
+                            }
+                        }
                         Err(error) => tracing::error!(%error, "the configuration could not be reloaded"),
                     }
                 }
@@ -135,6 +142,7 @@ async fn serve(config: Config, options: Options, logging: Logging) -> Result<(),
     tracing::info!("stopping: no new requests, those under way are finished");
     // All receivers may be gone already when every listener has failed.
     let _ = stop.send(true);
+    core.end_streams();
     for task in serving {
         let _ = task.await;
     }

@@ -228,3 +228,32 @@ fn a_server_without_standbys_has_nobody_to_step_down_for() {
     server.root().get("sys/mounts").expect(200);
     server.client().put("sys/step-down", json!({})).expect(403);
 }
+
+#[test]
+fn child_outlives_parent_what_a_method_handed_out_ends_with_its_move() {
+    let server = holders(1, 1);
+    let root = server.root();
+    root.post("sys/auth/people", json!({"type": "userpass"}))
+        .expect(204);
+    root.post(
+        "auth/people/users/grace",
+        json!({"password": "correct horse"}),
+    )
+    .expect(204);
+    let login = |path: &str| {
+        let body = json!({"password": "correct horse"});
+        server.client().post(path, body)
+    };
+    let client = server
+        .client()
+        .with_token(login("auth/people/login/grace").client_token());
+    client.get("auth/token/lookup-self").expect(200);
+    let status = moved(&root, "auth/people", "auth/staff");
+    assert_eq!(status["migration_info"]["status"], "success");
+    client.get("auth/token/lookup-self").expect(403);
+    login("auth/people/login/grace").expect(403);
+    let client = server
+        .client()
+        .with_token(login("auth/staff/login/grace").client_token());
+    client.get("auth/token/lookup-self").expect(200);
+}

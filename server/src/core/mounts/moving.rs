@@ -59,6 +59,7 @@ impl Mounts {
             path: to.into(),
             backend: mounted.backend.clone(),
             routes: mounted.routes.clone(),
+            timings: mounted.timings.clone(),
         };
         self.replace(|router| drop(router.insert(to.to_owned(), Arc::new(moved))));
         Ok(())

@@ -4,15 +4,20 @@ mod audit;
 mod capabilities;
 mod documents;
 mod generate_root;
+mod host;
 pub(crate) mod leases;
 mod locked_users;
+mod logs;
+mod metrics;
 mod mounts;
 mod password_policies;
+mod plugins;
 mod policies;
 mod rekey;
 mod remount;
 mod rotate;
 mod seal;
+mod status;
 mod tools;
 mod wrapping;
 
@@ -51,6 +56,11 @@ impl Backend for System {
 pub(crate) fn routes() -> Routes<System> {
     Routes::new()
         .and(seal::routes())
+        .and(metrics::routes())
+        .and(logs::routes())
+        .and(host::routes())
+        .and(plugins::routes())
+        .and(status::routes())
         .and(mounts::routes())
         .and(leases::routes())
         .and(policies::routes())

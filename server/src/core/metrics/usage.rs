@@ -1,0 +1,93 @@
+//! What can only be known by looking through storage: how many tokens there are, and of which methods. Counted now and
+//! then, in pages and by names alone, so that neither memory nor other requests feel it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use obol_mount::Result;
+use obol_storage::View;
+
+use super::families::{Family, Value};
+use crate::core::{Core, Live};
+
+impl Core {
+    pub(in crate::core) async fn count_usage(&self, live: &Live) {
+        match self.usage(live).await {
+            Ok(usage) => self.metrics.usage.store(Some(Arc::new(usage))),
+            Err(error) => {
+                tracing::warn!(%error, "tokens could not be counted for the metrics; it is tried again");
+            }
+        }
+    }
+
+    /// Service tokens that there are, read by their names alone.
+    pub(in crate::core) async fn count_tokens(&self) -> Result<u64> {
+        Ok(View::new(self.barrier.clone(), "core/token/")?
+            .count("id/")
+            .await?)
+    }
+
+    pub(in crate::core) async fn count_entities(&self) -> Result<u64> {
+        Ok(View::new(self.barrier.clone(), "core/identity/")?
+            .count("entity/")
+            .await?)
+    }
+
+    async fn usage(&self, live: &Live) -> Result<Vec<Family>> {
+        let tokens = View::new(self.barrier.clone(), "core/token/")?;
+        let total = self.count_tokens().await?;
+        // Those that a method issued; the rest came from other tokens.
+        let mut by_method: BTreeMap<String, u64> = BTreeMap::new();
+        let mut issued = 0;
+        for mounted in live.mounts.all() {
+            if !mounted.entry.path.starts_with("auth/") {
+                continue;
+            }
+            let own = tokens
+                .count(&format!("issuer/{}/", mounted.entry.uuid))
+                .await?;
+            *by_method.entry(mounted.entry.kind.clone()).or_default() += own;
+            issued += own;
+        }
+        *by_method.entry("token".into()).or_default() += total.saturating_sub(issued);
+        let mut by_auth = Family::new(
+            "vault.token.count.by_auth",
+            "Service tokens, by the kind of method that issued them.",
+        );
+        for (method, count) in by_method {
+            let labels = vec![("auth_method", method)];
+            by_auth = by_auth.with(labels, Value::Gauge(count as f64));
+        }
+        let entities = self.count_entities().await?;
+        let mut kv = Family::new(
+            "vault.secret.kv.count",
+            "Secrets, by the mount that keeps them.",
+        );
+        for mounted in live.mounts.all() {
+            if let Some(count) = mounted.backend.count_secrets().await? {
+                let labels = vec![("mount_point", mounted.entry.path.clone())];
+                kv = kv.with(labels, Value::Gauge(count as f64));
+            }
+        }
+        let leases = View::new(self.barrier.clone(), "core/lease/")?;
+        let (entries, irrevocable) = (
+            leases.count("entry/").await?,
+            leases.count("irrevocable/").await?,
+        );
+        Ok(vec![
+            Family::new("vault.expire.num_leases", "Leases.")
+                .with(Vec::new(), Value::Gauge(entries as f64)),
+            Family::new(
+                "vault.expire.num_irrevocable_leases",
+                "Leases that could not be revoked.",
+            )
+            .with(Vec::new(), Value::Gauge(irrevocable as f64)),
+            Family::new("vault.token.count", "Service tokens.")
+                .with(Vec::new(), Value::Gauge(total as f64)),
+            by_auth,
+            kv,
+            Family::new("vault.identity.num_entities", "Entities.")
+                .with(Vec::new(), Value::Gauge(entities as f64)),
+        ])
+    }
+}

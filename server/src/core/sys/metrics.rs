@@ -1,0 +1,40 @@
+//! `sys/metrics`: what the server counts about itself, for Prometheus or as JSON.
+
+use obol_mount::{Cx, Error, Reply, Response, Result, Routes, Text, get};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::System;
+use crate::core::metrics::{json, prometheus};
+
+pub(super) fn routes() -> Routes<System> {
+    Routes::new().at(
+        "metrics",
+        "What the server counts about itself. Without a token where the listener allows that",
+        get(metrics),
+    )
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct MetricsInput {
+    /// `prometheus` for its text format; JSON otherwise.
+    #[serde(default)]
+    format: String,
+}
+
+pub(super) async fn metrics(cx: Cx<System>, input: MetricsInput) -> Result<Response> {
+    let core = cx.core()?;
+    match input.format.as_str() {
+        "" => Ok(Response::new(Reply::Bare(json(&core.metric_families())?))),
+        "prometheus" if !core.settings.telemetry.prometheus => Err(Error::bad_request(
+            "prometheus is not enabled: telemetry { prometheus_retention_time } is 0",
+        )),
+        "prometheus" => Ok(Response::new(Reply::Text(Text {
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            text: prometheus(&core.metric_families())?,
+        }))),
+        _ => Err(Error::bad_request(
+            "field \"format\": expected \"prometheus\", or nothing for JSON",
+        )),
+    }
+}
