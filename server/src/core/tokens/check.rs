@@ -2,14 +2,49 @@
 //! mends what it finds. Reads in pages; what seems wrong is looked at again before it is told, since others may be
 //! at work.
 
+use std::sync::Arc;
+
 use obol_mount::Result;
 use obol_storage::Batch;
 
 use super::family::AccessorRecord;
 use super::{Forget, TokenEntry, TokenId, Tokens};
+use crate::core::Live;
 use crate::core::leases::Inconsistency;
 
+impl Live {
+    /// Starts [`Tokens::tidy`] in the background; `false` when it is running already.
+    pub fn start_tidying_tokens(self: &Arc<Self>) -> bool {
+        let Ok(permit) = self.tokens.tidying.clone().try_acquire_owned() else {
+            return false;
+        };
+        let live = self.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            match live.tokens.tidy(&live.forget()).await {
+                Ok((dropped, revoked)) => tracing::info!(dropped, revoked, "tokens were tidied"),
+                Err(error) => tracing::error!(%error, "tidying tokens failed"),
+            }
+        });
+        true
+    }
+}
+
 impl Tokens {
+    /// How many service tokens there are. Reads the whole index, a page at a time.
+    pub async fn count(&self) -> Result<u64> {
+        let mut count = 0;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.accessors(after.as_deref(), 1024).await?;
+            count += page.len() as u64;
+            match page.last() {
+                Some(last) => after = Some(last.clone()),
+                None => return Ok(count),
+            }
+        }
+    }
+
     /// Whether a token is stored, or is dead and its family still to be removed.
     pub async fn exists_or_goes(&self, id: &TokenId) -> Result<bool> {
         // In this order: a token leaves its mark in the commit that removes its record.

@@ -66,6 +66,9 @@ pub struct TokenEntry {
     /// The UUID of the mount that issued it; none for tokens from `auth/token` and the root token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// The role of `auth/token` that it was created by; its present rules apply to renewals.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub role: String,
     pub created: u64,
     /// The TTL that it was issued with.
     pub creation_ttl: u64,

@@ -28,6 +28,8 @@ pub struct NewToken {
     pub metadata: BTreeMap<String, String>,
     pub path: String,
     pub issuer: Option<String>,
+    /// The role of `auth/token`; empty for none.
+    pub role: String,
     /// Zero: the default.
     pub ttl: Duration,
     pub max_ttl: Duration,
@@ -59,7 +61,7 @@ impl Tokens {
         &self,
         new: NewToken,
         limits: Limits,
-        with: Batch,
+        mut with: Batch,
         now: u64,
     ) -> Result<Issued, IssueError> {
         let mut warnings = Vec::new();
@@ -78,6 +80,7 @@ impl Tokens {
             metadata: new.metadata,
             path: new.path,
             issuer: new.issuer,
+            role: new.role,
             created: now,
             creation_ttl: ttl.map_or(0, |ttl| ttl.as_secs()),
             last_renewal: None,
@@ -113,17 +116,17 @@ impl Tokens {
             None => self.random_token()?,
         };
         let id = self.id_of(token.expose());
-        let may_retry = with.is_empty();
-        let mut with = Some(with);
         loop {
-            let mut batch = with.take().unwrap_or_default();
+            let mut batch = match &entry.parent {
+                Some(_) => with.clone(),
+                None => std::mem::take(&mut with),
+            };
             let contended = self.born_in(&id, &entry, &mut batch, now).await?;
             match self.storage.commit(batch).await {
                 Ok(()) => break,
                 // Another first child or lease of the same parent was noted at the same moment. That happens once
                 // in a parent's life; from then on its record stays as it is.
-                Err(StorageError::Conflict { path })
-                    if may_retry && contended.as_ref() == Some(&path) => {}
+                Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {}
                 Err(error) => return Err(error.into()),
             }
         }

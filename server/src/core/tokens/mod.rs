@@ -11,6 +11,7 @@
 //! | `lease/<issuing path>/h<hmac>` | nothing: the token's lease id, for `sys/leases` |
 //! | `expiry/<time>/<hmac>` | nothing: ordered by time, read from the front, never loaded whole |
 //! | `revoking/<hmac>` | nothing: a dead token whose family is still to be removed |
+//! | `role/<name>` | a role of `auth/token` |
 //! | `keys` | the HMAC key of ids and the key of batch tokens |
 
 mod batch;
@@ -32,6 +33,7 @@ use quick_cache::sync::Cache;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 pub use entry::{Cached, TokenEntry, TokenId};
@@ -56,6 +58,8 @@ pub struct Tokens {
     turns: turns::Turns,
     /// Families of dead tokens that are still to be removed.
     reaping: reaping::Reaping,
+    /// Held by the one tidy that may run.
+    tidying: Arc<Semaphore>,
     random: SystemRandom,
 }
 
@@ -94,12 +98,18 @@ impl Tokens {
         Ok(Self {
             storage,
             reaping,
+            tidying: Arc::new(Semaphore::new(1)),
             hmac: hmac::Key::new(hmac::HMAC_SHA256, &keys.hmac),
             batch: batch::BatchSealer::new(&keys.batch)?,
             cache: Cache::new(CACHED_TOKENS),
             turns: turns::Turns::default(),
             random,
         })
+    }
+
+    /// Where the roles of `auth/token` are, under `role/`.
+    pub fn roles(&self) -> &View {
+        &self.storage
     }
 
     /// The id under which a token is stored: storage never holds the token itself.

@@ -45,6 +45,7 @@ impl Tokens {
             );
             entry.expires = Some(now.saturating_add(ttl.as_secs()));
             entry.last_renewal = Some(now);
+            entry.period = params.period.as_secs();
             let mut batch = Batch::new();
             self.storage.expect_in(&mut batch, &path, &seen);
             self.storage
@@ -78,7 +79,8 @@ fn renewed_ttl(
     warnings: &mut Vec<String>,
 ) -> Duration {
     let secs = Duration::from_secs;
-    let period = secs(entry.period);
+    // What the issuer says now, also where it says that its tokens are not periodic any more.
+    let period = params.period.min(limits.max_ttl);
     let mut ttl = match (period.is_zero(), increment.is_zero(), params.ttl.is_zero()) {
         (false, _, _) => period,
         (true, false, _) => increment,
