@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod approle;
+mod churn;
 mod generate_root;
 mod identity;
 mod jwt;
 mod kv1;
 mod kv2;
 mod ldap;
+mod leases;
 mod lockout;
 mod logging;
 mod logins;
@@ -18,6 +20,7 @@ mod remount;
 mod rotate;
 mod status;
 mod transit;
+mod tokens;
 mod userpass;
 mod wrapping;
 

@@ -25,6 +25,9 @@ mod renew;
 mod revoke;
 mod turns;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use obol_mount::{Error, Result, Secret};

@@ -34,10 +34,9 @@ impl Reaping {
             || self.marked.load(Ordering::SeqCst) != self.clean.load(Ordering::SeqCst)
     }
 
-    /// A commit left a mark.
+    /// A commit left a mark. The worker is woken when the revocation ends: until then that removes families itself.
     pub(super) fn marked(&self) {
         self.marked.fetch_add(1, Ordering::SeqCst);
-        self.wake.notify_one();
     }
 
     /// Taken before storage is looked at; see [`Reaping::found_clean`].
@@ -59,6 +58,9 @@ impl Reaping {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         self.0.beginning.fetch_sub(1, Ordering::SeqCst);
+        if self.0.marked.load(Ordering::SeqCst) != self.0.clean.load(Ordering::SeqCst) {
+            self.0.wake.notify_one();
+        }
     }
 }
 

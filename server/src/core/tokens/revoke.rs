@@ -31,7 +31,7 @@ impl Forget<'_> {
 
 /// What one commit removed.
 #[derive(Default)]
-struct Killed {
+pub(super) struct Killed {
     count: usize,
     /// Those of them that left a mark, because something may hang on them.
     heads: Vec<TokenId>,
@@ -145,7 +145,7 @@ impl Tokens {
     }
 
     /// Does a share of every removal that is under way; `true` when there is none.
-    async fn reap_round(&self, forget: &Forget<'_>) -> Result<bool> {
+    pub(super) async fn reap_round(&self, forget: &Forget<'_>) -> Result<bool> {
         let mut after = None;
         let mut none = true;
         loop {
@@ -216,9 +216,9 @@ impl Tokens {
         Ok(self.storage.commit(batch).await?)
     }
 
-    /// Removes tokens and their index entries in one commit. Those on whom something may hang leave a mark.
-    async fn kill(&self, ids: &[TokenId], forget: &Forget<'_>) -> Result<Killed> {
-        let _begun = self.reaping.begin();
+    /// Removes tokens and their index entries in one commit. Those on whom something may hang leave a mark: whoever
+    /// calls this has begun a revocation, or removes the family of one whose mark is there.
+    pub(super) async fn kill(&self, ids: &[TokenId], forget: &Forget<'_>) -> Result<Killed> {
         for _ in 0..ATTEMPTS {
             let mut batch = Batch::new();
             let mut killed = Killed::default();
