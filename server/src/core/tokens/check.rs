@@ -141,7 +141,8 @@ impl Tokens {
                 _ => Some("an index entry without its token"),
             });
         };
-        let wanted = Self::indexes(&id, &entry);
+        let mut wanted = Self::indexes(&id, &entry);
+        wanted.push(Self::accessor_path(&entry.accessor));
         Ok(
             (!wanted.iter().any(|index| index == path))
                 .then_some("an index entry at a wrong place"),
@@ -152,7 +153,8 @@ impl Tokens {
         let Some(entry) = self.read(id).await? else {
             return Ok(None);
         };
-        for index in Self::indexes(id, &entry) {
+        let accessor = Self::accessor_path(&entry.accessor);
+        for index in Self::indexes(id, &entry).into_iter().chain([accessor]) {
             if self.storage.get(&index).await?.is_none() {
                 return Ok(Some("a token misses an index entry"));
             }
@@ -165,9 +167,9 @@ impl Tokens {
         Ok(None)
     }
 
-    /// Every index entry that a token has.
+    /// The index entries of a token that say nothing but that it is there: all but the accessor's.
     pub(super) fn indexes(id: &TokenId, entry: &TokenEntry) -> Vec<String> {
-        let mut paths = vec![Self::accessor_path(&entry.accessor)];
+        let mut paths = Vec::with_capacity(4);
         if let Some(parent) = &entry.parent {
             paths.push(format!("child/{parent}/{id}"));
         }
@@ -176,7 +178,9 @@ impl Tokens {
         }
         if let Some(expires) = entry.expires {
             paths.push(Self::expiry_path(expires, id));
-            paths.push(Self::lease_path(&entry.path, id));
+            if !entry.path.is_empty() {
+                paths.push(Self::lease_path(&entry.path, id));
+            }
         }
         paths
     }

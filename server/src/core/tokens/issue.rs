@@ -159,14 +159,9 @@ impl Tokens {
             // The parent must live when its child is born, or the child would outlive it
             // (threats: `child-outlives-parent`).
             contended = Some(self.hang_on(parent, Belonging::Child, batch, now).await?);
-            view.put_in(batch, &format!("child/{parent}/{id}"), Vec::new());
         }
-        if let Some(issuer) = &entry.issuer {
-            view.put_in(batch, &format!("issuer/{issuer}/{id}"), Vec::new());
-        }
-        if let Some(expires) = entry.expires {
-            view.put_in(batch, &Self::expiry_path(expires, id), Vec::new());
-            view.put_in(batch, &Self::lease_path(&entry.path, id), Vec::new());
+        for index in Self::indexes(id, entry) {
+            view.put_in(batch, &index, Vec::new());
         }
         let record = AccessorRecord::new(id.clone());
         view.put_json_in(batch, &Self::accessor_path(&entry.accessor), &record)?;

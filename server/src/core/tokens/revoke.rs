@@ -283,7 +283,8 @@ impl Tokens {
             }
             None => true,
         };
-        for index in Self::indexes(id, &entry) {
+        let accessor = Self::accessor_path(&entry.accessor);
+        for index in Self::indexes(id, &entry).into_iter().chain([accessor]) {
             view.delete_in(batch, &index);
         }
         if has_family {
