@@ -141,7 +141,7 @@ fn a_logins_token_is_found_and_revoked_by_its_lease_id() {
         .count();
     assert_eq!((left, root.list(folder).keys().len()), (1, 1));
     root.post("sys/leases/revoke-prefix/auth/people/login", json!({}))
-        .expect(202);
+        .expect(204);
     one.get("auth/token/lookup-self").expect(403);
     other.get("auth/token/lookup-self").expect(403);
 }

@@ -19,8 +19,8 @@ mod rekey;
 mod remount;
 mod rotate;
 mod status;
-mod transit;
 mod tokens;
+mod transit;
 mod userpass;
 mod wrapping;
 

@@ -243,7 +243,7 @@ fn a_role_sets_parent_path_bounds_and_ends() {
             "sys/leases/revoke-prefix/auth/token/create/bounds",
             json!({}),
         )
-        .expect(202);
+        .expect(204);
     root()
         .post("auth/token/lookup", json!({"token": made["client_token"]}))
         .expect(403);

@@ -93,7 +93,7 @@ async fn a_lease_is_shown_renewed_within_its_limits_and_revoked() {
     world
         .post("sys/leases/revoke", json!({"lease_id": id}))
         .await
-        .expect(202);
+        .expect(204);
     assert_eq!(world.keys("core/lease/").await, Vec::<String>::new());
 
     let fixed = world.vend("root", json!({"fixed": true})).await;
@@ -102,7 +102,7 @@ async fn a_lease_is_shown_renewed_within_its_limits_and_revoked() {
         .await
         .expect(400);
     world
-        .post("sys/revoke", json!({"lease_id": fixed}))
+        .post("sys/revoke", json!({"lease_id": fixed, "sync": false}))
         .await
         .expect(202);
     world
@@ -309,7 +309,7 @@ async fn a_prefix_is_revoked_queued_at_once_or_by_force() {
         world.vend("root", json!({})).await;
     }
     world
-        .post("sys/revoke-prefix/vend", json!({}))
+        .post("sys/revoke-prefix/vend", json!({"sync": false}))
         .await
         .expect(202);
     world
@@ -521,13 +521,13 @@ async fn a_login_or_a_made_token_has_a_lease_id_that_shows_and_revokes_it() {
     world
         .post("sys/leases/revoke", json!({"lease_id": id}))
         .await
-        .expect(202);
+        .expect(204);
     assert!(!world.lives(&token).await);
     let one = world.token(json!({"ttl": "1h"})).await;
     world
         .post("sys/leases/revoke-prefix/auth/token", json!({}))
         .await
-        .expect(202);
+        .expect(204);
     assert!(!world.lives(&one).await && world.lives("root").await);
     world.is_consistent().await;
 }
