@@ -50,6 +50,14 @@ listener "tcp" {
   #:  telemetry {
   #:    unauthenticated_metrics_access = false
   #:  }
+
+  # Behind a proxy: peers (addresses or blocks) whose X-Forwarded-For is believed, and how many addresses at its right
+  # end are proxies of your own. With the first one set, a request without the header, or one that has it from
+  # another peer, is refused, unless the last two say false; then the peer itself is who the request comes from.
+  #:  x_forwarded_for_authorized_addrs      = ["10.0.0.0/8", "192.0.2.7"]
+  #:  x_forwarded_for_hop_skips             = 0
+  #:  x_forwarded_for_reject_not_present    = true
+  #:  x_forwarded_for_reject_not_authorized = true
 }
 
 # How the root key is kept. By default it is split into shares, of which people enter some at each start:

@@ -79,6 +79,11 @@ impl Error {
         Self::new(429, message).with_header("Retry-After", "1")
     }
 
+    /// 429, with the seconds after which it is worth trying again.
+    pub fn too_many_until(message: impl Into<String>, seconds: u64) -> Self {
+        Self::new(429, message).with_header("Retry-After", seconds.to_string())
+    }
+
     /// 500. The client learns nothing but that it happened; the cause is for the log.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(500, "internal error").with_cause(cause)

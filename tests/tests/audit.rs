@@ -278,7 +278,6 @@ fn audit_path_a_device_writes_plain_files_where_it_was_told_and_nothing_else() {
         json!({"file_path": in_dir("a.log"), "mode": "4600"}),
         json!({"file_path": in_dir("a.log"), "mode": "rw"}),
         json!({"file_path": in_dir("a.log"), "prefix": "#!/bin/sh\n"}),
-        json!({"file_path": in_dir("a.log"), "log_raw": "true"}),
         json!({"file_path": in_dir("a.log"), "format": "jsonx"}),
         json!({"file_path": "discard"}),
     ] {

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::core::lockout::LockoutStanzas;
 use crate::core::metrics::Telemetry;
-use crate::http::{Limits, Options, TlsOptions};
+use crate::http::{Forwarding, Limits, Options, TlsOptions};
 
 pub use read::keys;
 
@@ -126,6 +126,8 @@ pub struct ListenerConfig {
     pub max_in_flight: Option<usize>,
     /// `telemetry { unauthenticated_metrics_access }` (false).
     pub open_metrics: bool,
+    /// The `x_forwarded_for_...` keys.
+    pub forwarding: Forwarding,
 }
 
 impl ListenerConfig {
@@ -143,6 +145,7 @@ impl ListenerConfig {
             http_read_header_timeout: None,
             max_in_flight: None,
             open_metrics: false,
+            forwarding: Forwarding::default(),
         }
     }
 
@@ -169,6 +172,7 @@ impl ListenerConfig {
             tls: self.tls.clone(),
             limits,
             open_metrics: self.open_metrics,
+            forwarding: self.forwarding.clone(),
         }
     }
 }

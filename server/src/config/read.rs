@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use obol_mount::duration;
 use obol_mount::fields::{Count, Flag, Ttl};
+use obol_mount::{cidr, duration};
 
 use super::{
     Config, ConfigError, KeyPlace, ListenerConfig, LogFormat, SealConfig, StaticKeys, StorageConfig,
@@ -48,7 +48,7 @@ pub mod keys {
 
     pub const LISTENER_TELEMETRY: [&str; 1] = ["unauthenticated_metrics_access"];
 
-    pub const LISTENER: [&str; 17] = [
+    pub const LISTENER: [&str; 21] = [
         "address",
         "tls_disable",
         "tls_cert_file",
@@ -66,6 +66,10 @@ pub mod keys {
         "http_read_header_timeout",
         "max_in_flight",
         "telemetry",
+        "x_forwarded_for_authorized_addrs",
+        "x_forwarded_for_hop_skips",
+        "x_forwarded_for_reject_not_present",
+        "x_forwarded_for_reject_not_authorized",
     ];
 
     pub const ROCKSDB: [&str; 1] = ["path"];
@@ -85,7 +89,7 @@ pub mod keys {
     ];
 
     /// Keys of Vault's or OpenBao's that this version has nothing behind: saying so is kinder than "unknown".
-    pub(super) const NOT_YET: [&str; 37] = [
+    pub(super) const NOT_YET: [&str; 36] = [
         "audit",
         "backend",
         "cache_size",
@@ -122,7 +126,6 @@ pub mod keys {
         "service_registration",
         "tls_cipher_suites",
         "tls_disable_client_certs",
-        "x_forwarded_for_authorized_addrs",
     ];
 }
 
@@ -421,7 +424,17 @@ impl Source<'_> {
                     listener.http_read_header_timeout = Some(self.duration(value)?)
                 }
                 "telemetry" => listener.open_metrics = self.listener_telemetry(value)?,
-                _ => listener.max_in_flight = Some(self.count(value)?),
+                "max_in_flight" => listener.max_in_flight = Some(self.count(value)?),
+                "x_forwarded_for_authorized_addrs" => {
+                    listener.forwarding.authorized = self.blocks(value)?
+                }
+                "x_forwarded_for_hop_skips" => {
+                    listener.forwarding.hop_skips = self.count_or_none(value)?
+                }
+                "x_forwarded_for_reject_not_present" => {
+                    listener.forwarding.reject_not_present = self.boolean(value)?
+                }
+                _ => listener.forwarding.reject_not_authorized = self.boolean(value)?,
             }
             Ok(())
         })?;
@@ -678,6 +691,33 @@ impl Source<'_> {
                     "expected a whole number above 0; to get the default, leave the key out",
                 )
             })
+    }
+
+    /// A whole number, 0 among them, also as a text.
+    fn count_or_none(&self, node: &Node) -> Result<usize, ConfigError> {
+        match &node.value {
+            Value::Number(number) if number.as_u64() == Some(0) => Ok(0),
+            Value::Text(text) if text.as_str() == "0" => Ok(0),
+            _ => self.count(node),
+        }
+    }
+
+    /// Addresses and blocks of them, as a list or separated by commas.
+    fn blocks(&self, node: &Node) -> Result<Vec<ipnet::IpNet>, ConfigError> {
+        let texts: Vec<&str> = match &node.value {
+            Value::List(nodes) => nodes
+                .iter()
+                .map(|node| self.word(node))
+                .collect::<Result<_, _>>()?,
+            _ => self.word(node)?.split(',').collect(),
+        };
+        let blocks: Option<Vec<_>> = texts.into_iter().map(cidr::parse).collect();
+        blocks.filter(|blocks| !blocks.is_empty()).ok_or_else(|| {
+            self.error(
+                node.at,
+                "expected addresses or blocks of them, such as [\"10.0.0.0/8\", \"192.0.2.7\"]",
+            )
+        })
     }
 
     /// A duration above zero.

@@ -259,10 +259,15 @@ fn values_that_make_no_sense_are_refused() {
         ("address = \"example.com:8200\"", "expected an IP address"),
         ("address = \":8200\"", "0.0.0.0:8200"),
         ("address = 8200", "expected a string"),
+        (
+            "x_forwarded_for_authorized_addrs = []",
+            "expected addresses or blocks",
+        ),
+        ("x_forwarded_for_hop_skips = -1", "above 0"),
         ("tls_disable = \"maybe\"", "expected true or false"),
         (
-            "x_forwarded_for_authorized_addrs = \"10.0.0.1\"",
-            "not part of this version",
+            "x_forwarded_for_authorized_addrs = \"example.com\"",
+            "expected addresses or blocks",
         ),
     ] {
         let message = error(&listener(&format!("{body}\n")));

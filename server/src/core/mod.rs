@@ -4,9 +4,11 @@
 pub mod audit;
 mod auth_token;
 mod collect;
+pub mod cors;
 mod envelope;
 pub mod generate_root;
 pub mod identity;
+pub mod in_flight;
 pub mod leases;
 pub mod lockout;
 pub mod logs;
@@ -16,17 +18,20 @@ pub mod password_policies;
 pub mod path;
 pub mod policies;
 pub mod policy_store;
+pub mod quotas;
 pub mod rekey;
 pub mod remount;
 pub mod request;
 mod rights;
 pub mod rotation;
 pub mod sealing;
+pub mod setting;
 mod settle;
 mod sys;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+pub mod ui_headers;
 mod upkeep;
 pub mod versions;
 pub mod wrapping;
@@ -42,8 +47,11 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use audit::Audit;
+use audit::headers::AuditedHeaders;
+use cors::Cors;
 use generate_root::RootGeneration;
 use identity::Identity;
+use in_flight::InFlight;
 use leases::{Leases, Patience};
 use lockout::{Lockout, LockoutStanzas};
 use logs::Logs;
@@ -51,10 +59,13 @@ use metrics::{Metrics, Telemetry};
 use mounts::{MountEntry, Mounted, Mounts};
 use password_policies::PasswordPolicies;
 use policy_store::PolicyStore;
+use quotas::Quotas;
 use rekey::Rekeying;
 use remount::Remounts;
 use sealing::Sealing;
+use setting::Setting;
 use tokens::{Forget, Limits, Tokens};
+use ui_headers::UiHeaders;
 use wrapping::Wrapping;
 
 /// This build's version, as every status shows it.
@@ -98,6 +109,8 @@ pub struct Core {
     pub(crate) metrics: Metrics,
     /// The server's own log; a core without a server around it has none.
     logs: OnceLock<Arc<Logs>>,
+    /// What the listeners are working on.
+    pub(crate) in_flight: InFlight,
     kinds: Arc<[Kind]>,
     patience: Patience,
     live: ArcSwapOption<Live>,
@@ -120,6 +133,9 @@ pub struct Live {
     root_generation: RootGeneration,
     pub wrapping: Wrapping,
     remounts: Remounts,
+    pub quotas: Quotas,
+    pub cors: Setting<Cors>,
+    pub ui_headers: Setting<UiHeaders>,
 }
 
 impl Core {
@@ -151,6 +167,7 @@ impl Core {
             sealing: Sealing::new(seal),
             metrics: Metrics::default(),
             logs: OnceLock::new(),
+            in_flight: InFlight::default(),
             kinds,
             patience,
             live: ArcSwapOption::empty(),
@@ -200,6 +217,26 @@ impl Core {
         if let Some(live) = &*self.live.load() {
             live.audit.reopen();
         }
+    }
+
+    /// Which pages of other origins may ask; `None` when none may, or while sealed.
+    pub(crate) fn cors(&self) -> Option<Arc<Cors>> {
+        let cors = self.live.load().as_ref()?.cors.get();
+        cors.is_enabled().then_some(cors)
+    }
+
+    /// Headers for the pages; none while sealed.
+    pub(crate) fn ui_headers(&self) -> Option<Arc<UiHeaders>> {
+        let headers = self.live.load().as_ref()?.ui_headers.get();
+        (!headers.0.is_empty()).then_some(headers)
+    }
+
+    /// The headers of requests that are audited, where there are any and somebody audits.
+    pub(crate) fn audited_headers(&self) -> Option<Arc<AuditedHeaders>> {
+        let live = self.live.load();
+        let audit = &live.as_ref()?.audit;
+        let headers = audit.headers.get();
+        (audit.is_enabled() && !headers.0.is_empty()).then_some(headers)
     }
 
     fn system(&self) -> Result<&Arc<Mounted>> {
@@ -286,6 +323,9 @@ impl Core {
             root_generation: RootGeneration::default(),
             wrapping: Wrapping::new(view("core/wrapping/")?),
             remounts: Remounts::default(),
+            quotas: Quotas::open(view("core/quota/")?).await?,
+            cors: Setting::open(view("core/")?, "cors").await?,
+            ui_headers: Setting::open(view("core/")?, "ui-headers").await?,
         }))
     }
 }
@@ -298,6 +338,14 @@ impl Live {
             leases: &self.leases,
             wrapping: &self.wrapping,
         }
+    }
+
+    /// Reads again what requests look at in memory and another process may have changed.
+    pub async fn refresh(&self) -> Result<()> {
+        self.quotas.refresh().await?;
+        self.audit.headers.refresh().await?;
+        self.cors.refresh().await?;
+        self.ui_headers.refresh().await
     }
 }
 

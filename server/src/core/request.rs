@@ -6,15 +6,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use obol_mount::{
-    Access as RouteAccess, Error, Operation, Reply, RequestInfo, Response, Result, Route, Secret,
+    Access as RouteAccess, Caller, Error, Operation, Reply, RequestInfo, Response, Result, Route,
+    Secret,
 };
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use super::audit::headers::Sent;
 use super::audit::{Record, Subject};
-use super::mounts::Mounted;
+use super::mounts::{MountEntry, Mounted};
 use super::path::RequestPath;
 use super::policies::{Access, Reason};
+use super::quotas::{self, Asking, Verdict};
 use super::tokens::{Cached, TokenId, Use};
 use super::wrapping::{self, Asked, Wrapped};
 use super::{Core, Live};
@@ -31,7 +34,10 @@ pub struct Incoming {
     pub token: Option<Secret>,
     /// `Authorization: Negotiate ...`, which login routes get to see.
     pub authorization: Option<Secret>,
+    /// Whom it comes from: the client's address, where a proxy that is believed says it.
     pub peer: Option<IpAddr>,
+    /// The headers that are audited.
+    pub headers: Vec<Sent>,
     /// The `tls-server-end-point` of the TLS connection (RFC 5929): what a login can be bound to.
     pub end_point: Option<Arc<[u8]>>,
     /// What `X-Vault-Wrap-TTL` asks for.
@@ -40,6 +46,34 @@ pub struct Incoming {
     pub help: bool,
     /// Whether the listener shows `sys/metrics` to callers without a token.
     pub open_metrics: bool,
+}
+
+impl Incoming {
+    /// What the audit log says of it.
+    fn subject<'a>(
+        &'a self,
+        path: &'a RequestPath,
+        operation: Operation,
+        mount: Option<&'a MountEntry>,
+        caller: Option<&'a Caller>,
+        data: &'a Map<String, Value>,
+    ) -> Subject<'a> {
+        Subject {
+            id: &self.id,
+            operation,
+            path: path.as_sent(),
+            mount: mount.map(|mount| mount.path.as_str()),
+            mount_kind: mount.map(|mount| mount.kind.as_str()),
+            data,
+            peer: self.peer,
+            caller,
+            identity_policies: &[],
+            token: self.token.as_ref().map(Secret::expose),
+            wrap_ttl: self.wrap.map(|wrap| wrap.ttl.as_secs()),
+            headers: &self.headers,
+            shown: mount.map_or(&[], |mount| &mount.config.audit_non_hmac_request_keys.0),
+        }
+    }
 }
 
 /// The answer: a status, headers of the backend, and a body.
@@ -144,6 +178,11 @@ impl Core {
             return Err(Error::unavailable("Obol is sealed"));
         };
 
+        // Before anybody is asked who they are: a client that asks too often is told so.
+        let quota = self
+            .within_quota(&live, &path, access, &incoming, matched.as_ref())
+            .await?;
+
         // 3. Authenticate. Login and public paths have no caller, also when a token came along.
         let now = SystemTime::now();
         let unwraps = wrapping::unwraps_its_own_token(path.as_str(), &incoming.data);
@@ -176,7 +215,41 @@ impl Core {
         let mounted = found.as_ref().map(|(mounted, _)| mounted);
         self.metrics
             .request(began, mounted, access, operation, &outcome);
-        outcome
+        quota_shown(outcome, quota)
+    }
+
+    /// Takes the request off its client's rate; what it returns are headers of the answer.
+    async fn within_quota(
+        &self,
+        live: &Live,
+        path: &RequestPath,
+        access: RouteAccess,
+        incoming: &Incoming,
+        matched: Option<&Matched<'_>>,
+    ) -> Result<quotas::Headers> {
+        let role = (access == RouteAccess::Login)
+            .then(|| incoming.data.get("role")?.as_str())
+            .flatten();
+        let asking = Asking {
+            path: path.as_str(),
+            role,
+            peer: incoming.peer,
+        };
+        match live.quotas.take(&asking) {
+            Verdict::Free => Ok(Vec::new()),
+            Verdict::Within(headers) => Ok(headers),
+            Verdict::Exceeded { error, audited } => {
+                if audited && live.audit.is_enabled() {
+                    let entry = matched.map(|matched| &matched.mounted.entry);
+                    let none = Map::new();
+                    let subject = incoming.subject(path, incoming.operation, entry, None, &none);
+                    live.audit
+                        .record(&Record::request(&subject, Some(&error)))
+                        .await?;
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn authenticate(&self, live: &Live, incoming: &Incoming, now: SystemTime) -> Result<Use> {
@@ -246,20 +319,14 @@ impl Core {
             Some(token) if audited => live.identity_policies(&token.entry).await?,
             _ => Arc::default(),
         };
-        let subject = Subject {
-            id: &incoming.id,
+        let mut subject = incoming.subject(
+            path,
             operation,
-            path: path.as_sent(),
-            mount: mounted.map(|m| m.entry.path.as_str()),
-            mount_kind: mounted.map(|m| m.entry.kind.as_str()),
-            data: &data_for_audit,
-            peer: incoming.peer,
-            caller: caller.as_ref(),
-            identity_policies: &identity_policies,
-            token: incoming.token.as_ref().map(Secret::expose),
-            wrap_ttl: incoming.wrap.map(|wrap| wrap.ttl.as_secs()),
-            shown: mounted.map_or(&[], |m| &m.entry.config.audit_non_hmac_request_keys.0),
-        };
+            mounted.map(|m| &m.entry),
+            caller.as_ref(),
+            &data_for_audit,
+        );
+        subject.identity_policies = &identity_policies;
         if audited {
             let record = Record::request(&subject, refused.as_ref());
             let recorded = live.audit.record(&record);
@@ -434,6 +501,19 @@ impl Core {
                 tracing::error!(%error, "a token that could not be given out could not be revoked");
             }
         }
+    }
+}
+
+/// An answer, whatever it is, says how much of the client's rate is left, where that is wanted.
+fn quota_shown(outcome: Result<Outgoing>, headers: quotas::Headers) -> Result<Outgoing> {
+    match outcome {
+        Ok(mut outgoing) => {
+            outgoing.headers.extend(headers);
+            Ok(outgoing)
+        }
+        Err(error) => Err(headers
+            .into_iter()
+            .fold(error, |error, (name, value)| error.with_header(name, value))),
     }
 }
 

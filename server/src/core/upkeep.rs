@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 
 /// How soon after its end a token's record goes. It is refused from the second on in any case.
 const EXPIRY_TICK: Duration = Duration::from_secs(1);
+/// How soon a setting that another process has changed applies here.
+const REFRESH_TICK: Duration = Duration::from_secs(5);
 const TIDY_TICK: Duration = Duration::from_secs(60);
 const KEYS_TICK: Duration = Duration::from_secs(30);
 
@@ -82,7 +84,18 @@ impl Core {
                 }
             })
         };
-        vec![expiry, families, leases, tidy, keys, usage]
+        let refresh = {
+            let live = live.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(REFRESH_TICK).await;
+                    if let Err(error) = live.refresh().await {
+                        tracing::warn!(%error, "settings could not be read again; those known stay");
+                    }
+                }
+            })
+        };
+        vec![expiry, families, leases, tidy, keys, usage, refresh]
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
@@ -15,8 +16,10 @@ use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use super::{Limits, json, ui};
+use super::{Forwarding, Limits, cors, json, ui};
 use crate::core::Core;
+use crate::core::audit::headers::{Rule, Sent};
+use crate::core::in_flight::UnderWay;
 use crate::core::request::{Incoming, Outgoing};
 use crate::core::wrapping::Asked;
 
@@ -28,6 +31,7 @@ const KIB: usize = 1024;
 pub(super) struct Shared {
     pub core: Arc<Core>,
     pub limits: Limits,
+    pub forwarding: Forwarding,
     pub tls: bool,
     /// Whether there are pages for people beside the API.
     pub pages: bool,
@@ -41,6 +45,7 @@ impl Shared {
     pub(super) fn new(
         core: Arc<Core>,
         limits: Limits,
+        forwarding: Forwarding,
         tls: bool,
         pages: bool,
         open_metrics: bool,
@@ -48,6 +53,7 @@ impl Shared {
         Self {
             core,
             limits,
+            forwarding,
             tls,
             pages,
             open_metrics,
@@ -66,16 +72,37 @@ pub(super) struct Connection {
 }
 
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    let head = request.method() == Method::HEAD;
+    let peer = request
+        .extensions()
+        .get::<Connection>()
+        .map(|c| c.peer.ip());
+    let peer = match peer.map(|peer| shared.forwarding.client(peer, request.headers())) {
+        None => None,
+        // A listener on [::] sees IPv4 peers as ::ffff:a.b.c.d.
+        Some(Ok(client)) => Some(client.to_canonical()),
+        Some(Err(error)) => return respond(Outgoing::error(&error), shared.tls, head),
+    };
     if shared.pages && ui::serves(request.uri().path()) {
         let sealed = shared.core.is_sealed();
-        return ui::answer(request.method(), request.uri(), sealed, shared.tls);
+        let mut page = ui::answer(request.method(), request.uri(), sealed, shared.tls);
+        if let Some(headers) = shared.core.ui_headers() {
+            ui::add_headers(&mut page, &headers);
+        }
+        return page;
     }
-    let head = request.method() == Method::HEAD;
+    let origin = match cors::check(&shared.core, &request) {
+        cors::Outcome::NotAsked => None,
+        cors::Outcome::Allowed(origin) => Some(origin),
+        cors::Outcome::Preflight(answer) => return answer,
+        cors::Outcome::Refused(error) => {
+            return respond(Outgoing::error(&error), shared.tls, head);
+        }
+    };
     let answered = match shared.in_flight.try_acquire() {
         Ok(_permit) => {
-            match tokio::time::timeout(shared.limits.request_timeout, answer(&shared, request))
-                .await
-            {
+            let work = answer(&shared, peer, request);
+            match tokio::time::timeout(shared.limits.request_timeout, work).await {
                 Ok(answered) => answered,
                 Err(_) => Err(Error::unavailable("the request took too long")),
             }
@@ -83,15 +110,27 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
         Err(_) => Err(Error::unavailable("the server is busy; try again")),
     };
     let outgoing = answered.unwrap_or_else(|error| Outgoing::error(&error));
-    respond(outgoing, shared.tls, head)
+    let mut response = respond(outgoing, shared.tls, head);
+    if let Some(origin) = origin {
+        cors::mark(&mut response, origin);
+    }
+    response
 }
 
-async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
+async fn answer(shared: &Shared, peer: Option<IpAddr>, request: Request) -> Result<Outgoing> {
     let (parts, body) = request.into_parts();
     let raw_path = match parts.uri.path().strip_prefix("/v1/") {
         Some(path) => path.to_owned(),
         None => return Err(Error::not_found_because("not found: the API is below /v1/")),
     };
+    let id = Uuid::new_v4().to_string();
+    let _place = shared.core.in_flight.enter(UnderWay {
+        id: id.clone(),
+        since: SystemTime::now(),
+        peer,
+        method: method_name(&parts.method),
+        path: raw_path.clone(),
+    });
     let headers = &parts.headers;
     if header(headers, "x-vault-namespace")?
         .is_some_and(|namespace| !matches!(namespace, "" | "/" | "root"))
@@ -130,13 +169,14 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
     };
     let connection = parts.extensions.get::<Connection>();
     let incoming = Incoming {
-        id: Uuid::new_v4().to_string(),
+        id,
         operation,
         raw_path,
         data,
         token,
         authorization,
-        peer: connection.map(|connection| canonical(connection.peer.ip())),
+        peer,
+        headers: audited_headers(&shared.core, headers),
         end_point: connection.and_then(|connection| connection.end_point.clone()),
         wrap: wrapping_asked(headers)?,
         help,
@@ -145,9 +185,33 @@ async fn answer(shared: &Shared, request: Request) -> Result<Outgoing> {
     Ok(shared.core.handle(incoming).await)
 }
 
-/// A listener on `[::]` sees IPv4 peers as `::ffff:a.b.c.d`.
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
+/// What `sys/in-flight-req` calls it.
+fn method_name(method: &Method) -> &'static str {
+    const KNOWN: [&str; 8] = [
+        "GET", "POST", "PUT", "LIST", "DELETE", "PATCH", "HEAD", "OPTIONS",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("other")
+}
+
+/// The headers that the audit log wants, of those that came.
+fn audited_headers(core: &Core, headers: &HeaderMap) -> Vec<Sent> {
+    let Some(wanted) = core.audited_headers() else {
+        return Vec::new();
+    };
+    let sent = |(name, rule): (&String, &Rule)| {
+        let values: Vec<String> = headers
+            .get_all(name.as_str())
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
+        (!values.is_empty()).then(|| Sent {
+            name: name.clone(),
+            values,
+            hmac: rule.hmac,
+        })
+    };
+    wanted.0.iter().filter_map(sent).collect()
 }
 
 /// Reads a body within its own limit and within what all bodies together may take. Memory is reserved as the

@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use super::handler::{Connection, Shared, handle};
 use super::tls::ReloadableTls;
-use super::{Limits, Options};
+use super::{Forwarding, Limits, Options};
 use crate::core::Core;
 
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ pub struct Bound {
     listener: TcpListener,
     tls: Option<Arc<ReloadableTls>>,
     limits: Limits,
+    forwarding: Forwarding,
     pages: bool,
     open_metrics: bool,
 }
@@ -52,6 +53,7 @@ impl Bound {
             listener,
             tls,
             limits: options.limits,
+            forwarding: options.forwarding,
             pages: false,
             open_metrics: options.open_metrics,
         })
@@ -79,12 +81,14 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         listener,
         tls,
         limits,
+        forwarding,
         pages,
         open_metrics,
     } = bound;
     let shared = Arc::new(Shared::new(
         core,
         limits,
+        forwarding,
         tls.is_some(),
         pages,
         open_metrics,

@@ -1,5 +1,7 @@
 //! The server on a network: listeners, TLS, and the translation between HTTP and the core's requests.
 
+mod cors;
+mod forwarded;
 mod handler;
 mod json;
 mod listener;
@@ -10,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use forwarded::Forwarding;
 pub use listener::{Bound, serve};
 pub use tls::ReloadableTls;
 pub(crate) use tls::end_point;
@@ -22,6 +25,7 @@ pub struct Options {
     pub limits: Limits,
     /// Shows `sys/metrics` to callers without a token.
     pub open_metrics: bool,
+    pub forwarding: Forwarding,
 }
 
 /// What TLS needs. Paths are read again on SIGHUP.

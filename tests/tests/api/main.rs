@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod approle;
+mod audit_devices;
 mod churn;
+mod cors;
+mod forwarded;
 mod generate_root;
 mod identity;
 mod jwt;
@@ -15,6 +18,7 @@ mod logging;
 mod logins;
 mod metrics;
 mod password_policies;
+mod quotas;
 mod rekey;
 mod remount;
 mod rotate;

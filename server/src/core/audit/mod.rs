@@ -4,7 +4,12 @@
 //! (threats: `audit-full`).
 
 mod device;
+mod file;
+pub mod headers;
+mod options;
 mod record;
+mod socket;
+mod syslog;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +21,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::setting::Setting;
 use device::Sink;
+use headers::AuditedHeaders;
+use options::Style;
 pub use record::{Hasher, Record, Subject};
 
 const TABLE: &str = "audit";
+const HEADERS: &str = "audited-headers";
 
 /// A device as it is stored and listed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,13 +62,15 @@ struct Device {
     entry: DeviceEntry,
     hasher: Hasher,
     sink: Sink,
-    show_raw_accessor: bool,
+    style: Style,
 }
 
 /// All audit devices of an unsealed server.
 pub struct Audit {
     storage: View,
     devices: ArcSwap<Vec<Arc<Device>>>,
+    /// The headers of requests that are recorded.
+    pub headers: Setting<AuditedHeaders>,
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -80,6 +91,7 @@ impl Audit {
             }
         }
         Ok(Self {
+            headers: Setting::open(storage.clone(), HEADERS).await?,
             storage,
             devices: ArcSwap::from_pointee(devices),
             changing: tokio::sync::Mutex::default(),
@@ -97,7 +109,7 @@ impl Audit {
         let mut last_error = None;
         let mut recorded = false;
         for device in devices.iter() {
-            let line = record.line(&device.hasher, device.show_raw_accessor)?;
+            let line = record.line(&device.hasher, &device.style)?;
             match device.sink.write(line).await {
                 Ok(()) => recorded = true,
                 Err(error) => {
@@ -132,7 +144,7 @@ impl Audit {
             .map(|d| d.hasher.hash(input))
     }
 
-    /// Adds a device: opened and proven writable before it is stored.
+    /// Adds a device: opened and proven writable before it is stored. Says whether it writes values in the clear.
     pub async fn enable(
         &self,
         path: String,
@@ -140,7 +152,7 @@ impl Audit {
         description: String,
         options: BTreeMap<String, String>,
         local: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let _changing = self.changing.lock().await;
         let mut key = vec![0; 32];
         SystemRandom::new()
@@ -171,10 +183,11 @@ impl Audit {
         })?;
         self.change(|table| table.devices.push(entry.clone()))
             .await?;
+        let raw = device.style.raw;
         let mut devices = self.devices.load().to_vec();
         devices.push(device);
         self.devices.store(Arc::new(devices));
-        Ok(())
+        Ok(raw)
     }
 
     /// Removes a device. One that is not there is no error, as in Vault.
@@ -214,23 +227,27 @@ impl Audit {
 
 impl Device {
     fn open(entry: DeviceEntry) -> Result<Self> {
+        let style = Style::read(&entry.options)?;
         let sink = Sink::open(&entry.kind, &entry.options)?;
-        Ok(Self::with(entry, sink))
+        Ok(Self::with(entry, sink, style))
     }
 
+    /// A device that does not open. It writes nothing, so its style is the strictest.
     fn broken(entry: DeviceEntry, why: String) -> Self {
-        Self::with(entry, Sink::broken(why))
+        let style = Style {
+            prefix: String::new(),
+            hmac_accessor: true,
+            raw: false,
+            elide_lists: true,
+        };
+        Self::with(entry, Sink::broken(why), style)
     }
 
-    fn with(entry: DeviceEntry, sink: Sink) -> Self {
-        let show_raw_accessor = entry
-            .options
-            .get("hmac_accessor")
-            .is_some_and(|v| v == "false");
+    fn with(entry: DeviceEntry, sink: Sink, style: Style) -> Self {
         Self {
             hasher: Hasher::new(&entry.key.0),
             sink,
-            show_raw_accessor,
+            style,
             entry,
         }
     }

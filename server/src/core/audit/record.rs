@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::headers::Sent;
+use super::options::Style;
+
 /// A device's keyed hash.
 pub struct Hasher(hmac::Key);
 
@@ -65,6 +68,8 @@ pub struct Subject<'a> {
     /// The token as it came. Only its HMAC is written.
     pub token: Option<&'a str>,
     pub wrap_ttl: Option<u64>,
+    /// The headers that are audited.
+    pub headers: &'a [Sent],
     /// Keys of the request that are shown in the clear.
     pub shown: &'a [String],
 }
@@ -131,8 +136,13 @@ impl<'a> Record<'a> {
     }
 
     /// The entry as one line of JSON for a device.
-    pub(super) fn line(&self, hasher: &Hasher, raw_accessor: bool) -> Result<Vec<u8>> {
+    pub(super) fn line(&self, hasher: &Hasher, style: &Style) -> Result<Vec<u8>> {
         let s = self.subject;
+        let raw_accessor = !style.hmac_accessor;
+        let written = |map: &Map<String, Value>, shown: &[String]| match style.raw {
+            true => Value::Object(map.clone()),
+            false => hasher.hash_map(map, shown),
+        };
         let accessor = |accessor: &str| {
             if raw_accessor {
                 accessor.to_owned()
@@ -144,7 +154,7 @@ impl<'a> Record<'a> {
             "id": s.id,
             "operation": s.operation.as_str(),
             "path": s.path,
-            "data": hasher.hash_map(s.data, s.shown),
+            "data": written(s.data, s.shown),
         });
         if let Some(mount) = s.mount {
             request["mount_point"] = mount.into();
@@ -160,6 +170,17 @@ impl<'a> Record<'a> {
         }
         if let Some(ttl) = s.wrap_ttl {
             request["wrap_ttl"] = ttl.into();
+        }
+        if !s.headers.is_empty() {
+            let headers = s.headers.iter().map(|header| {
+                let hashed = |value: &String| match header.hmac {
+                    true => hasher.hash(value),
+                    false => value.clone(),
+                };
+                let values: Vec<String> = header.values.iter().map(hashed).collect();
+                (header.name.clone(), values.into())
+            });
+            request["headers"] = Value::Object(headers.collect());
         }
         let mut auth = json!({});
         if let Some(caller) = s.caller {
@@ -197,7 +218,10 @@ impl<'a> Record<'a> {
         if let Some(outcome) = &self.outcome {
             let mut response = json!({});
             if let Some(data) = outcome.data {
-                response["data"] = hasher.hash_map(data, outcome.shown);
+                response["data"] = match style.elide_lists && s.operation == Operation::List {
+                    true => written(&elided(data), outcome.shown),
+                    false => written(data, outcome.shown),
+                };
             }
             if let Some(Value::Object(auth)) = outcome.auth {
                 response["auth"] = with_tokens_hashed(hasher, auth, raw_accessor);
@@ -218,10 +242,24 @@ impl<'a> Record<'a> {
             };
             entry.insert("error", text.into());
         }
-        let mut line = serde_json::to_vec(&entry).map_err(Error::internal)?;
+        let mut line = style.prefix.clone().into_bytes();
+        serde_json::to_writer(&mut line, &entry).map_err(Error::internal)?;
         line.push(b'\n');
         Ok(line)
     }
+}
+
+/// A listing, of which only the lengths are recorded: with many keys its lines would be long.
+fn elided(data: &Map<String, Value>) -> Map<String, Value> {
+    let shortened = |(key, value): (&String, &Value)| {
+        let value = match (key.as_str(), value) {
+            ("keys", Value::Array(keys)) => keys.len().into(),
+            ("key_info", Value::Object(info)) => info.len().into(),
+            (_, other) => other.clone(),
+        };
+        (key.clone(), value)
+    };
+    data.iter().map(shortened).collect()
 }
 
 /// A new token's `auth` or `wrap_info`: policies and times as they are, tokens and accessors hashed.
@@ -266,11 +304,13 @@ mod tests {
             identity_policies: &[],
             token: Some("obs.hunter2"),
             wrap_ttl: None,
+            headers: &[],
             shown: &[],
         };
+        let style = Style::read(&BTreeMap::new()).unwrap();
         let hasher = Hasher::new(b"key");
         let line = Record::response(&subject, Some(data), Some(&auth), None, &[], &[])
-            .line(&hasher, false)
+            .line(&hasher, &style)
             .unwrap();
         let text = String::from_utf8(line).unwrap();
         assert!(!text.contains("hunter2"), "{text}");

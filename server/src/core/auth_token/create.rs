@@ -208,6 +208,9 @@ async fn make(
         id: input.id,
     };
     let limits = core.limits(None);
+    if new.kind != TokenKind::Batch {
+        live.quotas.admit(&live, None).await?;
+    }
     let issued = match &who {
         Some(who) => live.issue_for(who, new, limits, Batch::new(), now).await,
         None => live.tokens.issue(new, limits, Batch::new(), now).await,

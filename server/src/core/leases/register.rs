@@ -79,7 +79,10 @@ impl Live {
         };
         let written = match refused {
             Some(error) => Err(error),
-            None => self.write_lease(&id, &entry, lease, now).await,
+            None => match self.quotas.admit(self, Some(mounted)).await {
+                Ok(()) => self.write_lease(&id, &entry, lease, now).await,
+                Err(error) => Err(error),
+            },
         };
         if let Err(error) = written {
             self.abandon(mounted, &id, entry, lease, now).await;

@@ -303,6 +303,14 @@ impl Acl {
         }
     }
 
+    /// Every rule's pattern and what it grants, as words.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.rules.iter().map(|rule| {
+            let words: Vec<_> = rule.capabilities.names().collect();
+            (rule.pattern.as_str(), words)
+        })
+    }
+
     /// Whether some rule grants anything on a mount (`secret/`) or below it: what a caller may know to exist. Takes
     /// time with the number of rules; it is for listings, not for authorising.
     pub fn reaches(&self, mount: &str) -> bool {

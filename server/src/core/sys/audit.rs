@@ -1,14 +1,17 @@
-//! `sys/audit` and `sys/audit-hash`.
+//! `sys/audit`, `sys/audit-hash` and `sys/config/auditing/request-headers`.
 
 use std::collections::BTreeMap;
 
 use obol_mount::fields::Flag;
-use obol_mount::{Cx, Data, Error, NoContent, Reply, Response, Result, Routes, Secret, get, post};
+use obol_mount::{
+    Cx, Data, Error, NoContent, Reply, Response, Result, Routes, Secret, Written, get, post,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::System;
+use crate::core::audit::headers::{AuditedHeaders, Rule, folded};
 use crate::core::mounts::parse_mount_path;
 
 pub(super) fn routes() -> Routes<System> {
@@ -24,6 +27,16 @@ pub(super) fn routes() -> Routes<System> {
             "What an audit device writes for a text",
             post(hash),
         )
+        .sudo(
+            "config/auditing/request-headers",
+            "The headers of requests that the audit log has",
+            get(show_headers).list(show_headers),
+        )
+        .sudo(
+            "config/auditing/request-headers/{header}",
+            "Whether the audit log has a header of requests, and how",
+            get(show_header).post(set_header).delete(remove_header),
+        )
 }
 
 /// An audit device by its path.
@@ -36,13 +49,15 @@ pub(super) struct PathInput {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct EnableInput {
     path: String,
-    /// The kind of device: `file`.
+    /// The kind of device: `file`, `syslog` or `socket`.
     #[serde(rename = "type")]
     kind: String,
     /// For people.
     #[serde(default)]
     description: String,
-    /// `file_path` (an absolute path, or `stdout`), `mode`, `hmac_accessor`.
+    /// Of all: `format` (`json`), `prefix`, `hmac_accessor`, `log_raw`, `elide_list_responses`. Of a file: `file_path`
+    /// (an absolute path, or `stdout`), `mode`. Of a syslog: `facility`, `tag`. Of a socket: `address`, `socket_type`
+    /// (`tcp`, `udp`, `unix`), `write_timeout`.
     #[serde(default)]
     options: BTreeMap<String, String>,
     /// Kept and shown; replication comes with the cluster.
@@ -78,9 +93,10 @@ pub(super) async fn show_all(cx: Cx<System>) -> Result<Response> {
     Ok(Response::new(Reply::Data(data)))
 }
 
-pub(super) async fn enable(cx: Cx<System>, input: EnableInput) -> Result<NoContent> {
+pub(super) async fn enable(cx: Cx<System>, input: EnableInput) -> Result<Written> {
     let path = format!("{}/", parse_mount_path(&input.path)?);
-    cx.live()?
+    let raw = cx
+        .live()?
         .audit
         .enable(
             path,
@@ -90,6 +106,63 @@ pub(super) async fn enable(cx: Cx<System>, input: EnableInput) -> Result<NoConte
             input.local.0,
         )
         .await?;
+    let mut warnings = Vec::new();
+    if raw {
+        warnings.push(
+            "log_raw is set: every secret that is read or written stands in this device's log in the clear"
+                .to_owned(),
+        );
+    }
+    Ok(Written { warnings })
+}
+
+/// A header by its name.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct HeaderInput {
+    header: String,
+}
+
+/// A header, and how it is recorded.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct HeaderWrite {
+    header: String,
+    /// Whether its values are written as HMACs.
+    #[serde(default)]
+    hmac: Flag,
+}
+
+pub(super) async fn show_headers(cx: Cx<System>) -> Result<Response> {
+    let headers = cx.live()?.audit.headers.get();
+    let mut data = Map::new();
+    data.insert("headers".into(), json!(headers.0));
+    Ok(Response::new(Reply::Data(data)))
+}
+
+pub(super) async fn show_header(cx: Cx<System>, input: HeaderInput) -> Result<Response> {
+    let headers = cx.live()?.audit.headers.get();
+    let name = folded(&input.header)?;
+    let Some(rule) = headers.0.get(&name) else {
+        return Err(Error::bad_request("Could not find header in config"));
+    };
+    let mut data = Map::new();
+    data.insert(name, json!(rule));
+    Ok(Response::new(Reply::Data(data)))
+}
+
+pub(super) async fn set_header(cx: Cx<System>, input: HeaderWrite) -> Result<NoContent> {
+    let rule = Rule { hmac: input.hmac.0 };
+    let set = |headers: &mut AuditedHeaders| headers.set(&input.header, rule);
+    cx.live()?.audit.headers.change(set).await?;
+    Ok(NoContent)
+}
+
+pub(super) async fn remove_header(cx: Cx<System>, input: HeaderInput) -> Result<NoContent> {
+    let name = folded(&input.header)?;
+    let remove = |headers: &mut AuditedHeaders| {
+        headers.0.remove(&name);
+        Ok(())
+    };
+    cx.live()?.audit.headers.change(remove).await?;
     Ok(NoContent)
 }
 

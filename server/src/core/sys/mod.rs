@@ -1,10 +1,12 @@
 //! `sys/`: the server's own paths, declared with the same routes as every mount.
 
 mod audit;
+mod browser;
 mod capabilities;
 mod documents;
 mod generate_root;
 mod host;
+mod in_flight;
 pub(crate) mod leases;
 mod locked_users;
 mod logs;
@@ -13,6 +15,7 @@ mod mounts;
 mod password_policies;
 mod plugins;
 mod policies;
+mod quotas;
 mod rekey;
 mod remount;
 mod rotate;
@@ -67,6 +70,9 @@ pub(crate) fn routes() -> Routes<System> {
         .and(capabilities::routes())
         .and(audit::routes())
         .and(tools::routes())
+        .and(browser::routes())
+        .and(in_flight::routes())
+        .and(quotas::routes())
         .and(documents::routes())
         .and(locked_users::routes())
         .and(password_policies::routes())

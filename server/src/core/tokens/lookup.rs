@@ -152,6 +152,25 @@ impl Tokens {
         Ok(self.storage.list("accessor/", after, limit).await?)
     }
 
+    /// How many tokens there are, or how many a mount has issued; counted to `most` and no further.
+    pub async fn count_issued(&self, issuer: Option<&str>, most: usize) -> Result<u64> {
+        const PAGE: usize = 1000;
+        let folder = issuer.map_or("accessor/".to_owned(), |mount| format!("issuer/{mount}/"));
+        let (mut count, mut after) = (0, None);
+        while count < most {
+            let page = self
+                .storage
+                .list(&folder, after.as_deref(), PAGE.min(most - count))
+                .await?;
+            count += page.len();
+            after = page.last().cloned();
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(count as u64)
+    }
+
     pub(super) async fn read(&self, id: &TokenId) -> Result<Option<TokenEntry>> {
         Ok(self.storage.get_json(&format!("id/{id}")).await?)
     }

@@ -13,6 +13,8 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, hea
 use handlebars::Handlebars;
 use serde::Serialize;
 
+use crate::core::ui_headers::UiHeaders;
+
 /// Whether a path belongs to the pages: the root, which leads to them, and all below `/ui`.
 pub(super) fn serves(path: &str) -> bool {
     path == "/" || path == "/ui" || path.starts_with("/ui/")
@@ -35,6 +37,22 @@ pub(super) fn answer(method: &Method, uri: &Uri, sealed: bool, tls: bool) -> Res
             .push((header::STRICT_TRANSPORT_SECURITY, ONE_YEAR));
     }
     answer.into_response(*method == Method::HEAD)
+}
+
+/// Adds an operator's headers to a page, in place of its own of the same name.
+pub(super) fn add_headers(page: &mut Response<Body>, added: &UiHeaders) {
+    for (name, values) in &added.0 {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            continue;
+        };
+        page.headers_mut().remove(&name);
+        for value in values {
+            // Both were checked when they were configured.
+            if let Ok(value) = HeaderValue::from_str(value) {
+                page.headers_mut().append(name.clone(), value);
+            }
+        }
+    }
 }
 
 fn route(uri: &Uri, sealed: bool) -> Page {
