@@ -1,4 +1,4 @@
-//! `read`, `write`, `delete`, `list`, `unwrap`, `path-help`: any path of the API.
+//! `read`, `write`, `patch`, `delete`, `list`, `unwrap`, `path-help`: any path of the API.
 
 use obol_mount::Secret;
 use serde_json::{Map, Value, json};
@@ -113,6 +113,70 @@ impl Command for Write {
         let answer = client
             .send(request)
             .map_err(|failure| failure.doing(format!("writing data to {path}")))?;
+        if answer.is_empty() {
+            if format == Format::Table {
+                session.line(&format!("Success! Data written to: {path}"))?;
+            }
+            return Ok(SUCCESS);
+        }
+        print_secret_or_field(session, format, &self.field, &answer.body)
+    }
+}
+
+/// Change some fields at a path and leave the others as they are
+///
+/// The data is a JSON merge patch (RFC 7396): what is given replaces, null takes away, where a whole object comes from
+/// @file.json or -. Only paths that say so can be patched; `kv patch` is for secrets.
+#[derive(clap::Args)]
+pub(super) struct Patch {
+    path: String,
+    /// What to change: key=value, key=@file, key=-, @file.json or -
+    #[arg(value_name = "DATA")]
+    data: Vec<String>,
+    /// Send the request without data
+    #[arg(long, visible_alias = "f")]
+    force: bool,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    field: FieldFlag,
+}
+
+impl Command for Patch {
+    const NAME: &'static str = "patch";
+    const EXAMPLES: &'static [Example] = &[
+        (
+            "Change one limit of a secret's metadata",
+            "obol patch secret/metadata/app/db max_versions=5",
+        ),
+        (
+            "Take a field away, which needs JSON",
+            "echo '{\"custom_metadata\": {\"owner\": null}}' | obol patch secret/metadata/app/db -",
+        ),
+    ];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let format = self.format.resolve(&session.env)?;
+        let client = Client::new(&self.http, &session.env)?;
+        let path = sanitised(&self.path);
+        if self.data.is_empty() && !self.force {
+            return Err(Failure::local("there is nothing to change")
+                .hint("Add key=value arguments, or -force to send the request without any."));
+        }
+        let data = data::parse(&self.data, &mut session.stdin)?;
+        let answer = client
+            .send(Request::patch(path, Value::Object(data)))
+            .map_err(|failure| {
+                let failure = match failure.status() {
+                    Some(405) => failure.hint(format!(
+                        "{path} cannot be patched: `obol write` replaces it."
+                    )),
+                    _ => failure,
+                };
+                failure.doing(format!("patching {path}"))
+            })?;
         if answer.is_empty() {
             if format == Format::Table {
                 session.line(&format!("Success! Data written to: {path}"))?;

@@ -15,6 +15,7 @@ mod files;
 mod interrupt;
 mod kerberos;
 mod kv;
+mod lease;
 mod logical;
 mod login;
 mod mounts;
@@ -48,18 +49,27 @@ const COMMANDS: &[Entry] = &[
     entry::<login::Login>(),
     entry::<logical::Read>(),
     entry::<logical::Write>(),
+    entry::<logical::Patch>(),
     entry::<logical::Delete>(),
     entry::<logical::List>(),
     entry::<logical::Unwrap>(),
     entry::<logical::PathHelp>(),
     entry::<kv::data::Get>(),
     entry::<kv::data::Put>(),
+    entry::<kv::changes::Patch>(),
+    entry::<kv::changes::Rollback>(),
     entry::<kv::data::List>(),
     entry::<kv::data::Delete>(),
     entry::<kv::versions::Undelete>(),
     entry::<kv::versions::Destroy>(),
+    entry::<secrets::EnableVersioning>(),
     entry::<kv::metadata::Get>(),
+    entry::<kv::metadata::Put>(),
+    entry::<kv::metadata::Patch>(),
     entry::<kv::metadata::Delete>(),
+    entry::<lease::Lookup>(),
+    entry::<lease::Renew>(),
+    entry::<lease::Revoke>(),
     entry::<token::Lookup>(),
     entry::<token::Create>(),
     entry::<token::Renew>(),
@@ -74,10 +84,13 @@ const COMMANDS: &[Entry] = &[
     entry::<auth::Enable>(),
     entry::<auth::Disable>(),
     entry::<auth::Tune>(),
+    entry::<auth::Move>(),
+    entry::<auth::Help>(),
     entry::<secrets::List>(),
     entry::<secrets::Enable>(),
     entry::<secrets::Disable>(),
     entry::<secrets::Tune>(),
+    entry::<secrets::Move>(),
     entry::<audit::List>(),
     entry::<audit::Enable>(),
     entry::<audit::Disable>(),
@@ -87,6 +100,15 @@ const COMMANDS: &[Entry] = &[
     entry::<operator::Init>(),
     entry::<operator::Unseal>(),
     entry::<operator::Seal>(),
+    entry::<operator::rekey::Rekey>(),
+    entry::<operator::generate_root::GenerateRoot>(),
+    entry::<operator::rotate::Rotate>(),
+    entry::<operator::rotate::KeyStatus>(),
+    entry::<operator::rotate::StepDown>(),
+    entry::<operator::backup::Backup>(),
+    entry::<operator::backup::Restore>(),
+    entry::<operator::backup::RaftSave>(),
+    entry::<operator::backup::RaftRestore>(),
     entry::<server::Server>(),
     entry::<version::Version>(),
 ];
@@ -98,6 +120,10 @@ const GROUPS: &[(&str, &str)] = &[
         "kv metadata",
         "What the engine knows about a secret: versions, times, limits",
     ),
+    (
+        "lease",
+        "Leases: what was handed out for a time, renewed or taken back",
+    ),
     ("token", "Tokens: look up, create, renew, revoke"),
     ("policy", "Policies: who may do what"),
     ("auth", "Auth methods: how clients log in"),
@@ -108,7 +134,12 @@ const GROUPS: &[(&str, &str)] = &[
         "Setting up the Kerberos login: find faults, look into keytabs",
     ),
     ("kerberos keytab", "Files of service keys"),
-    ("operator", "Running a server: initialise, unseal, seal"),
+    (
+        "operator",
+        "Running a server: initialise, unseal, seal, new keys, backups",
+    ),
+    ("operator raft", "Vault's names for backups"),
+    ("operator raft snapshot", "Vault's names for backups"),
 ];
 
 /// Runs the command line (`args_os()`, the program's name first) and gives the exit status.
@@ -125,6 +156,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         stdout: Box::new(std::io::stdout()),
         stdout_is_terminal: std::io::stdout().is_terminal(),
         stderr: Box::new(std::io::stderr()),
+        stderr_is_terminal: std::io::stderr().is_terminal(),
         words: Vec::new(),
     };
     let status = match words {
@@ -158,6 +190,7 @@ struct Session<'a> {
     stdout: Box<dyn Write + 'a>,
     stdout_is_terminal: bool,
     stderr: Box<dyn Write + 'a>,
+    stderr_is_terminal: bool,
     /// The command line after `obol`, for the one command that starts the program anew.
     words: Vec<String>,
 }

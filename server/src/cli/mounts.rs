@@ -1,5 +1,8 @@
 //! What `auth` and `secrets` share: both list, enable, disable and tune mounts, below `sys/auth` and `sys/mounts`.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::Session;
@@ -37,6 +40,69 @@ pub(super) struct TuneFlags {
     /// Key of answers that the audit log shows in the clear; may be repeated
     #[arg(long, value_name = "KEY")]
     audit_non_hmac_response_keys: Vec<String>,
+    /// Header of requests that the mount may see; may be repeated
+    #[arg(long, value_name = "NAME")]
+    passthrough_request_headers: Vec<String>,
+    /// Header of answers that the mount may set; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allowed_response_headers: Vec<String>,
+    /// Kept and shown, as Vault does with it
+    #[arg(long, value_name = "true|false", hide_possible_values = true)]
+    force_no_cache: Option<bool>,
+}
+
+// As above.
+#[derive(clap::Args, Default)]
+pub(super) struct LockoutFlags {
+    /// So many failed logins lock a name (userpass, ldap, approle)
+    #[arg(long, value_name = "N")]
+    user_lockout_threshold: Option<u64>,
+    /// How long a name stays locked
+    #[arg(long, value_name = "DURATION")]
+    user_lockout_duration: Option<String>,
+    /// After this time without a failure the count begins again
+    #[arg(long, value_name = "DURATION")]
+    user_lockout_counter_reset_duration: Option<String>,
+    /// Count nothing and lock nobody
+    #[arg(long, value_name = "true|false", hide_possible_values = true)]
+    user_lockout_disable: Option<bool>,
+}
+
+impl LockoutFlags {
+    fn config(&self) -> Result<Map<String, Value>, Failure> {
+        let mut config = Map::new();
+        if let Some(threshold) = self.user_lockout_threshold {
+            config.insert("lockout_threshold".to_owned(), threshold.into());
+        }
+        for (flag, key, value) in [
+            (
+                "user-lockout-duration",
+                "lockout_duration",
+                &self.user_lockout_duration,
+            ),
+            (
+                "user-lockout-counter-reset-duration",
+                "lockout_counter_reset_duration",
+                &self.user_lockout_counter_reset_duration,
+            ),
+        ] {
+            if let Some(value) = value {
+                config.insert(key.to_owned(), seconds(flag, value)?);
+            }
+        }
+        if let Some(disable) = self.user_lockout_disable {
+            config.insert("lockout_disable".to_owned(), disable.into());
+        }
+        Ok(config)
+    }
+}
+
+/// What one family alone can be tuned with.
+#[derive(Default)]
+pub(super) struct TuneMore<'a> {
+    pub(super) token_type: Option<&'a str>,
+    pub(super) lockout: Option<&'a LockoutFlags>,
+    pub(super) options: Map<String, Value>,
 }
 
 impl TuneFlags {
@@ -67,10 +133,21 @@ impl TuneFlags {
                 "audit_non_hmac_response_keys",
                 &self.audit_non_hmac_response_keys,
             ),
+            (
+                "passthrough_request_headers",
+                &self.passthrough_request_headers,
+            ),
+            ("allowed_response_headers", &self.allowed_response_headers),
         ] {
             if !values.is_empty() {
+                // A lone empty value empties the list.
+                let values: Vec<&String> =
+                    values.iter().filter(|value| !value.is_empty()).collect();
                 config.insert(key.to_owned(), json!(values));
             }
+        }
+        if let Some(value) = self.force_no_cache {
+            config.insert("force_no_cache".to_owned(), value.into());
         }
         Ok(config)
     }
@@ -142,15 +219,24 @@ pub(super) fn tune(
     family: &Family,
     path: &str,
     flags: &TuneFlags,
-    token_type: Option<&str>,
+    more: TuneMore<'_>,
 ) -> Outcome {
     let path = sanitised(path);
     let mut body = flags.config()?;
     if let Some(description) = &flags.description {
         body.insert("description".to_owned(), json!(description));
     }
-    if let Some(token_type) = token_type {
+    if let Some(token_type) = more.token_type {
         body.insert("token_type".to_owned(), json!(token_type));
+    }
+    if !more.options.is_empty() {
+        body.insert("options".to_owned(), Value::Object(more.options));
+    }
+    if let Some(lockout) = more.lockout {
+        let config = lockout.config()?;
+        if !config.is_empty() {
+            body.insert("user_lockout_config".to_owned(), Value::Object(config));
+        }
     }
     if body.is_empty() {
         return Err(Failure::local(
@@ -235,6 +321,73 @@ pub(super) fn list(
     }
     session.line(&output::table(rows))?;
     Ok(SUCCESS)
+}
+
+/// Moves a mount to another path, and waits until it is there.
+pub(super) fn r#move(
+    session: &mut Session<'_>,
+    client: &Client,
+    family: &Family,
+    from: &str,
+    to: &str,
+) -> Outcome {
+    let named = |path: &str| {
+        let path = sanitised(path);
+        match family.api {
+            "sys/auth" if !path.starts_with("auth/") => format!("auth/{path}"),
+            _ => path.to_owned(),
+        }
+    };
+    let (from, to) = (named(from), named(to));
+    let doing = format!("moving the {} at {from}/ to {to}/", family.noun);
+    let begun = client
+        .send(Request::post(
+            "sys/remount",
+            json!({ "from": from, "to": to }),
+        ))
+        .map_err(|failure| failure.doing(&doing))?;
+    let id = begun.data().get("migration_id").and_then(Value::as_str);
+    let Some(id) = id else {
+        // Servers before Vault 1.11 answer when it is done.
+        session.line(&format!("Success! Moved {from}/ to {to}/"))?;
+        return Ok(SUCCESS);
+    };
+    session.line(&format!(
+        "Started moving {} {from}/ to {to}/, with migration ID {id}",
+        family.noun
+    ))?;
+    let status_of = || -> Result<String, Failure> {
+        let answer = client
+            .send(Request::get(format!("sys/remount/status/{id}")).internal())
+            .map_err(|failure| {
+                failure.doing(&doing).hint(format!(
+                    "The server goes on moving it: obol read sys/remount/status/{id}"
+                ))
+            })?;
+        let status = &answer.body["data"]["migration_info"]["status"];
+        Ok(status.as_str().unwrap_or_default().to_owned())
+    };
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match status_of()?.as_str() {
+            "in-progress" => {
+                sleep(pause);
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            "success" => {
+                session.line(&format!(
+                    "Success! Finished moving {} {from}/ to {to}/",
+                    family.noun
+                ))?;
+                return Ok(SUCCESS);
+            }
+            _ => {
+                return Err(
+                    Failure::remote("the server could not move it; its log says why").doing(doing),
+                );
+            }
+        }
+    }
 }
 
 /// 0 stands for the server's own.

@@ -50,21 +50,29 @@ impl Session<'_> {
         of: &str,
         non_interactive: bool,
     ) -> Result<Secret, Failure> {
+        self.ask_value("password", &format!("password of {of}"), non_interactive)
+    }
+
+    /// Asks for the value of `key`, which is taken as it is typed.
+    pub(super) fn ask_value(
+        &mut self,
+        key: &str,
+        what: &str,
+        non_interactive: bool,
+    ) -> Result<Secret, Failure> {
         self.may_ask(
-            &format!("password of {of}"),
+            what,
             non_interactive,
-            "Write password=- to read it from standard input.",
+            format!("Write {key}=- to read it from standard input."),
         )?;
-        let prompt = format!("Password of {} (will be hidden): ", printable(of));
-        let password = hidden(&prompt).map_err(|error| {
-            Failure::local(format!(
-                "cannot read the password from the terminal: {error}"
-            ))
+        let prompt = format!("{} (will be hidden): ", capitalised(&printable(what)));
+        let value = hidden(&prompt).map_err(|error| {
+            Failure::local(format!("cannot read the {key} from the terminal: {error}"))
         })?;
-        if password.is_empty() {
-            return Err(Failure::local("the password is empty"));
+        if value.is_empty() {
+            return Err(Failure::local(format!("the {key} is empty")));
         }
-        Ok(password)
+        Ok(value)
     }
 
     /// Standard input as a password: all of it but the newline that `echo` adds.

@@ -1,10 +1,10 @@
-//! `secrets list`, `enable`, `disable`, `tune`.
+//! `secrets list`, `enable`, `disable`, `tune`, `move`.
 
 use serde_json::json;
 
 use super::client::{Client, HttpFlags};
 use super::failure::Outcome;
-use super::mounts::{self, Family, NewMount, TuneFlags, pairs};
+use super::mounts::{self, Family, NewMount, TuneFlags, TuneMore, pairs};
 use super::output::{DetailedFlag, FormatFlag};
 use super::{Command, Example, Session};
 
@@ -128,6 +128,12 @@ pub(super) struct Tune {
     path: String,
     #[command(flatten)]
     tune: TuneFlags,
+    /// Version of the engine: 2 turns version 1 of kv into version 2
+    #[arg(long, value_name = "N")]
+    version: Option<u32>,
+    /// Option of the engine; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    options: Vec<String>,
     #[command(flatten)]
     http: HttpFlags,
 }
@@ -141,6 +147,67 @@ impl Command for Tune {
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
         let client = Client::new(&self.http, &session.env)?;
-        mounts::tune(session, &client, &SECRETS, &self.path, &self.tune, None)
+        let mut options = pairs("options", &self.options)?;
+        if let Some(version) = self.version {
+            options.insert("version".to_owned(), json!(version.to_string()));
+        }
+        let more = TuneMore {
+            options,
+            ..TuneMore::default()
+        };
+        mounts::tune(session, &client, &SECRETS, &self.path, &self.tune, more)
+    }
+}
+
+/// Move a secrets engine to another path; the leases that it has given out are revoked
+///
+/// Its data moves with it. Policies that name the old path stay as they are.
+#[derive(clap::Args)]
+pub(super) struct Move {
+    #[arg(value_name = "FROM")]
+    from: String,
+    #[arg(value_name = "TO")]
+    to: String,
+    #[command(flatten)]
+    http: HttpFlags,
+}
+
+impl Command for Move {
+    const NAME: &'static str = "secrets move";
+    const EXAMPLES: &'static [Example] =
+        &[("Give it its final name", "obol secrets move kv-new/ kv/")];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let client = Client::new(&self.http, &session.env)?;
+        mounts::r#move(session, &client, &SECRETS, &self.from, &self.to)
+    }
+}
+
+/// Turn version 1 of the kv engine into version 2, which keeps older versions
+#[derive(clap::Args)]
+pub(super) struct EnableVersioning {
+    path: String,
+    #[command(flatten)]
+    http: HttpFlags,
+}
+
+impl Command for EnableVersioning {
+    const NAME: &'static str = "kv enable-versioning";
+    const EXAMPLES: &'static [Example] = &[("Of a whole mount", "obol kv enable-versioning kv/")];
+
+    fn run(self, session: &mut Session<'_>) -> Outcome {
+        let client = Client::new(&self.http, &session.env)?;
+        let more = TuneMore {
+            options: pairs("options", &["version=2".to_owned()])?,
+            ..TuneMore::default()
+        };
+        mounts::tune(
+            session,
+            &client,
+            &SECRETS,
+            &self.path,
+            &TuneFlags::default(),
+            more,
+        )
     }
 }

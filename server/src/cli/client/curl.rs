@@ -15,14 +15,14 @@ pub(super) fn command(settings: &Settings, token: Option<&Token>, request: &Requ
     if let Some(namespace) = &settings.namespace {
         header("X-Vault-Namespace", namespace);
     }
-    if let Some(ttl) = settings.wrap_ttl {
+    if let Some(ttl) = settings.wrap_ttl.filter(|_| request.wrappable) {
         header("X-Vault-Wrap-TTL", &ttl.as_secs().to_string());
     }
     for (name, value) in &settings.headers {
         header(name, value);
     }
-    if request.body.is_some() {
-        header("Content-Type", "application/json");
+    if request.body.is_some() || request.content_type == "application/octet-stream" {
+        header("Content-Type", request.content_type);
     }
     if let Some(token) = token {
         // In double quotes, so that the shell puts it in.
@@ -84,7 +84,7 @@ pub(super) fn command(settings: &Settings, token: Option<&Token>, request: &Requ
 }
 
 /// As a word of a POSIX shell.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

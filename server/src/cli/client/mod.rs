@@ -6,6 +6,7 @@ mod curl;
 mod end_point;
 mod explain;
 mod flags;
+mod stream;
 mod tls;
 
 use std::net::IpAddr;
@@ -36,9 +37,11 @@ pub(super) struct Request {
     path: String,
     query: Vec<(String, String)>,
     body: Option<Value>,
+    content_type: &'static str,
     headers: Vec<(&'static str, Secret)>,
     /// Sent by the command itself on the way to what the user asked for: never wrapped, never shown as curl.
     internal: bool,
+    wrappable: bool,
     follow: bool,
 }
 
@@ -100,6 +103,23 @@ impl Request {
         }
     }
 
+    /// Changes the fields that are given: JSON merge patch, RFC 7396.
+    pub(super) fn patch(path: impl Into<String>, body: Value) -> Self {
+        Self {
+            body: Some(body),
+            content_type: "application/merge-patch+json",
+            ..Self::new("PATCH", path)
+        }
+    }
+
+    /// Carries bytes as they are: [`Client::upload`] sends them.
+    pub(super) fn post_bytes(path: impl Into<String>) -> Self {
+        Self {
+            content_type: "application/octet-stream",
+            ..Self::new("POST", path).without_wrapping()
+        }
+    }
+
     /// A write that carries nothing.
     pub(super) fn put_empty(path: impl Into<String>) -> Self {
         Self::new("PUT", path)
@@ -112,8 +132,10 @@ impl Request {
             path,
             query: Vec::new(),
             body: None,
+            content_type: "application/json",
             headers: Vec::new(),
             internal: false,
+            wrappable: true,
             follow: true,
         }
     }
@@ -126,6 +148,12 @@ impl Request {
     /// Values of headers are kept as secrets: one of them is a Kerberos ticket.
     pub(super) fn header(mut self, name: &'static str, value: Secret) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// A file or a stream cannot be wrapped; VAULT_WRAP_TTL is for other commands.
+    pub(super) fn without_wrapping(mut self) -> Self {
+        self.wrappable = false;
         self
     }
 
@@ -258,18 +286,7 @@ impl Client {
     ) -> Result<RawAnswer, Failure> {
         let unreached = |error: &ureq::Error| explain::failure(error, target, &self.settings);
         let agent = self.agent(target)?;
-        let (uri, host) = target.uri_for_tls_name(url, self.settings.tls.server_name.as_deref());
-        let mut builder = http::Request::builder().method(request.method).uri(uri);
-        if let Some(host) = host {
-            builder = builder.header(header::HOST, host);
-        }
-        for (name, value) in self.headers(request) {
-            let mut value = http::HeaderValue::from_str(value.expose()).map_err(|_| {
-                Failure::local(format!("the value of the header {name} cannot be sent"))
-            })?;
-            value.set_sensitive(true);
-            builder = builder.header(name, value);
-        }
+        let builder = self.builder(target, url, request)?;
         let bad =
             |error: http::Error| Failure::local(format!("the request cannot be made: {error}"));
         let response = match (
@@ -281,7 +298,7 @@ impl Client {
             (Some(body), _) => {
                 let bytes = Zeroizing::new(body.to_string().into_bytes());
                 let request = builder
-                    .header(header::CONTENT_TYPE, "application/json")
+                    .header(header::CONTENT_TYPE, request.content_type)
                     .body(bytes.as_slice());
                 agent.run(request.map_err(bad)?)
             }
@@ -301,6 +318,28 @@ impl Client {
         })
     }
 
+    /// The request as far as its body.
+    fn builder(
+        &self,
+        target: &Address,
+        url: &str,
+        request: &Request,
+    ) -> Result<http::request::Builder, Failure> {
+        let (uri, host) = target.uri_for_tls_name(url, self.settings.tls.server_name.as_deref());
+        let mut builder = http::Request::builder().method(request.method).uri(uri);
+        if let Some(host) = host {
+            builder = builder.header(header::HOST, host);
+        }
+        for (name, value) in self.headers(request) {
+            let mut value = http::HeaderValue::from_str(value.expose()).map_err(|_| {
+                Failure::local(format!("the value of the header {name} cannot be sent"))
+            })?;
+            value.set_sensitive(true);
+            builder = builder.header(name, value);
+        }
+        Ok(builder)
+    }
+
     /// Every header but those of the transport, in the order in which they are sent.
     fn headers(&self, request: &Request) -> Vec<(String, Secret)> {
         let mut headers = vec![("X-Vault-Request".to_owned(), Secret::new("true".to_owned()))];
@@ -313,7 +352,11 @@ impl Client {
                 Secret::new(namespace.clone()),
             ));
         }
-        if let Some(ttl) = self.settings.wrap_ttl.filter(|_| !request.internal) {
+        if let Some(ttl) = self
+            .settings
+            .wrap_ttl
+            .filter(|_| !request.internal && request.wrappable)
+        {
             headers.push((
                 "X-Vault-Wrap-TTL".to_owned(),
                 Secret::new(ttl.as_secs().to_string()),
@@ -329,25 +372,28 @@ impl Client {
     }
 
     fn agent(&self, target: &Address) -> Result<Agent, Failure> {
+        let limit = Some(self.settings.timeout);
         if *target != self.settings.address {
-            return self.new_agent(target);
+            return self.new_agent(target, limit);
         }
         match self.agent.get() {
             Some(agent) => Ok(agent.clone()),
             None => {
-                let agent = self.new_agent(target)?;
+                let agent = self.new_agent(target, limit)?;
                 Ok(self.agent.get_or_init(|| agent).clone())
             }
         }
     }
 
-    fn new_agent(&self, target: &Address) -> Result<Agent, Failure> {
+    /// `limit` is for a whole exchange; connecting has one in any case.
+    fn new_agent(&self, target: &Address, limit: Option<Duration>) -> Result<Agent, Failure> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .allow_non_standard_methods(true)
-            .timeout_global(Some(self.settings.timeout))
+            .timeout_global(limit)
+            .timeout_connect(Some(self.settings.timeout))
             .tls_config(self.tls.clone())
             .proxy(self.proxy(target)?)
             .max_response_header_size(MAX_HEADERS)
@@ -513,7 +559,7 @@ pub(super) fn seconds(flag: &str, text: &str) -> Result<Value, Failure> {
 
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// No answer of the API is larger; a snapshot, later, will be streamed.
+/// No answer of the API is larger; a snapshot is streamed.
 const MAX_ANSWER: u64 = 256 << 20;
 /// A Kerberos answer and its groups fit.
 const MAX_HEADERS: usize = 256 << 10;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Located, MountFlag, Place, version_numbers};
-use crate::cli::client::{Client, HttpFlags, Request};
+use crate::cli::client::{Answer, Client, HttpFlags, Request};
 use crate::cli::data;
 use crate::cli::failure::{Failure, Outcome, SUCCESS};
 use crate::cli::logical::{self, nothing_at, print_secret_or_field};
@@ -158,24 +158,35 @@ impl Command for Put {
         let answer = client
             .send(Request::put(&path, body))
             .map_err(|failure| failure.doing(format!("writing data to {path}")))?;
-        let body = &answer.body;
-        if answer.is_empty() {
-            if format == Format::Table {
-                session.line(&format!("Success! Data written to: {path}"))?;
-            }
-            return Ok(SUCCESS);
-        }
-        if let Some(name) = &self.field.field {
-            session.print_field(format, name, field_of(body, name))?;
-        } else if format != Format::Table || body["wrap_info"].is_object() {
-            session.print_secret(format, body)?;
-        } else {
-            session.warnings(body);
-            print_path(session, &path)?;
-            print_section(session, "Metadata", &body["data"], false)?;
-        }
-        Ok(SUCCESS)
+        print_written(session, format, &self.field, &path, &answer)
     }
+}
+
+/// What a new version is answered with.
+pub(super) fn print_written(
+    session: &mut Session<'_>,
+    format: Format,
+    field: &FieldFlag,
+    path: &str,
+    answer: &Answer,
+) -> Outcome {
+    let body = &answer.body;
+    if answer.is_empty() {
+        if format == Format::Table {
+            session.line(&format!("Success! Data written to: {path}"))?;
+        }
+        return Ok(SUCCESS);
+    }
+    if let Some(name) = &field.field {
+        session.print_field(format, name, field_of(body, name))?;
+    } else if format != Format::Table || body["wrap_info"].is_object() {
+        session.print_secret(format, body)?;
+    } else {
+        session.warnings(body);
+        print_path(session, path)?;
+        print_section(session, "Metadata", &body["data"], false)?;
+    }
+    Ok(SUCCESS)
 }
 
 /// List the names of secrets; a name that ends in / has more below it

@@ -1,6 +1,7 @@
 //! `kv`: the key-value engine, whose version 2 has its API below `data/`, `metadata/` and so on. Which version a
 //! mount is, and where the mount ends in a path, is asked from the server first, as Vault's command line does.
 
+pub(super) mod changes;
 pub(super) mod data;
 pub(super) mod metadata;
 pub(super) mod versions;

@@ -12,7 +12,7 @@ use obol_mount::Secret;
 use ureq::http::{HeaderMap, header};
 
 use super::keytab::RenamedKeytab;
-use super::{Method, Proof};
+use super::{Method, Proof, SecretKey};
 use crate::cli::Session;
 use crate::cli::client::{Address, Answer, Client, Request};
 use crate::cli::env::parse_bool;
@@ -30,7 +30,11 @@ pub(super) const METHOD: Method = Method {
         "remove_instance_name",
         "disable_fast_negotiation",
     ],
-    password: true,
+    secret: Some(SecretKey {
+        key: "password",
+        on_line: false,
+    }),
+    help: HELP,
     login,
 };
 
@@ -130,14 +134,14 @@ fn initiator(session: &mut Session<'_>, proof: &Proof<'_>) -> Result<Initiator, 
     let realm = proof.get("realm");
     let made = match (proof.get("username"), proof.get("keytab_path")) {
         (None, Some(_)) => return Err(Failure::local("keytab_path needs username")),
-        (None, None) if realm.is_some() || proof.password.is_some() => {
+        (None, None) if realm.is_some() || proof.secret.is_some() => {
             return Err(Failure::local("realm and password go with username").hint(
                 "Without them the ticket cache decides who logs in: kinit or KRB5CCNAME chooses \
                  another.",
             ));
         }
         (None, None) => Initiator::from_ccache(None),
-        (Some(_), Some(_)) if proof.password.is_some() => {
+        (Some(_), Some(_)) if proof.secret.is_some() => {
             return Err(Failure::local(
                 "keytab_path and password are two proofs; one is enough",
             ));
@@ -157,7 +161,7 @@ fn initiator(session: &mut Session<'_>, proof: &Proof<'_>) -> Result<Initiator, 
         (Some(username), None) => {
             let principal = principal(username, realm);
             let asked;
-            let password = match &proof.password {
+            let password = match &proof.secret {
                 Some(password) if !password.is_empty() => password,
                 _ => {
                     asked = session.ask_password(&principal, proof.non_interactive)?;
@@ -225,6 +229,22 @@ fn reply_token(headers: &HeaderMap) -> Option<Vec<u8>> {
                 .then(|| STANDARD.decode(token.trim()).ok())?
         })
 }
+
+const HELP: &str = "\
+With the Kerberos ticket of this session (kinit, or the desktop's):
+
+    $ obol login -method=kerberos
+
+With a password, which is asked for:
+
+    $ obol login -method=kerberos username=grace
+
+As a service, with a keytab:
+
+    $ obol login -method=kerberos username=app keytab_path=/etc/app.keytab realm=EXAMPLE.COM
+
+Also: service=, krb5conf_path=, remove_instance_name=true, disable_fast_negotiation=.
+When it does not work, `obol kerberos doctor` says why.";
 
 /// A little below what nginx, Apache and many others take in one line: 8 KiB.
 const LARGE_HEADER: usize = 7 << 10;

@@ -1,7 +1,10 @@
 //! `login`: turns a proof into a token and keeps it for the commands that follow.
 
+mod approle;
+mod jwt;
 pub(super) mod kerberos;
 mod keytab;
+mod password;
 mod token;
 
 use obol_mount::Secret;
@@ -21,13 +24,36 @@ struct Method {
     name: &'static str,
     /// The keys that it takes as KEY=VALUE.
     keys: &'static [&'static str],
-    /// Whether it takes a password too: never from the command line itself, which other users of the host can read.
-    password: bool,
+    /// What proves who logs in, where that is one value.
+    secret: Option<SecretKey>,
+    /// What `auth help` tells.
+    help: &'static str,
     /// Gets a token from the auth method at a path.
     login: fn(&mut Session<'_>, &mut Client, Proof<'_>) -> Result<Answer, Failure>,
 }
 
-const METHODS: &[Method] = &[token::METHOD, kerberos::METHOD];
+/// A value that is asked for without echo, or comes from a file or standard input.
+struct SecretKey {
+    key: &'static str,
+    /// Whether it may stand on the command line, which other users of the host can read: where Vault's own takes it
+    /// there, so that scripts go on working. They are warned.
+    on_line: bool,
+}
+
+const METHODS: &[Method] = &[
+    token::METHOD,
+    kerberos::METHOD,
+    password::USERPASS,
+    password::LDAP,
+    approle::METHOD,
+    jwt::METHOD,
+];
+
+/// How to log in with methods of this type.
+pub(super) fn help_of(kind: &str) -> Option<&'static str> {
+    let method = METHODS.iter().find(|method| method.name == kind)?;
+    Some(method.help)
+}
 
 /// What the user gave to log in with.
 struct Proof<'a> {
@@ -35,7 +61,7 @@ struct Proof<'a> {
     mount: &'a str,
     data: &'a Map<String, Value>,
     /// Kept apart from the data, which are not wiped. Empty: to be asked for.
-    password: Option<Secret>,
+    secret: Option<Secret>,
     non_interactive: bool,
 }
 
@@ -58,6 +84,11 @@ impl<'a> Proof<'a> {
 /// remove_instance_name=true. disable_fast_negotiation= is read too and changes nothing: FAST is negotiated only with
 /// an armour ticket, which is never used here. The server must prove its identity in turn, or its token is refused.
 ///
+/// With -method=userpass or ldap: username= (the name on this computer by default) and the password, which is asked for;
+/// password=- and password=@FILE work too. With -method=approle: role_id= and secret_id=-, secret_id=@FILE, or
+/// secret_id= to be asked for it; without secret_id where the role needs none. With -method=jwt: jwt=- or jwt=@FILE, and
+/// role= where the method has no default role.
+///
 /// Without -method, a token that you already have is checked and kept; it is asked for, or read from standard
 /// input when the argument is -. The token is written to ~/.vault-token.
 #[derive(clap::Args)]
@@ -65,7 +96,7 @@ pub(super) struct Login {
     /// A token, or -, or what the method needs as KEY=VALUE
     #[arg(value_name = "TOKEN|KEY=VALUE")]
     data: Vec<String>,
-    /// How to log in: token or kerberos
+    /// How to log in: token, kerberos, userpass, ldap, approle or jwt
     #[arg(
         long,
         value_name = "METHOD",
@@ -117,6 +148,18 @@ impl Command for Login {
         ),
         ("With a token, which is asked for", "obol login"),
         (
+            "With a name and a password, which is asked for",
+            "obol login -method=userpass username=grace",
+        ),
+        (
+            "As a program, with a secret ID from a file",
+            "obol login -method=approle role_id=2f6a614c secret_id=@/run/secret-id",
+        ),
+        (
+            "With the token of a workload",
+            "obol login -method=jwt role=web jwt=@/var/run/secrets/token",
+        ),
+        (
             "Into a variable, leaving ~/.vault-token alone",
             "VAULT_TOKEN=$(obol login -method=kerberos -token-only)",
         ),
@@ -142,13 +185,13 @@ impl Command for Login {
         if method.name == kerberos::METHOD.name {
             kerberos::with_own_configuration(session, &self.data)?;
         }
-        let (data, password) = self.data(session, method)?;
+        let (data, secret) = self.data(session, method)?;
         let mut client = Client::without_token(&self.http, &session.env)?;
         let mount = sanitised(self.path.as_deref().unwrap_or(name)).to_owned();
         let proof = Proof {
             mount: &mount,
             data: &data,
-            password,
+            secret,
             non_interactive: self.http.non_interactive,
         };
         let mut answer = (method.login)(session, &mut client, proof)
@@ -236,53 +279,85 @@ impl Login {
         if let Some(service) = &self.service {
             arguments.push(format!("service={service}"));
         }
-        let mut passwords = Vec::new();
-        if method.password {
-            arguments.retain(|argument| match argument.strip_prefix("password=") {
+        let mut places = Vec::new();
+        if let Some(secret) = &method.secret {
+            let name = format!("{}=", secret.key);
+            arguments.retain(|argument| match argument.strip_prefix(&name) {
                 Some(value) => {
-                    passwords.push(value.to_owned());
+                    places.push(value.to_owned());
                     false
                 }
                 None => true,
             });
         }
-        let password = match passwords.as_slice() {
-            [] => None,
-            [place] => Some(password_at(session, place)?),
-            _ => return Err(Failure::local("password must be given once")),
+        let mut given = match (&method.secret, places.as_slice()) {
+            (None, _) | (_, []) => None,
+            (Some(key), [place]) => Some(secret_at(session, key, place)?),
+            (Some(key), _) => {
+                return Err(Failure::local(format!("{} must be given once", key.key)));
+            }
         };
-        let data = data::parse_texts(&arguments, &mut session.stdin)?;
-        if method.password && data.contains_key("password") {
-            return Err(unsafe_password());
+        let mut data = data::parse_texts(&arguments, &mut session.stdin)?;
+        if let Some(secret) = &method.secret
+            && let Some(Value::String(value)) = data.remove(secret.key)
+        {
+            let value = Secret::new(value);
+            // Inside a JSON object that came from a file or from standard input.
+            if !secret.on_line {
+                return Err(unsafe_secret(secret.key));
+            }
+            if given.is_some() {
+                return Err(Failure::local(format!("{} must be given once", secret.key)));
+            }
+            given = Some(value);
         }
         match data.keys().find(|key| !method.keys.contains(&key.as_str())) {
-            None => Ok((data, password)),
-            Some(unknown) => Err(Failure::local(format!(
-                "-method={} does not know {unknown}; it takes {}{}",
-                method.name,
-                method.keys.join(", "),
-                if method.password { ", password" } else { "" }
-            ))),
+            None => Ok((data, given)),
+            Some(unknown) => {
+                let secret = method.secret.as_ref().map(|secret| secret.key);
+                let known: Vec<&str> = method.keys.iter().copied().chain(secret).collect();
+                Err(Failure::local(format!(
+                    "-method={} does not know {unknown}; it takes {}",
+                    method.name,
+                    known.join(", "),
+                )))
+            }
         }
     }
 }
 
 /// `-` is standard input, `@FILE` a file, nothing the terminal (asked later, and only when it is needed).
-fn password_at(session: &mut Session<'_>, place: &str) -> Result<Secret, Failure> {
+fn secret_at(
+    session: &mut Session<'_>,
+    secret: &SecretKey,
+    place: &str,
+) -> Result<Secret, Failure> {
+    let named = |failure: Failure| failure.doing(format!("reading {}", secret.key));
     match place {
         "" => Ok(Secret::new(String::new())),
-        "-" => session.read_password(),
+        "-" => session.read_password().map_err(named),
         place => match place.strip_prefix('@') {
-            Some(path) => prompt::password(Secret::new(data::read_file(path)?)),
-            None => Err(unsafe_password()),
+            Some(path) => prompt::password(Secret::new(data::read_file(path)?)).map_err(named),
+            None if secret.on_line => {
+                session.note(&format!(
+                    "WARNING! {key} stands on the command line, where others can read it. {key}=- \
+                     (standard input), {key}=@FILE and {key}= (asked for) are safer.\n",
+                    key = secret.key
+                ));
+                Ok(Secret::new(place.to_owned()))
+            }
+            None => Err(unsafe_secret(secret.key)),
         },
     }
 }
 
-fn unsafe_password() -> Failure {
-    Failure::local("a password is not taken from the command line, where others can read it").hint(
-        "Leave it out to be asked for it, or write password=- (standard input) or password=@FILE.",
-    )
+fn unsafe_secret(key: &str) -> Failure {
+    Failure::local(format!(
+        "a {key} is not taken from the command line, where others can read it"
+    ))
+    .hint(format!(
+        "Leave it out to be asked for it, or write {key}=- (standard input) or {key}=@FILE."
+    ))
 }
 
 /// The login itself, out of the wrapping that -wrap-ttl or VAULT_WRAP_TTL asked for.

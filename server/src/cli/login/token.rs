@@ -11,7 +11,15 @@ use crate::cli::failure::Failure;
 pub(super) const METHOD: Method = Method {
     name: "token",
     keys: &["token"],
-    password: false,
+    secret: None,
+    help: "\
+With a token that you have, which is asked for, checked and kept:
+
+    $ obol login
+
+From standard input:
+
+    $ obol login - < token.txt",
     login,
 };
 

@@ -270,6 +270,7 @@ impl Shell {
                 stdout: Box::new(&mut out),
                 stdout_is_terminal: self.terminal,
                 stderr: Box::new(&mut err),
+                stderr_is_terminal: false,
                 words: Vec::new(),
             },
         );

@@ -7,6 +7,8 @@ mod harness;
 mod help;
 mod kerberos;
 mod kv;
+mod leases;
 mod login;
+mod operator;
 mod requests;
 mod tls;

@@ -6,7 +6,7 @@ use super::harness::{Reply, Server, Shell, empty, json, status};
 
 /// Runs one line against one reply and checks the one request.
 #[track_caller]
-fn asks(line: &str, reply: Reply, method: &str, target: &str, body: Value) -> String {
+pub(super) fn asks(line: &str, reply: Reply, method: &str, target: &str, body: Value) -> String {
     let server = Server::start([reply]);
     let ran = Shell::of(&server).run(line).ok();
     let [request] = &server.seen()[..] else {
@@ -23,7 +23,7 @@ fn asks(line: &str, reply: Reply, method: &str, target: &str, body: Value) -> St
     ran.out
 }
 
-fn data(data: Value) -> Reply {
+pub(super) fn data(data: Value) -> Reply {
     json(
         j!({"request_id": "r", "lease_id": "", "lease_duration": 0, "renewable": false, "data": data, "warnings": null}),
     )

@@ -1,10 +1,17 @@
-//! `operator init`, `unseal`, `seal`.
+//! `operator init`, `unseal`, `seal`; and in rooms of their own what is done with enough keys or to the whole store.
 
+pub(super) mod backup;
+pub(super) mod generate_root;
+pub(super) mod rekey;
+pub(super) mod rotate;
+
+use obol_mount::Secret;
 use serde_json::{Value, json};
 
 use super::client::{Client, HttpFlags, Request};
 use super::failure::{Failure, LOCAL, Outcome, REMOTE, SUCCESS};
-use super::output::{Format, FormatFlag};
+use super::interrupt;
+use super::output::{Format, FormatFlag, table};
 use super::status::print_seal_status;
 use super::{Command, Example, Session};
 
@@ -76,68 +83,87 @@ impl Command for Init {
                 body[key] = value.into();
             }
         }
-        let made = client
-            .send(Request::put("sys/init", body))
-            .map_err(|failure| failure.doing("initialising"))?
-            .body;
-        let list = |key: &str| -> Vec<Value> { made[key].as_array().cloned().unwrap_or_default() };
-        let (keys, recovery_keys) = (list("keys_base64"), list("recovery_keys_base64"));
-        if format != Format::Table {
-            // These names are those of Vault's command line; the API's differ.
-            let stored = keys.is_empty();
-            return session
-                .print_value(
-                    format,
-                    &json!({
-                        "unseal_keys_b64": keys,
-                        "unseal_keys_hex": list("keys"),
-                        "unseal_shares": if stored { Some(1) } else { shares },
-                        "unseal_threshold": if stored { Some(1) } else { threshold },
-                        "recovery_keys_b64": recovery_keys,
-                        "recovery_keys_hex": list("recovery_keys"),
-                        "recovery_keys_shares": recovery_shares.unwrap_or(0),
-                        "recovery_keys_threshold": recovery_threshold.unwrap_or(0),
-                        "root_token": made["root_token"],
-                    }),
-                )
-                .map(|()| SUCCESS);
-        }
-        let mut text = String::new();
-        for (label, keys) in [("Unseal Key", &keys), ("Recovery Key", &recovery_keys)] {
-            for (index, key) in keys.iter().enumerate() {
-                text.push_str(&format!(
-                    "{label} {}: {}\n",
-                    index + 1,
-                    key.as_str().unwrap_or_default()
-                ));
-            }
-        }
-        text.push_str(&format!(
-            "\nInitial Root Token: {}\n\n",
-            made["root_token"].as_str().unwrap_or_default()
-        ));
-        text.push_str(&if keys.is_empty() {
-            "The server is initialised and unseals itself.".to_owned()
-        } else {
-            let n = threshold.unwrap_or_default();
-            format!(
-                "Give each key to someone else. {n} of {} open the server, after every start and\n\
-                 every seal; nothing else does, and the server keeps no copy. Then:\n\n\
-                 \u{20}   obol operator unseal",
-                keys.len()
+        // The answer is the only copy of the keys: Ctrl-C waits until it is printed.
+        interrupt::hold(|| {
+            let made = client
+                .send(Request::put("sys/init", body))
+                .map_err(|failure| failure.doing("initialising"))?
+                .body;
+            print_made(
+                session,
+                format,
+                &made,
+                [shares, threshold],
+                [recovery_shares, recovery_threshold],
             )
-        });
-        if !recovery_keys.is_empty() {
-            let n = recovery_threshold.unwrap_or_default();
+        })
+    }
+}
+
+fn print_made(
+    session: &mut Session<'_>,
+    format: Format,
+    made: &Value,
+    [shares, threshold]: [Option<u16>; 2],
+    [recovery_shares, recovery_threshold]: [Option<u16>; 2],
+) -> Outcome {
+    let list = |key: &str| -> Vec<Value> { made[key].as_array().cloned().unwrap_or_default() };
+    let (keys, recovery_keys) = (list("keys_base64"), list("recovery_keys_base64"));
+    if format != Format::Table {
+        // These names are those of Vault's command line; the API's differ.
+        let stored = keys.is_empty();
+        return session
+            .print_value(
+                format,
+                &json!({
+                    "unseal_keys_b64": keys,
+                    "unseal_keys_hex": list("keys"),
+                    "unseal_shares": if stored { Some(1) } else { shares },
+                    "unseal_threshold": if stored { Some(1) } else { threshold },
+                    "recovery_keys_b64": recovery_keys,
+                    "recovery_keys_hex": list("recovery_keys"),
+                    "recovery_keys_shares": recovery_shares.unwrap_or(0),
+                    "recovery_keys_threshold": recovery_threshold.unwrap_or(0),
+                    "root_token": made["root_token"],
+                }),
+            )
+            .map(|()| SUCCESS);
+    }
+    let mut text = String::new();
+    for (label, keys) in [("Unseal Key", &keys), ("Recovery Key", &recovery_keys)] {
+        for (index, key) in keys.iter().enumerate() {
             text.push_str(&format!(
-                "\n\nThe recovery keys do not open the server. {n} of {} approve what is otherwise\n\
-                 done with unseal keys, such as making a new root token.",
-                recovery_keys.len()
+                "{label} {}: {}\n",
+                index + 1,
+                key.as_str().unwrap_or_default()
             ));
         }
-        session.line(&text)?;
-        Ok(SUCCESS)
     }
+    text.push_str(&format!(
+        "\nInitial Root Token: {}\n\n",
+        made["root_token"].as_str().unwrap_or_default()
+    ));
+    text.push_str(&if keys.is_empty() {
+        "The server is initialised and unseals itself.".to_owned()
+    } else {
+        let n = threshold.unwrap_or_default();
+        format!(
+            "Give each key to someone else. {n} of {} open the server, after every start and\n\
+                 every seal; nothing else does, and the server keeps no copy. Then:\n\n\
+                 \u{20}   obol operator unseal",
+            keys.len()
+        )
+    });
+    if !recovery_keys.is_empty() {
+        let n = recovery_threshold.unwrap_or_default();
+        text.push_str(&format!(
+            "\n\nThe recovery keys do not open the server. {n} of {} approve what is otherwise\n\
+                 done with unseal keys, such as making a new root token.",
+            recovery_keys.len()
+        ));
+    }
+    session.line(&text)?;
+    Ok(SUCCESS)
 }
 
 fn init_status(session: &mut Session<'_>, client: &Client, format: Format) -> Outcome {
@@ -194,7 +220,7 @@ impl Command for Unseal {
         } else {
             let key = match self.key.as_deref() {
                 Some("-") => session.read_secret("unseal key")?,
-                Some(key) => obol_mount::Secret::new(key.trim().to_owned()),
+                Some(key) => Secret::new(key.trim().to_owned()),
                 None => session.ask_secret("unseal key", self.http.non_interactive)?,
             };
             json!({ "key": key.expose() })
@@ -228,6 +254,51 @@ impl Command for Seal {
         session.line("Success! The server is sealed.")?;
         Ok(SUCCESS)
     }
+}
+
+/// A key for a step that several people take part in, and the nonce that says which operation they mean. The nonce is
+/// shown to whoever is asked for a key, so that they see what they approve; a key that was prepared needs it prepared too.
+fn share(
+    session: &mut Session<'_>,
+    http: &HttpFlags,
+    kind: &str,
+    key: Option<&str>,
+    nonce: Option<&str>,
+    status: &Value,
+) -> Result<(Secret, String), Failure> {
+    let current = status["nonce"].as_str().unwrap_or_default();
+    if let Some(nonce) = nonce
+        && nonce != current
+    {
+        return Err(Failure::local(format!(
+            "-nonce names another operation than the one under way, which is {current}"
+        )));
+    }
+    let missing = || {
+        Failure::local("-nonce is needed where the key is not asked for").hint(format!(
+            "The operation under way is {current}. If that is the one you mean: -nonce={current}"
+        ))
+    };
+    let key = match key {
+        Some(_) if nonce.is_none() => return Err(missing()),
+        Some("-") => session.read_secret(kind)?,
+        Some(key) => Secret::new(key.trim().to_owned()),
+        None => {
+            session.note(&format!("Operation nonce: {current}"));
+            session.ask_secret(kind, http.non_interactive)?
+        }
+    };
+    Ok((key, current.to_owned()))
+}
+
+/// A table whose rows have the order and the names that Vault's command line gives them.
+fn print_rows(session: &mut Session<'_>, rows: Vec<(&str, String)>) -> Outcome {
+    let header = vec!["Key".to_owned(), "Value".to_owned()];
+    let rows = rows
+        .into_iter()
+        .map(|(label, value)| vec![label.to_owned(), value]);
+    let all = std::iter::once(header).chain(rows).collect();
+    session.line(&table(all)).map(|()| SUCCESS)
 }
 
 const DEFAULT_SHARES: u16 = 5;
