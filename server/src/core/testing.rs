@@ -96,6 +96,8 @@ impl World {
                 end_point: None,
                 wrap: None,
                 help: false,
+                headers: Vec::new(),
+                open_metrics: false,
             })
             .await;
         Answer {

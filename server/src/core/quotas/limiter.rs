@@ -168,7 +168,7 @@ mod tests {
     fn alias_case_a_network_of_ipv6_is_one_client() {
         let limiters = Limiters::default();
         let once = limit(1.0, 60, 0);
-        let mut take = |text: &str| {
+        let take = |text: &str| {
             limiters
                 .take("q", &once, Some(text.parse().unwrap()))
                 .allowed
