@@ -6,7 +6,7 @@
 
 mod batch;
 pub(crate) mod envelope;
-mod keyring;
+pub(crate) mod keyring;
 mod rotation;
 
 use std::fmt;
@@ -27,6 +27,7 @@ use crate::error::{Corruption, Error};
 use crate::path;
 use crate::seal::{self, RootKey};
 use crate::timing::Timing;
+use crate::snapshot;
 use batch::Change;
 use envelope::{Cipher, fill_random};
 use keyring::{Keyring, Term};
@@ -152,8 +153,31 @@ impl Barrier {
         if self.is_sealed() {
             let keys = Keys::new(root.clone(), &ring, None);
             self.keys.store(Some(Arc::new(keys)));
+            self.begin_after_restore()
+                .await
+                .inspect_err(|_| self.seal())?;
         }
         Ok(())
+    }
+
+    /// The first unsealing after a restore goes on under a key of its own: the count of the old one was set back, and
+    /// another copy of the server may go on under it. The caller holds `changing`.
+    async fn begin_after_restore(&self) -> Result<(), Error> {
+        if self.engine.get(snapshot::RESTORED).await?.is_none() {
+            return Ok(());
+        }
+        self.change_keyring(|ring| ring.rotate().map(|_| Some(0)))
+            .await?;
+        let done = Commit {
+            expect: Vec::new(),
+            ops: vec![Op::Delete(snapshot::RESTORED.to_owned())],
+        };
+        Ok(self.engine.commit(done).await?)
+    }
+
+    /// Whether `path` holds a record of the barrier or of the seal, which are not to be read or written as values.
+    pub fn is_its_own(path: &str) -> bool {
+        is_reserved(path)
     }
 
     /// Forgets the keys. They are wiped as soon as the operations under way let go of them.
@@ -359,8 +383,9 @@ fn is_reserved(path: &str) -> bool {
 }
 
 /// Records that are not under a term of the keyring.
-const RESERVED: [&str; 4] = [
+const RESERVED: [&str; 5] = [
     keyring::PATH,
+    snapshot::RESTORED,
     seal::CONFIG_PATH,
     seal::ROOT_KEY_PATH,
     seal::RECOVERY_PATH,

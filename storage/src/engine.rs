@@ -40,7 +40,29 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Finishes the commits that wait, writes out what is buffered, and refuses later commits.
     async fn close(&self) -> Result<(), EngineError>;
+
+    /// Gives every key and value as they are at one moment, in order, to `each`, until that answers `false`. Commits go
+    /// on meanwhile and are not seen. Blocks: for a thread that may.
+    fn visit_all(&self, each: &mut dyn FnMut(&str, &[u8]) -> bool) -> Result<(), EngineError> {
+        let _ = each;
+        Err(EngineError::unsupported(self.name()))
+    }
+
+    /// Puts what `next` gives, in order and each key once, in the place of everything that is stored: as a whole or,
+    /// when this is not `Ok`, not at all. `next` ends with `None`. Memory does not grow with the number of entries.
+    /// Durable when it returns. Blocks: for a thread that may.
+    fn replace_all(&self, next: &mut NextEntry<'_>) -> Result<(), EngineError> {
+        let _ = next;
+        Err(EngineError::unsupported(self.name()))
+    }
 }
+
+/// Where the entries for [`Engine::replace_all`] come from.
+pub type NextEntry<'a> = dyn FnMut() -> Result<Option<(String, Bytes)>, Aborted> + 'a;
+
+/// The source of entries gave up; it knows why.
+#[derive(Clone, Copy, Debug)]
+pub struct Aborted;
 
 /// Changes that happen together, and what must hold for them to happen.
 #[derive(Clone, Debug, Default)]
@@ -75,17 +97,32 @@ pub enum EngineError {
     /// The store failed to read or write. The cause is the operating system's or the store's.
     #[error("storage is unavailable: {cause}")]
     Unavailable { cause: String },
+    /// The source of entries for [`Engine::replace_all`] gave up, and nothing was changed.
+    #[error("the entries that should be stored ended early")]
+    Aborted,
     /// [`Engine::close`] was called.
     #[error("storage is closed")]
     Closed,
 }
 
 impl EngineError {
+    fn unsupported(engine: &str) -> Self {
+        Self::Unavailable {
+            cause: format!("the storage engine {engine} knows no snapshots"),
+        }
+    }
+
     #[cfg(feature = "rocksdb")]
     pub(crate) fn unavailable(cause: impl std::fmt::Display) -> Self {
         Self::Unavailable {
             cause: cause.to_string(),
         }
+    }
+}
+
+impl From<Aborted> for EngineError {
+    fn from(_: Aborted) -> Self {
+        Self::Aborted
     }
 }
 

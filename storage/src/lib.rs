@@ -13,11 +13,12 @@ mod path;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 pub mod seal;
+pub mod snapshot;
 mod timing;
 mod view;
 
 pub use barrier::{Barrier, BarrierMeters, BarrierOptions, Batch, Entry, KeyStatus, Seen};
-pub use engine::{Commit, Engine, EngineError, Op};
+pub use engine::{Aborted, Commit, Engine, EngineError, NextEntry, Op};
 pub use error::{Corruption, Error};
 pub use memory::Memory;
 #[cfg(feature = "rocksdb")]

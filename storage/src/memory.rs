@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::engine::{Commit, Engine, EngineError, Op, behind, level_name};
+use crate::engine::{Commit, Engine, EngineError, NextEntry, Op, behind, level_name};
 
 /// A store in memory. The lock is held for single operations and never across an `await`.
 #[derive(Default)]
@@ -133,6 +133,26 @@ impl Engine for Memory {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .closed = true;
+        Ok(())
+    }
+
+    fn visit_all(&self, each: &mut dyn FnMut(&str, &[u8]) -> bool) -> Result<(), EngineError> {
+        // The values are shared, not copied.
+        let map = self.read().map.clone();
+        map.iter().all(|(key, value)| each(key, value));
+        Ok(())
+    }
+
+    fn replace_all(&self, next: &mut NextEntry<'_>) -> Result<(), EngineError> {
+        let mut map = BTreeMap::new();
+        while let Some((key, value)) = next()? {
+            map.insert(key, value);
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return Err(EngineError::Closed);
+        }
+        state.map = map;
         Ok(())
     }
 }

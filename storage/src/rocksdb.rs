@@ -6,6 +6,7 @@
 
 mod cache;
 mod committer;
+mod whole;
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -20,7 +21,7 @@ use ::rocksdb::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::engine::{Commit, Engine, EngineError, behind, level_name};
+use crate::engine::{Commit, Engine, EngineError, NextEntry, behind, level_name};
 use cache::{LookUp, ValueCache};
 use committer::Committer;
 
@@ -167,6 +168,15 @@ impl Engine for RocksDb {
 
     async fn commit(&self, commit: Commit) -> Result<(), EngineError> {
         self.committer.commit(commit).await
+    }
+
+    fn visit_all(&self, each: &mut dyn FnMut(&str, &[u8]) -> bool) -> Result<(), EngineError> {
+        whole::visit(&self.db, each).map_err(EngineError::unavailable)
+    }
+
+    fn replace_all(&self, next: &mut NextEntry<'_>) -> Result<(), EngineError> {
+        let files = whole::Files::write(self.db.path(), next)?;
+        self.committer.replace(files.paths().to_vec())
     }
 
     async fn close(&self) -> Result<(), EngineError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use obol_storage::{Commit, Engine, EngineError, Memory, Op};
+use obol_storage::{Aborted, Commit, Engine, EngineError, Memory, Op};
 
 macro_rules! on_every_engine {
     ($($test:ident)*) => {
@@ -44,6 +44,139 @@ on_every_engine! {
     concurrent_increments_with_expectations_lose_nothing
     a_read_after_an_acknowledged_write_sees_it
     a_closed_engine_refuses_commits_and_keeps_what_was_written
+    everything_is_visited_as_it_was_at_one_moment
+    everything_is_replaced_as_a_whole_or_not_at_all
+}
+
+async fn everything_is_visited_as_it_was_at_one_moment(engine: Arc<dyn Engine>) {
+    put(&*engine, &[("a", "1"), ("b/c", "2"), ("ü", "")]).await;
+    let runtime = tokio::runtime::Handle::current();
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut seen = Vec::new();
+        let each = &mut |key: &str, value: &[u8]| {
+            // Written while the visit is on its way.
+            runtime.block_on(put(
+                &*engine,
+                &[("b/d", "new"), ("z", "new"), ("b/c", "new")],
+            ));
+            seen.push((key.to_owned(), String::from_utf8_lossy(value).into_owned()));
+            true
+        };
+        engine.visit_all(each).unwrap();
+        let mut first = 0;
+        engine
+            .visit_all(&mut |_, _| {
+                first += 1;
+                false
+            })
+            .unwrap();
+        assert_eq!(first, 1);
+        seen
+    })
+    .await
+    .unwrap();
+    let seen: Vec<(&str, &str)> = seen.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(seen, [("a", "1"), ("b/c", "2"), ("ü", "")]);
+}
+
+async fn everything_is_replaced_as_a_whole_or_not_at_all(engine: Arc<dyn Engine>) {
+    put(
+        &*engine,
+        &[
+            ("a", "old"),
+            ("b", "old"),
+            ("b/c", "old"),
+            ("z", "old"),
+            ("\u{10ffff}", "old"),
+        ],
+    )
+    .await;
+    assert_eq!(get(&*engine, "b").await.as_deref(), Some("old"));
+    let replace = |entries: Vec<(&'static str, &'static str)>, aborted: bool| {
+        let engine = Arc::clone(&engine);
+        async move {
+            tokio::task::spawn_blocking(move || {
+                let mut entries = entries.into_iter();
+                engine.replace_all(&mut || match entries.next() {
+                    Some((key, value)) => Ok(Some((key.to_owned(), Bytes::from(value)))),
+                    None if aborted => Err(Aborted),
+                    None => Ok(None),
+                })
+            })
+            .await
+            .unwrap()
+        }
+    };
+    let aborted = replace(vec![("a", "new"), ("c", "new")], true).await;
+    assert!(matches!(aborted, Err(EngineError::Aborted)));
+    assert_eq!(get(&*engine, "a").await.as_deref(), Some("old"));
+    for round in ["new", "newer"] {
+        replace(vec![("a", round), ("b/d", round), ("y", "")], false)
+            .await
+            .unwrap();
+        let all = engine.scan("", None, usize::MAX).await.unwrap();
+        let all: Vec<(&str, &[u8])> = all.iter().map(|(k, v)| (k.as_str(), &v[..])).collect();
+        assert_eq!(
+            all,
+            [
+                ("a", round.as_bytes()),
+                ("b/d", round.as_bytes()),
+                ("y", b"")
+            ]
+        );
+        assert_eq!(get(&*engine, "b").await, None);
+        assert_eq!(get(&*engine, "a").await.as_deref(), Some(round));
+        put(&*engine, &[("b", "later")]).await;
+        assert_eq!(get(&*engine, "b").await.as_deref(), Some("later"));
+    }
+    replace(Vec::new(), false).await.unwrap();
+    assert!(engine.scan("", None, 1).await.unwrap().is_empty());
+}
+
+#[cfg(feature = "rocksdb")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_of_many_files_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = obol_storage::RocksDbOptions::default();
+        Arc::new(obol_storage::RocksDb::open(directory.path(), options).unwrap())
+    };
+    let engine = open();
+    for n in 0..200 {
+        put(
+            &*engine,
+            &[
+                (&format!("key/{n:04}"), "old"),
+                (&format!("old/{n}"), "old"),
+            ],
+        )
+        .await;
+    }
+    let replacing = Arc::clone(&engine);
+    tokio::task::spawn_blocking(move || {
+        // More than one file's worth.
+        let value = Bytes::from(vec![7; 1 << 20]);
+        let mut n = 0;
+        replacing.replace_all(&mut || {
+            n += 1;
+            Ok((n <= 150).then(|| (format!("key/{n:04}"), value.clone())))
+        })
+    })
+    .await
+    .unwrap()
+    .unwrap();
+    drop(engine);
+    let engine = open();
+    let mut keys = 0;
+    engine
+        .visit_all(&mut |key, value| {
+            keys += 1;
+            assert!(key.starts_with("key/") && value.len() == 1 << 20, "{key}");
+            true
+        })
+        .unwrap();
+    assert_eq!(keys, 150);
+    assert!(!directory.path().join("replacement").exists());
 }
 
 async fn a_value_is_read_back_until_it_is_deleted(engine: Arc<dyn Engine>) {

@@ -13,7 +13,7 @@ use crate::seal::RootKey;
 pub(crate) const PATH: &str = "core/keyring";
 
 /// The keyring as it is stored. The last term is the one that new values are sealed under.
-pub(super) struct Keyring {
+pub(crate) struct Keyring {
     pub(super) terms: Vec<Term>,
 }
 
@@ -67,7 +67,7 @@ impl Keyring {
         wrap(root.key(), PATH, &plain)
     }
 
-    pub(super) fn open(root: &RootKey, raw: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn open(root: &RootKey, raw: &[u8]) -> Result<Self, Error> {
         let plain = unwrap(root.key(), PATH, raw)?;
         let malformed = || Error::corrupt(PATH, Corruption::Malformed);
         let records = match plain.split_first() {

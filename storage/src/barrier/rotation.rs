@@ -126,7 +126,7 @@ impl Barrier {
     /// Changes the stored keyring, against other servers too, then the one in memory. `change` returns how many
     /// encryptions under the active key this server may make from now on, `None` where there is nothing to change.
     /// The caller holds `changing`.
-    async fn change_keyring(
+    pub(super) async fn change_keyring(
         &self,
         change: impl Fn(&mut Keyring) -> Result<Option<u64>, Error>,
     ) -> Result<(), Error> {

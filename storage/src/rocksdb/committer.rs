@@ -3,10 +3,11 @@
 //! with one sync, and answers them all. While it syncs, the next group gathers.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use ::rocksdb::{DB, ReadOptions, WriteBatch, WriteOptions};
+use ::rocksdb::{DB, IngestExternalFileOptions, ReadOptions, WriteBatch, WriteOptions};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +23,8 @@ pub(super) struct Committer {
 
 enum Message {
     Commit(Commit, Answer),
+    /// Takes the place of everything: prepared files, which together cover all keys there can be.
+    Replace(Vec<PathBuf>, Answer),
     /// Answered when everything before it is done; nothing after it is.
     Close(Answer),
 }
@@ -44,6 +47,16 @@ impl Committer {
     /// Waits for a place in the queue, then for the sync.
     pub(super) async fn commit(&self, commit: Commit) -> Result<(), EngineError> {
         self.send(|answer| Message::Commit(commit, answer)).await
+    }
+
+    /// Puts the contents of prepared files in the place of everything. Blocks.
+    pub(super) fn replace(&self, files: Vec<PathBuf>) -> Result<(), EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(EngineError::Closed)?;
+        queue
+            .blocking_send(Message::Replace(files, answer))
+            .map_err(|_| EngineError::Closed)?;
+        answered.blocking_recv().map_err(|_| EngineError::Closed)?
     }
 
     pub(super) async fn close(&self) -> Result<(), EngineError> {
@@ -88,6 +101,11 @@ fn run(db: &DB, cache: &ValueCache, mut messages: mpsc::Receiver<Message>) {
                         group = Group::new(db, cache);
                     }
                 }
+                Message::Replace(files, answer) => {
+                    group.write(&mut failed);
+                    group = Group::new(db, cache);
+                    let _ = answer.send(replace(db, cache, files, failed.as_deref()));
+                }
                 Message::Close(answer) => {
                     group.write(&mut failed);
                     let _ = answer.send(Ok(()));
@@ -97,6 +115,32 @@ fn run(db: &DB, cache: &ValueCache, mut messages: mpsc::Receiver<Message>) {
         }
         group.write(&mut failed);
     }
+}
+
+/// One change of the store's list of files, so all of it or nothing, and synced when it returns.
+fn replace(
+    db: &DB,
+    cache: &ValueCache,
+    files: Vec<PathBuf>,
+    failed: Option<&str>,
+) -> Result<(), EngineError> {
+    if let Some(cause) = failed {
+        return Err(restart_needed(cause));
+    }
+    let mut options = IngestExternalFileOptions::default();
+    options.set_move_files(true);
+    let done = db
+        .ingest_external_file_opts(&options, files)
+        .map_err(EngineError::unavailable);
+    // Also where it failed: what is stored is then as it was, and is read again.
+    cache.clear();
+    done
+}
+
+fn restart_needed(cause: &str) -> EngineError {
+    EngineError::unavailable(format_args!(
+        "a write failed, and the server must be restarted once that is mended: {cause}"
+    ))
 }
 
 /// Commits that will be written together.
@@ -216,9 +260,7 @@ impl<'a> Group<'a> {
         }
         for (answer, result) in self.answers {
             let result = match failed {
-                Some(cause) => Err(EngineError::unavailable(format_args!(
-                    "a write failed, and the server must be restarted once that is mended: {cause}"
-                ))),
+                Some(cause) => Err(restart_needed(cause)),
                 None => result,
             };
             // Nobody may be waiting any more; the commit stands all the same.
