@@ -88,6 +88,9 @@ listener "tcp" {
 # Secrets in memory are kept from being swapped to disk; true turns that off, for systems that do not allow it.
 #:disable_mlock = false
 
+# Shows what is stored, decrypted, below sys/raw to who may use sudo there: for repairs. Leave it off.
+#:raw_storage_endpoint = false
+
 # Where the server writes its process id while it runs.
 #:pid_file = "/run/obol/obol.pid"
 

@@ -31,7 +31,7 @@ pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_pol
 pub use reply::{
     Data, Keys, Login, NoContent, Output, Reply, Response, Stream, Text, TokenParams, Written,
 };
-pub use request::{Cx, Operation, RequestInfo};
+pub use request::{Cx, Operation, RequestInfo, Upload};
 pub use routes::{
     Access, Handler, Methods, Route, RouteDoc, RouteTable, Routes, delete, get, list, patch, post,
 };

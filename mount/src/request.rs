@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::{Caller, Error, Result, Secret};
 
@@ -54,7 +56,33 @@ pub struct RequestInfo {
     /// login can be bound to. None without TLS.
     pub end_point: Option<Arc<[u8]>>,
     pub wrap_ttl: Option<Duration>,
+    /// The body, where it is no JSON but a file: for the few routes that take one.
+    pub upload: Option<Upload>,
     pub now: SystemTime,
+}
+
+/// A body that is longer than what should be in memory, piece by piece as it comes. It ends with the channel; an error
+/// says that the client broke off.
+#[derive(Clone)]
+pub struct Upload(Arc<Mutex<Option<mpsc::Receiver<Result<Bytes>>>>>);
+
+impl Upload {
+    pub fn new(pieces: mpsc::Receiver<Result<Bytes>>) -> Self {
+        Self(Arc::new(Mutex::new(Some(pieces))))
+    }
+
+    /// The pieces; `None` for who asks a second time.
+    pub fn take(&self) -> Option<mpsc::Receiver<Result<Bytes>>> {
+        // The lock is held for this statement alone, which does not panic.
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.take()
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Upload")
+    }
 }
 
 impl RequestInfo {

@@ -759,6 +759,7 @@ mod tests {
             authorization: None,
             end_point: None,
             wrap_ttl: None,
+            upload: None,
             now: SystemTime::UNIX_EPOCH,
         })
     }

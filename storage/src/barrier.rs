@@ -308,7 +308,7 @@ impl Barrier {
     }
 
     /// The root key of an unsealed barrier.
-    pub(crate) fn root(&self) -> Result<RootKey, Error> {
+    pub fn root(&self) -> Result<RootKey, Error> {
         Ok(self.loaded()?.root.clone())
     }
 

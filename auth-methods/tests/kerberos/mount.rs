@@ -170,6 +170,7 @@ impl Mount {
             authorization: authorization.map(Secret::new),
             end_point: None,
             wrap_ttl: None,
+            upload: None,
             now: self.now,
         };
         route.call(Arc::new(request), &params, body).await

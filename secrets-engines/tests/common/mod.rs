@@ -111,6 +111,7 @@ impl Mount {
                 authorization: None,
                 end_point: None,
                 wrap_ttl: None,
+                upload: None,
                 now: ask.now,
             })
         };

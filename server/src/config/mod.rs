@@ -53,6 +53,8 @@ pub struct Config {
     pub ui: bool,
     /// The `telemetry` stanza.
     pub telemetry: Telemetry,
+    /// Shows what is stored below `sys/raw` to who may use sudo there (false).
+    pub raw_storage_endpoint: bool,
     /// The `user_lockout` stanzas, by their labels.
     pub user_lockout: LockoutStanzas,
 }
@@ -246,6 +248,7 @@ impl Config {
             pid_file: None,
             ui: true,
             telemetry: Telemetry::default(),
+            raw_storage_endpoint: false,
             user_lockout: LockoutStanzas::new(),
         }
     }

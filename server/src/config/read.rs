@@ -35,6 +35,7 @@ pub mod keys {
         "log_format",
         "disable_mlock",
         "pid_file",
+        "raw_storage_endpoint",
         "ui",
         "user_lockout",
         "telemetry",
@@ -121,7 +122,6 @@ pub mod keys {
         "plugin_directory",
         "profiling",
         "proxy_protocol_behavior",
-        "raw_storage_endpoint",
         "reporting",
         "service_registration",
         "tls_cipher_suites",
@@ -143,6 +143,7 @@ pub(super) struct Draft {
     log_format: LogFormat,
     disable_mlock: bool,
     pid_file: Option<PathBuf>,
+    raw_storage_endpoint: bool,
     ui: Option<bool>,
     user_lockout: LockoutStanzas,
     telemetry: Telemetry,
@@ -213,6 +214,7 @@ impl Draft {
                 }
                 "pid_file" => self.pid_file = Some(source.path(value)?),
                 "disable_mlock" => self.disable_mlock = source.boolean(value)?,
+                "raw_storage_endpoint" => self.raw_storage_endpoint = source.boolean(value)?,
                 // `ui`, the last there is.
                 _ => self.ui = Some(source.boolean(value)?),
             }
@@ -264,6 +266,7 @@ impl Draft {
             log_format: self.log_format,
             disable_mlock: self.disable_mlock,
             pid_file: self.pid_file,
+            raw_storage_endpoint: self.raw_storage_endpoint,
             ui: self.ui.unwrap_or(true),
             user_lockout: self.user_lockout,
             telemetry: self.telemetry,

@@ -82,6 +82,8 @@ pub struct Settings {
     pub telemetry: Telemetry,
     /// The configuration without anything secret, for `sys/config/state/sanitized`.
     pub sanitized: Map<String, Value>,
+    /// Whether `sys/raw` shows what is stored.
+    pub raw_storage: bool,
     /// After how many failed logins a name is locked.
     pub lockout: LockoutStanzas,
 }
@@ -95,6 +97,7 @@ impl Default for Settings {
             cluster_name: "obol".into(),
             telemetry: Telemetry::default(),
             sanitized: Map::new(),
+            raw_storage: false,
             lockout: LockoutStanzas::new(),
         }
     }
@@ -111,6 +114,8 @@ pub struct Core {
     logs: OnceLock<Arc<Logs>>,
     /// What the listeners are working on.
     pub(crate) in_flight: InFlight,
+    /// Whose turn it is to take or restore a snapshot.
+    pub(crate) snapshots: Arc<tokio::sync::Semaphore>,
     kinds: Arc<[Kind]>,
     patience: Patience,
     live: ArcSwapOption<Live>,
@@ -168,6 +173,7 @@ impl Core {
             metrics: Metrics::default(),
             logs: OnceLock::new(),
             in_flight: InFlight::default(),
+            snapshots: Arc::new(tokio::sync::Semaphore::new(1)),
             kinds,
             patience,
             live: ArcSwapOption::empty(),
@@ -365,6 +371,9 @@ fn own_mount(path: &str, kind: &str, family: Family) -> MountEntry {
     };
     entry
 }
+
+/// Whether the body of a POST to this path is a file and not JSON.
+pub(crate) use sys::takes_upload;
 
 /// Seconds since 1970.
 pub fn unix_now() -> u64 {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use obol_mount::{
     Access as RouteAccess, Caller, Error, Operation, Reply, RequestInfo, Response, Result, Route,
-    Secret,
+    Secret, Upload,
 };
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -46,6 +46,8 @@ pub struct Incoming {
     pub help: bool,
     /// Whether the listener shows `sys/metrics` to callers without a token.
     pub open_metrics: bool,
+    /// The body, where the path takes a file.
+    pub upload: Option<Upload>,
 }
 
 impl Incoming {
@@ -579,6 +581,7 @@ fn info(
         authorization: incoming.authorization.clone(),
         end_point: incoming.end_point.clone(),
         wrap_ttl: incoming.wrap.map(|wrap| wrap.ttl),
+        upload: incoming.upload.clone(),
         now,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use obol_mount::{Error, Family, Result, Secret};
 use obol_storage::seal::{self, Initialized, Seal, SealConfig, SealKind, Share};
-use obol_storage::{Batch, Error as StorageError};
+use obol_storage::{Batch, Error as StorageError, RootKey};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -219,6 +219,24 @@ impl Core {
             tracing::info!("sealed");
         }
         self.barrier.seal();
+    }
+
+    /// Begins anew on what is stored now, which is not what it was: everything in memory is let go of. A server that
+    /// cannot do that stays sealed.
+    pub(super) async fn begin_anew(self: &Arc<Self>, root: &RootKey) -> Result<()> {
+        let mut upkeep = self.sealing.changing.lock().await;
+        for task in upkeep.drain(..) {
+            task.abort();
+        }
+        self.live.store(None);
+        self.barrier.seal();
+        self.barrier.unseal(root).await.map_err(unseal_error)?;
+        let live = self
+            .open_live()
+            .await
+            .inspect_err(|_| self.barrier.seal())?;
+        self.go_live(live, &mut upkeep);
+        Ok(())
     }
 
     fn go_live(self: &Arc<Self>, live: Arc<Live>, upkeep: &mut Vec<JoinHandle<()>>) {

@@ -1,17 +1,18 @@
 //! From an HTTP request to the core's, and back.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
-use obol_mount::{Error, Operation, Result, Secret, duration};
+use obol_mount::{Error, Operation, Result, Secret, Upload, duration};
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
@@ -21,11 +22,17 @@ use crate::core::Core;
 use crate::core::audit::headers::{Rule, Sent};
 use crate::core::in_flight::UnderWay;
 use crate::core::request::{Incoming, Outgoing};
+use crate::core::takes_upload;
 use crate::core::wrapping::Asked;
 
 /// Bytes of bodies that may be in memory at once, over all connections.
 const BODY_BUDGET: usize = 256 << 20;
 const KIB: usize = 1024;
+/// How long a file may take to come in, and each piece of it.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pieces of a file that may wait for their reader.
+const PIECES: usize = 8;
 
 /// What every request of a listener shares.
 pub(super) struct Shared {
@@ -99,10 +106,15 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
             return respond(Outgoing::error(&error), shared.tls, head);
         }
     };
+    let patience = match takes_file(&request) {
+        // As long as it comes: each piece has a time of its own.
+        true => UPLOAD_TIMEOUT,
+        false => shared.limits.request_timeout,
+    };
     let answered = match shared.in_flight.try_acquire() {
         Ok(_permit) => {
             let work = answer(&shared, peer, request);
-            match tokio::time::timeout(shared.limits.request_timeout, work).await {
+            match tokio::time::timeout(patience, work).await {
                 Ok(answered) => answered,
                 Err(_) => Err(Error::unavailable("the request took too long")),
             }
@@ -118,6 +130,7 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
 }
 
 async fn answer(shared: &Shared, peer: Option<IpAddr>, request: Request) -> Result<Outgoing> {
+    let is_file = takes_file(&request);
     let (parts, body) = request.into_parts();
     let raw_path = match parts.uri.path().strip_prefix("/v1/") {
         Some(path) => path.to_owned(),
@@ -157,7 +170,19 @@ async fn answer(shared: &Shared, peer: Option<IpAddr>, request: Request) -> Resu
         "DELETE" => Operation::Delete,
         _ => return Err(Error::unsupported_operation()),
     };
+    let (upload, pieces) = match is_file {
+        true => {
+            let (pieces, upload) = mpsc::channel(PIECES);
+            (Some(Upload::new(upload)), Some(pieces))
+        }
+        false => (None, None),
+    };
+    let mut file = None;
     let data = match operation {
+        _ if is_file => {
+            file = Some(body);
+            query
+        }
         Operation::Update | Operation::Patch => {
             if operation == Operation::Patch {
                 check_patch_type(headers)?;
@@ -181,8 +206,49 @@ async fn answer(shared: &Shared, peer: Option<IpAddr>, request: Request) -> Resu
         wrap: wrapping_asked(headers)?,
         help,
         open_metrics: shared.open_metrics,
+        upload,
     };
-    Ok(shared.core.handle(incoming).await)
+    let handled = shared.core.handle(incoming);
+    match file.zip(pieces) {
+        None => Ok(handled.await),
+        Some((body, pieces)) => tokio::select! {
+            // Who refuses the request does not wait for the rest of its body.
+            outgoing = handled => Ok(outgoing),
+            never = pass_on(body, pieces) => match never {},
+        },
+    }
+}
+
+/// Whether the body is a file, which goes through in pieces and may be of any size. Who may send one is decided before
+/// it is read.
+fn takes_file(request: &Request) -> bool {
+    matches!(*request.method(), Method::POST | Method::PUT)
+        && request
+            .uri()
+            .path()
+            .strip_prefix("/v1/")
+            .is_some_and(takes_upload)
+}
+
+/// Passes a body on as it comes. Does not end: whoever reads has the last word.
+async fn pass_on(mut body: Body, pieces: mpsc::Sender<Result<Bytes>>) -> Infallible {
+    let broken = || Error::bad_request("the request body could not be read to its end");
+    loop {
+        let piece = match tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => Ok(data),
+                Err(_) => continue,
+            },
+            Ok(Some(Err(_))) | Err(_) => Err(broken()),
+        };
+        let last = piece.is_err();
+        if pieces.send(piece).await.is_err() || last {
+            break;
+        }
+    }
+    drop(pieces);
+    std::future::pending().await
 }
 
 /// What `sys/in-flight-req` calls it.

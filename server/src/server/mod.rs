@@ -77,6 +77,7 @@ async fn serve(config: Config, options: Options, logs: Arc<Logs>) -> Result<(), 
         cluster_name: config.cluster_name.clone().unwrap_or_else(|| "obol".into()),
         telemetry: config.telemetry,
         sanitized: config.sanitized(),
+        raw_storage: config.raw_storage_endpoint,
         lockout: config.user_lockout.clone(),
     };
     let core = Core::new(engine.clone(), open_seal(&config.seal)?, settings)?;

@@ -16,17 +16,21 @@ mod password_policies;
 mod plugins;
 mod policies;
 mod quotas;
+mod raw;
 mod rekey;
 mod remount;
 mod rotate;
 mod seal;
 mod status;
+mod snapshot;
 mod tools;
 mod wrapping;
 
 use std::sync::{Arc, Weak};
 
 use obol_mount::{Backend, Error, Result, RouteTable, Routes, Secret};
+
+pub(crate) use snapshot::takes_upload;
 
 use super::{Core, Live, upgrade};
 
@@ -81,6 +85,8 @@ pub(crate) fn routes() -> Routes<System> {
         .and(remount::routes())
         .and(generate_root::routes())
         .and(wrapping::routes())
+        .and(snapshot::routes())
+        .and(raw::routes())
 }
 
 /// A secret that must be there.
