@@ -64,6 +64,7 @@ impl Mount {
             authorization: None,
             end_point: None,
             wrap_ttl: None,
+            upload: None,
             now: self.now,
         };
         route.call(Arc::new(request), &params, body).await

@@ -1,5 +1,6 @@
 //! How a backend is opened, what the core may ask of it besides its routes, and how it is registered.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -85,6 +86,19 @@ pub trait Backend: Send + Sync + 'static {
     /// How many secrets the mount keeps, where it keeps any. Asked for now and then, for the metrics.
     async fn count_secrets(&self) -> Result<Option<u64>> {
         Ok(None)
+    }
+
+    /// May the mount go on with these options? Adds to `batch` what must become durable together with them; the mount
+    /// is opened anew afterwards. Returns what to warn of.
+    fn change_options(
+        &self,
+        options: &BTreeMap<String, String>,
+        batch: &mut Batch,
+    ) -> Result<Vec<String>> {
+        let _ = (options, batch);
+        Err(Error::bad_request(
+            "the options of this mount cannot be changed after it was enabled: enable another mount and copy what it holds",
+        ))
     }
 
     /// Called about once a minute: drop what has expired. Errors are logged by the core.

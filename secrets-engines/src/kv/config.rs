@@ -61,6 +61,7 @@ pub(super) async fn write_config(cx: Cx<Kv>, input: WriteConfig) -> Result<NoCon
     {
         return Ok(NoContent);
     }
+    cx.ready()?;
     cx.storage
         .update_json(CONFIG, |config: Option<Config>| {
             let mut config = config.unwrap_or_default();
@@ -82,6 +83,7 @@ pub(super) async fn write_config(cx: Cx<Kv>, input: WriteConfig) -> Result<NoCon
 impl Kv {
     /// The mount's settings. A point read, not a cache: another server may have written them.
     pub(super) async fn config(&self) -> Result<Config> {
+        self.ready()?;
         Ok(self.storage.get_json(CONFIG).await?.unwrap_or_default())
     }
 }

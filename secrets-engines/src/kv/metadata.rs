@@ -104,10 +104,12 @@ struct VersionState {
 }
 
 pub(super) async fn list_root(cx: Cx<Kv>, page: Page) -> Result<Keys> {
+    cx.ready()?;
     page.of(&cx.storage, SECRETS).await
 }
 
 pub(super) async fn list_folder(cx: Cx<Kv>, input: Folder) -> Result<Keys> {
+    cx.ready()?;
     input
         .page
         .of(&cx.storage, &format!("{SECRETS}{}/", input.path))
@@ -124,6 +126,7 @@ pub(super) async fn detail_folder(cx: Cx<Kv>, input: Folder) -> Result<Data<Deta
 
 /// The names in a folder (empty, or with its slash) with the metadata of each secret.
 async fn detail(cx: &Cx<Kv>, folder: &str, page: &Page) -> Result<Data<Detailed>> {
+    cx.ready()?;
     let Keys { keys } = page
         .at_most(MAX_DETAILED)
         .of(&cx.storage, &format!("{SECRETS}{folder}"))

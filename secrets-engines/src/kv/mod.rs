@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `config` | the mount's settings, once they were written |
 //! | `secrets/<path>` | a secret's settings and the state of its versions; the data of the latest while it is the only one |
+//! | `upgrade` | that the mount was one of version 1, and whether all of that has moved ([`upgrade`]) |
 //! | `versions/<id>/<n>` | the data of a version; `<id>` belongs to one life of a secret |
 //!
 //! Most secrets have one version, and are one record: one point read to read, one put to write. From the second on the
@@ -20,10 +21,13 @@ mod data;
 mod metadata;
 mod read;
 mod record;
+mod upgrade;
 mod v1;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use obol_mount::{
@@ -62,7 +66,11 @@ pub(crate) fn kind() -> Kind {
 fn open(context: MountContext) -> OpenFuture {
     Box::pin(async move {
         match context.options.get("version").map(String::as_str) {
-            Some("2") => Ok(Arc::new(Kv::new(context.storage)) as Arc<dyn Backend>),
+            Some("2") => {
+                let kv = Arc::new(Kv::new(context.storage));
+                upgrade::go_on(&kv).await?;
+                Ok(kv as Arc<dyn Backend>)
+            }
             // Vault takes a missing version for 1.
             None | Some("" | "1") => Ok(Arc::new(v1::KvV1::open(&context)?) as Arc<dyn Backend>),
             Some(_) => Err(Error::bad_request("option version: expected 1 or 2")),
@@ -74,6 +82,8 @@ struct Kv {
     storage: View,
     /// By the path of the secret that is changed.
     turns: Turns,
+    /// Secrets of version 1 are still moving.
+    upgrading: AtomicBool,
 }
 
 #[async_trait]
@@ -84,6 +94,17 @@ impl Backend for Kv {
 
     async fn count_secrets(&self) -> Result<Option<u64>> {
         Ok(Some(self.storage.count(SECRETS).await?))
+    }
+
+    fn change_options(
+        &self,
+        options: &BTreeMap<String, String>,
+        _: &mut Batch,
+    ) -> Result<Vec<String>> {
+        match options.get("version").map(String::as_str) {
+            Some("2") => Ok(Vec::new()),
+            _ => Err(Error::bad_request("cannot downgrade mount from version 2")),
+        }
     }
 }
 
@@ -155,11 +176,21 @@ impl Kv {
         Self {
             storage,
             turns: Turns::default(),
+            upgrading: AtomicBool::new(false),
+        }
+    }
+
+    /// Refuses while secrets of version 1 are moving.
+    fn ready(&self) -> Result<()> {
+        match self.upgrading.load(Ordering::Acquire) {
+            true => Err(upgrade::under_way()),
+            false => Ok(()),
         }
     }
 
     /// The stored record of the secret at `path`, to be opened with [`Record::open`].
     async fn stored(&self, path: &str) -> Result<Option<Entry>> {
+        self.ready()?;
         Ok(self.storage.get(&secret_key(path)).await?)
     }
 
@@ -196,6 +227,7 @@ impl Kv {
         reads_latest: bool,
         mut step: impl FnMut(Option<Record<'_>>, Option<&str>, &mut Batch) -> Result<T>,
     ) -> Result<T> {
+        self.ready()?;
         let key = secret_key(path);
         let _turn = self.turns.take(path).await;
         for _ in 0..MAX_ATTEMPTS {

@@ -7,6 +7,7 @@
 //! Reading makes no lease: `lease_duration` is a hint how long a reader may keep what it read. With the mount's option
 //! `leased_passthrough` every read makes a lease, as in Vault.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use obol_mount::{
     Backend, Cx, Error, Keys, Lease, Leased, MountContext, NoContent, Output, Reply, RequestInfo,
     Response, Result, RouteTable, Routes, get, list,
 };
-use obol_storage::View;
+use obol_storage::{Batch, View};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::upgrade;
 use crate::listing::Page;
 use crate::numbers::refuse_rounded;
 
@@ -33,21 +35,35 @@ pub(super) struct KvV1 {
 
 impl KvV1 {
     pub(super) fn open(context: &MountContext) -> Result<Self> {
-        let leased = match context.options.get(LEASED) {
-            None => false,
-            Some(text) => {
-                Flag::deserialize(Value::from(text.as_str()))
-                    .map_err(|_| {
-                        Error::bad_request(format!("option {LEASED}: expected true or false"))
-                    })?
-                    .0
-            }
-        };
         Ok(Self {
             storage: context.storage.clone(),
-            leased,
+            leased: leased(&context.options)?,
         })
     }
+
+    /// Commits, unless the mount is one of version 2 by now.
+    async fn commit(&self, mut batch: Batch) -> Result<()> {
+        self.storage.expect_absent_in(&mut batch, upgrade::MARK);
+        Ok(self.storage.commit(batch).await?)
+    }
+
+    /// What is not there has perhaps moved.
+    async fn not_moved<T>(&self, nothing: T) -> Result<T> {
+        match upgrade::has_begun(&self.storage).await? {
+            true => Err(upgrade::under_way()),
+            false => Ok(nothing),
+        }
+    }
+}
+
+/// Whether every read makes a lease.
+fn leased(options: &BTreeMap<String, String>) -> Result<bool> {
+    let Some(text) = options.get(LEASED) else {
+        return Ok(false);
+    };
+    Flag::deserialize(Value::from(text.as_str()))
+        .map(|Flag(leased)| leased)
+        .map_err(|_| Error::bad_request(format!("option {LEASED}: expected true or false")))
 }
 
 #[async_trait]
@@ -58,6 +74,25 @@ impl Backend for KvV1 {
 
     async fn count_secrets(&self) -> Result<Option<u64>> {
         Ok(Some(self.storage.count(SECRETS).await?))
+    }
+
+    fn change_options(
+        &self,
+        options: &BTreeMap<String, String>,
+        batch: &mut Batch,
+    ) -> Result<Vec<String>> {
+        leased(options)?;
+        match options.get("version").map(String::as_str) {
+            None | Some("" | "1") => Ok(Vec::new()),
+            Some("2") => {
+                upgrade::mark(&self.storage, batch)?;
+                Ok(vec![
+                    "Upgrading mount from version 1 to version 2. It takes no requests until all of its secrets have moved."
+                        .to_owned(),
+                ])
+            }
+            Some(_) => Err(Error::bad_request("option version: expected 1 or 2")),
+        }
     }
 }
 
@@ -99,7 +134,7 @@ struct Hints {
 
 async fn read(cx: Cx<KvV1>) -> Result<Option<Leased<Secret>>> {
     let Some(entry) = cx.storage.get(&place(&cx.request)).await? else {
-        return Ok(None);
+        return cx.not_moved(None).await;
     };
     // serde's text may quote the secret: it goes nowhere.
     let text: &RawValue = serde_json::from_slice(&entry.value)
@@ -120,22 +155,29 @@ async fn write(cx: Cx<KvV1>, Write(fields): Write) -> Result<NoContent> {
         return Err(Error::bad_request("missing data fields"));
     }
     refuse_rounded(&fields)?;
-    cx.storage.put_json(&place(&cx.request), &fields).await?;
+    let mut batch = Batch::new();
+    cx.storage
+        .put_json_in(&mut batch, &place(&cx.request), &fields)?;
+    cx.commit(batch).await?;
     Ok(NoContent)
 }
 
 async fn remove(cx: Cx<KvV1>) -> Result<NoContent> {
-    cx.storage.delete(&place(&cx.request)).await?;
+    let mut batch = Batch::new();
+    cx.storage.delete_in(&mut batch, &place(&cx.request));
+    cx.commit(batch).await?;
     Ok(NoContent)
 }
 
 async fn list_root(cx: Cx<KvV1>, page: Page) -> Result<Keys> {
-    page.of(&cx.storage, SECRETS).await
+    let keys = page.of(&cx.storage, SECRETS).await?;
+    cx.not_moved(keys).await
 }
 
 async fn list_folder(cx: Cx<KvV1>, page: Page) -> Result<Keys> {
-    page.of(&cx.storage, &format!("{}/", place(&cx.request)))
-        .await
+    let folder = format!("{}/", place(&cx.request));
+    let keys = page.of(&cx.storage, &folder).await?;
+    cx.not_moved(keys).await
 }
 
 /// Whether a write creates or updates.

@@ -6,6 +6,7 @@
 mod args;
 mod audit;
 mod auth;
+mod check;
 mod client;
 mod data;
 mod dev_banner;
@@ -109,6 +110,7 @@ const COMMANDS: &[Entry] = &[
     entry::<operator::backup::Restore>(),
     entry::<operator::backup::RaftSave>(),
     entry::<operator::backup::RaftRestore>(),
+    entry::<check::Check>(),
     entry::<server::Server>(),
     entry::<version::Version>(),
 ];

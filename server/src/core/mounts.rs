@@ -272,6 +272,14 @@ impl Mounts {
         }
     }
 
+    /// Whether the table has a mount, also one that is being removed.
+    pub async fn knows(&self, uuid: &str) -> Result<bool> {
+        if self.by_uuid(uuid).is_some() {
+            return Ok(true);
+        }
+        Ok(self.table().await?.mounts.iter().any(|m| m.uuid == uuid))
+    }
+
     /// Adds a mount: opened first, so that one that cannot open is not stored.
     pub async fn enable(&self, entry: MountEntry) -> Result<()> {
         let entry = self.under_its_own_name(entry)?;
@@ -360,20 +368,18 @@ impl Mounts {
             .collect())
     }
 
-    /// Changes what a mount is tuned to.
+    /// Changes what a mount is tuned to, or its options. Returns what to warn of.
     pub async fn tune(
         &self,
         path: &str,
         change: impl Fn(&mut MountEntry) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let _changing = self.changing.lock().await;
         let mounted = self.get(path).ok_or_else(|| no_mount(path))?;
         let mut entry = mounted.entry.clone();
         change(&mut entry)?;
         if entry.options != mounted.entry.options {
-            return Err(Error::bad_request(
-                "options of a mount cannot be changed after it was enabled",
-            ));
+            return self.change_options(&mounted, entry, change).await;
         }
         let stored = self
             .change_table(
@@ -395,7 +401,37 @@ impl Mounts {
             timings: mounted.timings.clone(),
         };
         self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(tuned))));
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    /// Changes the options of a mount, if its backend allows that, and opens it anew. The caller holds `changing`.
+    async fn change_options(
+        &self,
+        mounted: &Mounted,
+        entry: MountEntry,
+        change: impl Fn(&mut MountEntry) -> Result<()>,
+    ) -> Result<Vec<String>> {
+        for _ in 0..16 {
+            let mut batch = Batch::new();
+            let warnings = mounted.backend.change_options(&entry.options, &mut batch)?;
+            let found = self.storage.get_json_seen::<Table>(TABLE).await?;
+            let (mut table, seen) = found.ok_or_else(|| no_mount(&entry.path))?;
+            let stored = table.mounts.iter_mut().find(|m| m.uuid == entry.uuid);
+            change(stored.ok_or_else(|| no_mount(&entry.path))?)?;
+            self.storage.expect_in(&mut batch, TABLE, &seen);
+            self.storage.put_json_in(&mut batch, TABLE, &table)?;
+            match self.storage.commit(batch).await {
+                Err(obol_storage::Error::Conflict { .. }) => continue,
+                done => done?,
+            }
+            let path = entry.path.clone();
+            let reopened = Arc::new(self.open_one(entry).await?);
+            self.replace(|router| drop(router.insert(path, reopened)));
+            return Ok(warnings);
+        }
+        Err(Error::unavailable(
+            "the mount table is in heavy use; try again",
+        ))
     }
 
     async fn open_one(&self, entry: MountEntry) -> Result<Mounted> {

@@ -98,6 +98,7 @@ impl World {
                 help: false,
                 headers: Vec::new(),
                 open_metrics: false,
+                upload: None,
             })
             .await;
         Answer {

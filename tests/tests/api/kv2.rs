@@ -1,5 +1,7 @@
 //! kv version 2 over HTTP: patches, names without values, listings with metadata.
 
+use std::time::{Duration, Instant};
+
 use obol_tests::{Server, ServerOptions};
 use serde_json::{Value, json};
 
@@ -73,4 +75,48 @@ fn a_patch_needs_its_own_capability() {
     patcher.post("secret/data/a", change).expect(403);
     let read = writer.get("secret/data/a").expect(200).json();
     assert_eq!(read["data"]["data"], json!({"n": 1, "m": 2}));
+}
+
+#[test]
+fn a_mount_of_version_one_becomes_one_of_version_two_with_all_its_secrets() {
+    let server = Server::ready(ServerOptions::on_disk());
+    let root = server.root();
+    root.post(
+        "sys/mounts/old",
+        json!({"type": "kv", "options": {"version": "1"}}),
+    )
+    .expect(204);
+    for n in 0..300 {
+        root.post(&format!("old/folder/{n}"), json!({"n": n}))
+            .expect(204);
+    }
+    let refused = root.post("sys/mounts/old/tune", json!({"options": {"version": "3"}}));
+    assert_eq!(refused.status, 400);
+    let tuned = root
+        .post("sys/mounts/old/tune", json!({"options": {"version": "2"}}))
+        .expect(200);
+    assert!(tuned.warnings()[0].contains("version 2"));
+    let mount = root.get("sys/mounts/old").expect(200).json();
+    assert_eq!(mount["data"]["options"]["version"], "2");
+    // Killed on the way, it goes on with the next unsealing.
+    server.crash_and_restart();
+    server.unseal();
+    let root = server.root();
+    let begun = Instant::now();
+    while root.get("old/data/folder/299").status == 503 {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for n in 0..300 {
+        let read = root.get(&format!("old/data/folder/{n}")).expect(200).json();
+        assert_eq!(
+            (&read["data"]["data"], &read["data"]["metadata"]["version"]),
+            (&json!({"n": n}), &json!(1))
+        );
+    }
+    assert_eq!(root.list("old/metadata/folder").keys().len(), 300);
+    root.post("old/data/folder/1", json!({"data": {"n": "new"}}))
+        .expect(200);
+    let back = root.post("sys/mounts/old/tune", json!({"options": {"version": "1"}}));
+    assert!(back.expect(400).errors()[0].contains("cannot downgrade"));
 }

@@ -3,6 +3,7 @@
 
 mod approle;
 mod audit_devices;
+mod check;
 mod churn;
 mod cors;
 mod forwarded;
@@ -19,9 +20,11 @@ mod logins;
 mod metrics;
 mod password_policies;
 mod quotas;
+mod raw;
 mod rekey;
 mod remount;
 mod rotate;
+mod snapshot;
 mod status;
 mod tokens;
 mod transit;

@@ -3,6 +3,7 @@
 mod audit;
 mod browser;
 mod capabilities;
+mod check;
 mod documents;
 mod generate_root;
 mod host;
@@ -87,6 +88,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(wrapping::routes())
         .and(snapshot::routes())
         .and(raw::routes())
+        .and(check::routes())
 }
 
 /// A secret that must be there.

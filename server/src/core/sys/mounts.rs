@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use obol_mount::fields::{CommaList, Flag, Ttl};
-use obol_mount::{Cx, Error, Family, NoContent, Reply, Response, Result, Routes, TokenKind, get};
+use obol_mount::{
+    Cx, Error, Family, NoContent, Reply, Response, Result, Routes, TokenKind, Written, get,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -105,7 +107,8 @@ pub(super) struct TuneInput {
     path: String,
     /// For people.
     description: Option<String>,
-    /// Options of the backend. They are what the mount was enabled with: others are refused.
+    /// Options of the backend, each as it shall be from now on. Few can be changed once the mount is there: kv goes from
+    /// version 1 to 2.
     options: Option<BTreeMap<String, Value>>,
     #[serde(flatten)]
     fields: TuneFields,
@@ -359,24 +362,20 @@ fn read_tune(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Respo
     Ok(Response::new(Reply::Data(data)))
 }
 
-async fn tune(cx: &Cx<System>, family: Family, input: TuneInput) -> Result<NoContent> {
+async fn tune(cx: &Cx<System>, family: Family, input: TuneInput) -> Result<Written> {
     let path = full_path(family, &input.path)?;
     let options = input.options.map(texts).transpose()?;
     let change = |entry: &mut MountEntry| {
         for (key, value) in options.iter().flatten() {
-            if entry.options.get(key) != Some(value) {
-                return Err(Error::bad_request(format!(
-                    "option {key:?} cannot be changed after the mount was enabled: enable another mount and copy what it holds"
-                )));
-            }
+            entry.options.insert(key.clone(), value.clone());
         }
         if let Some(description) = &input.description {
             entry.description.clone_from(description);
         }
         input.fields.apply(&mut entry.config, family, &entry.kind)
     };
-    cx.live()?.mounts.tune(&path, change).await?;
-    Ok(NoContent)
+    let warnings = cx.live()?.mounts.tune(&path, change).await?;
+    Ok(Written { warnings })
 }
 
 pub(super) async fn list_secrets(cx: Cx<System>) -> Result<Response> {
@@ -419,10 +418,10 @@ pub(super) async fn read_tune_auth(cx: Cx<System>, input: PathInput) -> Result<R
     read_tune(&cx, Family::Auth, &input)
 }
 
-pub(super) async fn tune_secrets(cx: Cx<System>, input: TuneInput) -> Result<NoContent> {
+pub(super) async fn tune_secrets(cx: Cx<System>, input: TuneInput) -> Result<Written> {
     tune(&cx, Family::Secrets, input).await
 }
 
-pub(super) async fn tune_auth(cx: Cx<System>, input: TuneInput) -> Result<NoContent> {
+pub(super) async fn tune_auth(cx: Cx<System>, input: TuneInput) -> Result<Written> {
     tune(&cx, Family::Auth, input).await
 }

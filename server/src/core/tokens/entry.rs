@@ -24,7 +24,7 @@ impl TokenId {
     }
 
     /// An id that was read from an index of our own.
-    pub(super) fn stored(text: &str) -> Self {
+    pub(crate) fn stored(text: &str) -> Self {
         Self(text.into())
     }
 
