@@ -23,7 +23,7 @@ pub(super) const DEFAULT_LOG_LEVEL: &str = "info";
 
 /// Every key there is, by the place it stands in.
 pub mod keys {
-    pub const TOP: [&str; 14] = [
+    pub const TOP: [&str; 15] = [
         "storage",
         "listener",
         "seal",

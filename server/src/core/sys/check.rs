@@ -79,7 +79,7 @@ async fn check(cx: Cx<System>, input: Asked) -> Result<Data<Checked>> {
             "leases" => live.lease_inconsistencies(limit).await?,
             "mounts" => mounts(&core, &live, limit).await?,
             "cubbyholes" => cubbyholes(&core, &live, limit).await?,
-            _ => identity(&core, limit).await?,
+            _ => live.identity.inconsistencies(limit).await?,
         };
         checked.more |= found.len() >= limit;
         let found = found

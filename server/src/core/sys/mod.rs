@@ -22,8 +22,8 @@ mod rekey;
 mod remount;
 mod rotate;
 mod seal;
-mod status;
 mod snapshot;
+mod status;
 mod tools;
 mod wrapping;
 
