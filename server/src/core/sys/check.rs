@@ -1,8 +1,6 @@
 //! `sys/internal/check`: whether what is stored agrees with itself, for `obol operator check`. Reads in pages, changes
 //! nothing, and looks again at what seems wrong, since others are at work meanwhile.
 
-use std::collections::BTreeSet;
-
 use obol_mount::fields::Count;
 use obol_mount::{Cx, Data, Error, Result, Routes, get};
 use obol_storage::View;
@@ -168,85 +166,11 @@ async fn cubbyholes(core: &Core, live: &Live, limit: usize) -> Result<Vec<Incons
     Ok(found)
 }
 
-/// Indexes of identity that lead to nothing.
-async fn identity(core: &Core, limit: usize) -> Result<Vec<Inconsistency>> {
-    let view = view(core, "core/identity/")?;
-    let mut found = Vec::new();
-    for (folder, index) in INDEXES {
-        let mut after: Option<String> = None;
-        while found.len() < limit {
-            let page = view.scan_folder(folder, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (path, _) in page {
-                if leads_nowhere(&view, &path, index).await?
-                    && view.get(&path).await?.is_some()
-                    && leads_nowhere(&view, &path, index).await?
-                {
-                    found.push(Inconsistency {
-                        path: view.full(&path),
-                        what: "an index entry of identity that leads to nothing",
-                    });
-                }
-            }
-        }
-    }
-    found.truncate(limit);
-    Ok(found)
-}
-
-/// Where an index entry leads.
-#[derive(Clone, Copy)]
-enum Index {
-    /// Its value is an id below this folder.
-    Value(&'static str),
-    /// The last two segments of its path are ids below these folders.
-    Path(&'static str, &'static str),
-}
-
-async fn leads_nowhere(view: &View, path: &str, index: Index) -> Result<bool> {
-    let targets: BTreeSet<String> = match index {
-        Index::Value(folder) => match view.get_json::<String>(path).await? {
-            Some(id) => BTreeSet::from([format!("{folder}{id}")]),
-            None => return Ok(false),
-        },
-        Index::Path(first, second) => {
-            let mut segments = path.rsplit('/');
-            match (segments.next(), segments.next()) {
-                (Some(last), Some(one)) => {
-                    BTreeSet::from([format!("{first}{one}"), format!("{second}{last}")])
-                }
-                _ => return Ok(true),
-            }
-        }
-    };
-    for target in targets {
-        let (_, id) = target.rsplit_once('/').unwrap_or_default();
-        // Memberships of what is gone are cleared in the background.
-        if view.get(&target).await?.is_none() && view.get(&format!("leaving/{id}")).await?.is_none()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn view(core: &Core, folder: &str) -> Result<View> {
     Ok(View::new(core.barrier.clone(), folder)?)
 }
 
 const SECTIONS: [&str; 5] = ["tokens", "leases", "mounts", "cubbyholes", "identity"];
-const INDEXES: [(&str, Index); 9] = [
-    ("entity-name/", Index::Value("entity/")),
-    ("alias/", Index::Value("entity/")),
-    ("alias-of/", Index::Value("entity/")),
-    ("group-name/", Index::Value("group/")),
-    ("group-alias/", Index::Value("group/")),
-    ("group-alias-of/", Index::Value("group/")),
-    ("members/", Index::Path("group/", "entity/")),
-    ("groups-of/", Index::Path("entity/", "group/")),
-    ("parents/", Index::Path("group/", "group/")),
-];
 const PAGE: usize = 128;
 const DEFAULT_LIMIT: usize = 1000;
 const MOST: usize = 100_000;
