@@ -483,7 +483,8 @@ fn cross_mount_id_ids_of_one_mount_mean_nothing_at_another() {
 #[test]
 fn renew_with_other_identity_a_token_ends_with_its_role_policies_and_secret_id() {
     let mount = approle("ar-renew");
-    let change: [(&str, fn(&Mount, &str)); 4] = [
+    type Change = fn(&Mount, &str);
+    let change: [(&str, Change); 4] = [
         ("gone", |m, _| {
             m.root.delete(&m.at("role/gone")).expect(204);
         }),

@@ -228,7 +228,8 @@ fn a_bcrypt_hash_is_brought_along() {
 #[test]
 fn renew_with_other_identity_a_token_ends_with_its_user_password_and_policies() {
     let mount = userpass("up-renew");
-    let change: [(&str, fn(&Mount)); 4] = [
+    type Change = fn(&Mount);
+    let change: [(&str, Change); 4] = [
         ("a", |m| {
             m.root.delete(&m.at("users/a")).expect(204);
         }),
