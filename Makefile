@@ -46,9 +46,13 @@ bench: ## The tables of ARCHITECTURE.md, each against a limit measured in the sa
 fuzz: ## Fuzz each parser for a minute (needs cargo-fuzz); SECONDS=n for longer
 	@tools/fuzz $(or $(FUZZ_SECONDS),60)
 
-docs: ## Write the generated documents: api-docs/openapi.json
-	cargo run -q -p obol --example openapi > api-docs/openapi.json.new
-	mv api-docs/openapi.json.new api-docs/openapi.json
+docs: ## Write the generated documents (api-docs/), and build the handbook
+	cargo run -q -p obol --example documents "$(CACHE)/documents.new"
+	cp "$(CACHE)/documents.new/openapi.json" api-docs/openapi.json
+	rm -rf api-docs/handbook/src/reference
+	cp -r "$(CACHE)/documents.new/handbook/src/reference" api-docs/handbook/src/reference
+	rm -rf "$(CACHE)/documents.new"
+	@tools/handbook "$(CACHE)"
 
 build: ## The release binary
 	@tools/os-packages build

@@ -15,6 +15,7 @@ mod lease;
 mod openapi;
 mod pattern;
 mod policy_name;
+mod reference;
 mod reply;
 mod request;
 mod routes;
@@ -28,6 +29,7 @@ pub use lease::{Lease, LeaseIntent, LeaseRenewal, Leased, StoredIntent};
 pub use openapi::{Document, MountDoc};
 pub use pattern::{BadPattern, Pattern};
 pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
+pub use reference::{FieldReference, OperationReference, PathReference};
 pub use reply::{
     Data, Keys, Login, NoContent, Output, Reply, Response, Stream, Text, TokenParams, Written,
 };

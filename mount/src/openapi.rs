@@ -198,7 +198,10 @@ fn operation(
 }
 
 /// The input's own fields, without those that the path gives: properties, required names, and whether others are taken too.
-fn input_fields(doc: &OperationDoc, route: &RouteDoc) -> (Map<String, Value>, Vec<String>, bool) {
+pub(crate) fn input_fields(
+    doc: &OperationDoc,
+    route: &RouteDoc,
+) -> (Map<String, Value>, Vec<String>, bool) {
     let mut inline = SchemaSettings::draft2020_12()
         .with(|s| s.inline_subschemas = true)
         .into_generator();

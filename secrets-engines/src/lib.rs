@@ -14,6 +14,7 @@ pub mod tools;
 mod transit;
 mod turns;
 
+pub use kv::kv_v1_docs;
 use obol_mount::Kind;
 
 /// Every kind of secrets engine that can be enabled.

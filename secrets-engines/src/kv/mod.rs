@@ -31,8 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use obol_mount::{
-    Backend, Error, Family, Kind, MountContext, OpenFuture, Result, RouteTable, Routes, get, list,
-    post,
+    Backend, Error, Family, Kind, MountContext, OpenFuture, Result, RouteDoc, RouteTable, Routes,
+    get, list, post,
 };
 use obol_storage::{Batch, Entry, Error as StorageError, View};
 use zeroize::Zeroizing;
@@ -61,6 +61,11 @@ pub(crate) fn kind() -> Kind {
         open: Arc::new(open),
         docs: || routes().docs(),
     }
+}
+
+/// The routes of version 1, which [`kind`] leaves out: documents show one version at a mount.
+pub fn kv_v1_docs() -> Result<Vec<RouteDoc>> {
+    v1::routes().docs()
 }
 
 fn open(context: MountContext) -> OpenFuture {

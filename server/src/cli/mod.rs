@@ -171,6 +171,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The command line as the handbook shows it: each command's name, and its help.
+pub fn manual() -> Vec<(String, String)> {
+    let root = tree();
+    COMMANDS
+        .iter()
+        .map(|entry| {
+            let mut command = &root;
+            for word in entry.name.split(' ') {
+                command = command
+                    .find_subcommand(word)
+                    .expect("the tree is made of these entries");
+            }
+            // At a width of its own, whatever the terminal's is.
+            let mut command = command.clone().term_width(MAX_WIDTH);
+            (entry.name.to_owned(), command.render_help().to_string())
+        })
+        .collect()
+}
+
 /// A command of the line.
 trait Command: clap::Args {
     /// The words after `obol`: "kv get".

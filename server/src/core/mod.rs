@@ -408,6 +408,11 @@ pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
 
 /// The OpenAPI document of a fresh server with every backend mounted where the handbook mounts it.
 pub fn openapi_of_everything() -> Result<Value> {
+    Ok(Document::new("Obol", VERSION, mounts_of_everything()?).build())
+}
+
+/// What documents know of every backend, mounted where the handbook mounts it.
+pub fn mounts_of_everything() -> Result<Vec<MountDoc>> {
     let mut mounts = vec![
         MountDoc {
             path: "sys/".into(),
@@ -441,5 +446,5 @@ pub fn openapi_of_everything() -> Result<Value> {
             routes: (kind.docs)()?,
         });
     }
-    Ok(Document::new("Obol", VERSION, mounts).build())
+    Ok(mounts)
 }
