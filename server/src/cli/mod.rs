@@ -334,7 +334,13 @@ fn with_children(parent: clap::Command, prefix: &str) -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand_value_name("COMMAND")
-        .subcommand_help_heading("Commands");
+        .subcommand_help_heading("Commands")
+        // `auth help METHOD` is a command of its own, in the place of clap's.
+        .disable_help_subcommand(
+            COMMANDS
+                .iter()
+                .any(|entry| entry.name == format!("{prefix}help")),
+        );
     let mut seen: Vec<&str> = Vec::new();
     for entry in COMMANDS {
         let Some(rest) = entry.name.strip_prefix(prefix) else {
