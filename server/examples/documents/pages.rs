@@ -112,7 +112,7 @@ const AREAS: &[(&str, &[&str])] = &[
             "pprof",
         ],
     ),
-    ("snapshot", &["storage", "raw"]),
+    ("snapshot", &["storage", "raw", "internal/check"]),
     ("tools", &["tools"]),
     ("plugins", &["plugins", "version-history"]),
     (
