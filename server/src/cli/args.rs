@@ -88,24 +88,24 @@ fn unknown_command(group: &Command, word: &str) -> Failure {
 }
 
 /// What follows the dashes. A lone `-` stands for standard input and is an argument.
-fn flag_body(word: &str) -> Option<&str> {
+pub(super) fn flag_body(word: &str) -> Option<&str> {
     let body = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
     (!body.is_empty()).then_some(body)
 }
 
-fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+pub(super) fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     command.get_arguments().find(|arg| {
         arg.get_long() == Some(name) || arg.get_all_aliases().unwrap_or_default().contains(&name)
     })
 }
 
 /// Present or absent.
-fn is_switch(arg: &Arg) -> bool {
+pub(super) fn is_switch(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue)
 }
 
 /// True, false or absent.
-fn is_boolean(arg: &Arg) -> bool {
+pub(super) fn is_boolean(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == ValueParser::bool().type_id()
 }
 

@@ -82,7 +82,7 @@ impl Command for List {
 /// Enable an audit device: from then on every request is recorded there, or refused
 #[derive(clap::Args)]
 pub(super) struct Enable {
-    /// What to enable: file
+    /// What to enable: file, syslog or socket
     #[arg(value_name = "TYPE")]
     kind: String,
     /// Options of the device
@@ -116,6 +116,14 @@ impl Command for Enable {
         (
             "Record to standard output, under another name",
             "obol audit enable -path=console file file_path=stdout",
+        ),
+        (
+            "Send to the local syslog",
+            "obol audit enable syslog tag=obol facility=AUTH",
+        ),
+        (
+            "Send to a collector",
+            "obol audit enable socket address=logs.example.com:9090 socket_type=tcp",
         ),
     ];
 

@@ -40,6 +40,26 @@ pub(super) fn restoring<T>(restore: impl FnOnce() + Send + 'static, work: impl F
     result
 }
 
+/// Runs `work`, which asks now and then whether a signal came and then ends early by itself, keeping what it has. A
+/// second signal ends the process at once.
+pub(super) fn noticing<T>(work: impl FnOnce(&dyn Fn() -> bool) -> T) -> T {
+    let Some(switch) = switch() else {
+        return work(&|| false);
+    };
+    switch.deadly.store(false, Ordering::SeqCst);
+    let came = || {
+        let came = switch.pending.load(Ordering::SeqCst) != 0;
+        if came {
+            switch.deadly.store(true, Ordering::SeqCst);
+        }
+        came
+    };
+    let result = work(&came);
+    switch.pending.store(0, Ordering::SeqCst);
+    switch.deadly.store(true, Ordering::SeqCst);
+    result
+}
+
 fn end_by(signal: i32) {
     // Dies of the signal itself, so that the shell sees why; only if that fails does the status have to say it.
     let _ = low_level::emulate_default_handler(signal);

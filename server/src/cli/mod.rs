@@ -8,7 +8,9 @@ mod audit;
 mod auth;
 mod check;
 mod client;
+mod completion;
 mod data;
+mod debug;
 mod dev_banner;
 mod env;
 mod failure;
@@ -20,6 +22,7 @@ mod lease;
 mod logical;
 mod login;
 mod mounts;
+mod observe;
 mod operator;
 mod output;
 mod policy;
@@ -112,6 +115,13 @@ const COMMANDS: &[Entry] = &[
     entry::<operator::backup::RaftRestore>(),
     entry::<check::Check>(),
     entry::<server::Server>(),
+    entry::<observe::PluginList>(),
+    entry::<observe::PluginInfo>(),
+    entry::<observe::Monitor>(),
+    entry::<observe::VersionHistory>(),
+    entry::<debug::Debug>(),
+    entry::<observe::Namespace>(),
+    entry::<completion::Completion>(),
     entry::<version::Version>(),
 ];
 
@@ -131,6 +141,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("auth", "Auth methods: how clients log in"),
     ("secrets", "Secrets engines: where secrets live"),
     ("audit", "Audit devices: where every request is recorded"),
+    ("plugin", "What can be enabled"),
     (
         "kerberos",
         "Setting up the Kerberos login: find faults, look into keytabs",

@@ -5,6 +5,7 @@ mod approle;
 mod audit_devices;
 mod check;
 mod churn;
+mod commands;
 mod cors;
 mod forwarded;
 mod generate_root;

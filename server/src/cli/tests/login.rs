@@ -191,3 +191,132 @@ fn a_password_is_taken_from_anywhere_but_the_command_line() {
         .run("login -method=kerberos username=x password=-")
         .failed(1, "empty");
 }
+
+fn token_of(token: &str) -> Reply {
+    json(
+        j!({"auth": {"client_token": token, "accessor": "a", "policies": ["default"], "lease_duration": 60, "renewable": true}}),
+    )
+}
+
+#[test]
+fn a_name_and_a_password_log_in_where_their_method_is() {
+    for (line, stdin, target) in [
+        (
+            "login -method=userpass username=grace password=-",
+            "pw\n",
+            "/v1/auth/userpass/login/grace",
+        ),
+        (
+            "login -method=ldap -path=corp username='grace h' password=-",
+            "pw\n",
+            "/v1/auth/corp/login/grace%20h",
+        ),
+        // A whole object, and the name on this computer.
+        (
+            "login -method=userpass -",
+            "{\"password\": \"pw\"}",
+            "/v1/auth/userpass/login/ada",
+        ),
+    ] {
+        let server = Server::start([token_of("obs.t")]);
+        let shell = Shell::of(&server)
+            .unset("VAULT_TOKEN")
+            .set("USER", "ada")
+            .stdin(stdin);
+        let ran = shell.run(line).ok();
+        assert!(!ran.err.contains("WARNING"), "{}", ran.err);
+        let seen = &server.seen()[0];
+        assert_eq!(
+            (seen.method.as_str(), seen.target.as_str()),
+            ("PUT", target)
+        );
+        assert_eq!(seen.json(), j!({"password": "pw"}));
+        assert_eq!(seen.header("X-Vault-Token"), None);
+        assert_eq!(shell.token_file().unwrap(), "obs.t");
+    }
+}
+
+#[test]
+fn a_password_on_the_command_line_works_as_with_vault_and_is_warned_about() {
+    let server = Server::start([token_of("obs.t")]);
+    let shell = Shell::of(&server).unset("VAULT_TOKEN");
+    let ran = shell
+        .run("login -method=userpass -token-only username=grace password=hunter2")
+        .ok();
+    assert_eq!(ran.out, "obs.t");
+    assert!(
+        ran.err.contains("password=-") && !ran.err.contains("hunter2"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(server.seen()[0].json(), j!({"password": "hunter2"}));
+    assert_eq!(shell.token_file(), None);
+    shell
+        .run("login -method=userpass username=grace")
+        .failed(1, "no terminal");
+    shell
+        .run("login -method=userpass username=grace password=a password=b")
+        .failed(1, "once");
+    shell
+        .run("login -method=userpass user=grace password=-")
+        .failed(1, "it takes username, password");
+}
+
+#[test]
+fn programs_and_workloads_log_in_with_what_they_hold() {
+    for (line, stdin, target, body) in [
+        (
+            "login -method=approle role_id=r secret_id=-",
+            "s\n",
+            "/v1/auth/approle/login",
+            j!({"role_id": "r", "secret_id": "s"}),
+        ),
+        (
+            "login -method=approle role_id=r",
+            "",
+            "/v1/auth/approle/login",
+            j!({"role_id": "r"}),
+        ),
+        (
+            "login -method=jwt -path=k8s role=web jwt=-",
+            "e.y.J\n",
+            "/v1/auth/k8s/login",
+            j!({"role": "web", "jwt": "e.y.J"}),
+        ),
+    ] {
+        let server = Server::start([token_of("obs.t")]);
+        Shell::of(&server)
+            .unset("VAULT_TOKEN")
+            .stdin(stdin)
+            .run(line)
+            .ok();
+        let seen = &server.seen()[0];
+        assert_eq!((seen.target.as_str(), seen.json()), (target, body));
+    }
+    let shell = Shell::empty();
+    shell
+        .run("login -method=approle secret_id=-")
+        .failed(1, "role_id");
+    shell
+        .run("login -method=approle role_id=r secret_id=")
+        .failed(1, "secret_id=-");
+    shell.run("login -method=jwt").failed(1, "jwt=-");
+}
+
+#[test]
+fn help_of_a_method_is_found_by_its_type_or_its_path() {
+    let shell = Shell::empty();
+    for method in ["token", "kerberos", "userpass", "ldap", "approle", "jwt"] {
+        let help = shell.run(&format!("auth help {method}")).ok().out;
+        assert!(help.contains("$ obol login"), "{help}");
+    }
+    let mounts = || json(j!({"data": {"corp/": {"type": "ldap"}}}));
+    let server = Server::start([mounts(), mounts()]);
+    let shell = Shell::of(&server);
+    let help = shell.run("auth help auth/corp/").ok().out;
+    assert!(
+        help.contains("-method=ldap") && help.contains("-path=corp"),
+        "{help}"
+    );
+    shell.run("auth help nothing").failed(2, "nothing/");
+}

@@ -9,6 +9,8 @@ mod kerberos;
 mod kv;
 mod leases;
 mod login;
+mod mounts;
+mod observe;
 mod operator;
 mod requests;
 mod tls;
