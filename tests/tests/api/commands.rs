@@ -357,8 +357,8 @@ fn bash_completes_commands_flags_and_values() {
     let directory = program().parent().unwrap().to_owned();
     let complete = |line: &[&str]| -> Vec<String> {
         let script = format!(
-            "set -eu\nPATH={}:$PATH\neval \"$(obol completion bash)\"\nCOMP_WORDS=({})\n\
-             COMP_CWORD={}\n_obol\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+            "set -u\nPATH={}:$PATH\neval \"$(obol completion bash)\"\nCOMP_WORDS=({})\n\
+             COMP_CWORD={}\n_obol || :\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
             directory.display(),
             line.iter()
                 .map(|word| format!("'{word}'"))

@@ -294,9 +294,7 @@ fn programs_and_workloads_log_in_with_what_they_hold() {
         assert_eq!((seen.target.as_str(), seen.json()), (target, body));
     }
     let shell = Shell::empty();
-    shell
-        .run("login -method=approle secret_id=-")
-        .failed(1, "role_id");
+    shell.run("login -method=approle").failed(1, "role_id");
     shell
         .run("login -method=approle role_id=r secret_id=")
         .failed(1, "secret_id=-");
