@@ -258,7 +258,7 @@ fn a_password_on_the_command_line_works_as_with_vault_and_is_warned_about() {
         .run("login -method=userpass username=grace password=a password=b")
         .failed(1, "once");
     shell
-        .run("login -method=userpass user=grace password=-")
+        .run("login -method=userpass user=grace password=x")
         .failed(1, "it takes username, password");
 }
 
