@@ -69,7 +69,7 @@ impl JsonSchema for Ttl {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"], "format": "duration", "minimum": 0, "examples": ["1h30m", 5400] })
+        json_schema!({ "type": ["integer", "string"], "minimum": 0, "examples": ["1h30m", 5400] })
     }
 }
 

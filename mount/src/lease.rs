@@ -75,6 +75,8 @@ impl<T: Output> Output for Leased<T> {
 
     const BARE: bool = T::BARE;
     const STATUS: u16 = T::STATUS;
+    const ALSO: &'static [u16] = T::ALSO;
+    const MEDIA: &'static [&'static str] = T::MEDIA;
     const AUTH: bool = T::AUTH;
 }
 

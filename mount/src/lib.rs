@@ -31,7 +31,8 @@ pub use pattern::{BadPattern, Pattern};
 pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
 pub use reference::{FieldReference, OperationReference, PathReference};
 pub use reply::{
-    Data, Keys, Login, NoContent, Output, Reply, Response, Stream, Text, TokenParams, Written,
+    Bare, Begun, Data, DataOrNothing, Keys, Login, NoContent, Output, Reply, Response, Stream,
+    Text, TokenParams, Written,
 };
 pub use request::{Cx, Operation, RequestInfo, Upload};
 pub use routes::{

@@ -1,9 +1,9 @@
 //! From routes to documents: OpenAPI 3.1 and the text of `?help=1`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
-use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::routes::OperationDoc;
@@ -15,6 +15,8 @@ pub struct MountDoc {
     pub path: String,
     /// The kind of the mount: tags its operations.
     pub kind: String,
+    /// One line about the kind: describes the tag.
+    pub about: &'static str,
     pub routes: Vec<RouteDoc>,
 }
 
@@ -43,9 +45,9 @@ impl Document {
         });
         let mut generator = settings.into_generator();
         let mut paths = Map::new();
-        let mut tags = BTreeSet::new();
+        let mut tags = BTreeMap::new();
         for mount in &self.mounts {
-            tags.insert(mount.kind.clone());
+            tags.insert(mount.kind.clone(), mount.about);
             let mut routes: Vec<&RouteDoc> = mount.routes.iter().collect();
             routes.sort_by_key(|route| route.pattern.text());
             for route in routes {
@@ -69,13 +71,17 @@ impl Document {
             },
             "servers": [{ "url": "/v1" }],
             "security": [{ "token": [] }, { "bearer": [] }],
-            "tags": tags.iter().map(|t| json!({ "name": t })).collect::<Vec<_>>(),
+            "tags": tags.iter().map(|(name, about)| json!({ "name": name, "description": about })).collect::<Vec<_>>(),
             "paths": paths,
             "components": {
                 "schemas": schemas,
+                "responses": refusals(),
                 "securitySchemes": {
-                    "token": { "type": "apiKey", "in": "header", "name": "X-Vault-Token" },
-                    "bearer": { "type": "http", "scheme": "bearer" },
+                    "token": {
+                        "type": "apiKey", "in": "header", "name": "X-Vault-Token",
+                        "description": "A token, as a login or `auth/token/create` gives it",
+                    },
+                    "bearer": { "type": "http", "scheme": "bearer", "description": "The same token" },
                 },
             },
         })
@@ -89,7 +95,7 @@ fn path_item(mount: &MountDoc, route: &RouteDoc, generator: &mut SchemaGenerator
     if !params.is_empty() {
         let described: Vec<Value> = params
             .iter()
-            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .map(|name| path_parameter(route, name))
             .collect();
         item.insert("parameters".into(), described.into());
     }
@@ -136,6 +142,32 @@ fn path_item(mount: &MountDoc, route: &RouteDoc, generator: &mut SchemaGenerator
     Value::Object(item)
 }
 
+/// What the inputs say of a field that the path gives.
+fn path_parameter(route: &RouteDoc, name: &str) -> Value {
+    let mut parameter = json!({
+        "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 },
+    });
+    let about = route.operations.values().find_map(|doc| {
+        let schema = (doc.input)(&mut inline());
+        let about = schema.get("properties")?.get(name)?.get("description")?;
+        Some(about.as_str()?.to_owned())
+    });
+    // Its name says enough where the input does not explain it.
+    let mut about = about.unwrap_or_else(|| format!("The {}.", name.replace('_', " ")));
+    if route.pattern.takes_slashes(name) {
+        about.push_str("\n\nMay contain slashes.");
+    }
+    parameter["description"] = about.into();
+    parameter
+}
+
+/// Schemas in place, where they are looked into.
+fn inline() -> SchemaGenerator {
+    SchemaSettings::draft2020_12()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator()
+}
+
 fn operation(
     mount: &MountDoc,
     route: &RouteDoc,
@@ -173,7 +205,7 @@ fn operation(
         let media = if verb == "patch" {
             "application/merge-patch+json"
         } else {
-            "application/json"
+            JSON
         };
         described.insert(
             "requestBody".into(),
@@ -188,12 +220,15 @@ fn operation(
                 if let Some(description) = description {
                     parameter["description"] = description;
                 }
+                if required.contains(&name) {
+                    parameter["required"] = true.into();
+                }
                 parameter
             })
             .collect();
         described.insert("parameters".into(), query.into());
     }
-    described.insert("responses".into(), responses(doc, generator));
+    described.insert("responses".into(), responses(route, doc, generator));
     Value::Object(described)
 }
 
@@ -202,10 +237,7 @@ pub(crate) fn input_fields(
     doc: &OperationDoc,
     route: &RouteDoc,
 ) -> (Map<String, Value>, Vec<String>, bool) {
-    let mut inline = SchemaSettings::draft2020_12()
-        .with(|s| s.inline_subschemas = true)
-        .into_generator();
-    let schema = (doc.input)(&mut inline);
+    let schema = (doc.input)(&mut inline());
     let in_path: BTreeSet<&str> = route.pattern.params().collect();
     let mut properties = schema
         .get("properties")
@@ -229,37 +261,79 @@ pub(crate) fn input_fields(
     (properties, required, open)
 }
 
-fn responses(doc: &OperationDoc, generator: &mut SchemaGenerator) -> Value {
-    let mut responses = Map::new();
-    let success = match (doc.status, (doc.output)(generator)) {
-        (204, _) => json!({ "description": "Done; no body" }),
-        (_, _) if doc.auth => content(
-            "A token was issued; it is in `auth`",
-            json!({ "$ref": "#/components/schemas/Envelope" }),
-        ),
-        (_, Some(schema)) if doc.bare => content("Success", schema.to_value()),
-        (_, Some(schema)) => content("Success", enveloped(&schema)),
-        (_, None) => content(
-            "Success",
-            json!({ "$ref": "#/components/schemas/Envelope" }),
-        ),
+fn responses(route: &RouteDoc, doc: &OperationDoc, generator: &mut SchemaGenerator) -> Value {
+    let envelope = || json!({ "$ref": "#/components/schemas/Envelope" });
+    let (about, schema) = match (doc.output)(generator) {
+        _ if doc.auth => ("A token was issued; it is in `auth`", envelope()),
+        Some(schema) if doc.bare => ("Success", schema.to_value()),
+        // Without a body there is 204; and where something is to be warned of, an envelope around nothing.
+        Some(schema) if doc.also.contains(&204) => {
+            let nullable = json!({ "anyOf": [schema, { "type": "null" }] });
+            ("Success", enveloped(&nullable))
+        }
+        Some(schema) => ("Success", enveloped(&schema.to_value())),
+        None if doc.status == 204 => ("Done, with warnings", envelope()),
+        None => ("Success", envelope()),
     };
-    responses.insert(doc.status.to_string(), success);
-    responses.insert(
-        "default".into(),
-        content(
-            "Refused or failed",
-            json!({ "$ref": "#/components/schemas/Error" }),
-        ),
-    );
+    let mut responses = Map::new();
+    let unwarned = (doc.status == 204).then_some(200);
+    for status in doc.also.iter().copied().chain([doc.status]).chain(unwarned) {
+        let refusal = REFUSALS.iter().find(|(refused, _)| *refused == status);
+        let described = match (status, refusal) {
+            (204, _) => json!({ "description": "Done; no body" }),
+            (202, _) if doc.status == 204 => {
+                json!({ "description": "Done after the answer; no body, unless there are warnings" })
+            }
+            // Part of what was asked for may have failed, or the status says more than that there is an answer.
+            (_, Some((_, refusal))) => content(
+                refusal.about,
+                doc.media,
+                json!({ "anyOf": [schema, { "$ref": "#/components/schemas/Error" }] }),
+            ),
+            _ => content(about, doc.media, schema.clone()),
+        };
+        responses.insert(status.to_string(), described);
+    }
+    for (status, refusal) in REFUSALS {
+        // Without a token nothing is forbidden; only a login asks for another proof.
+        let fits = match (*status, route.access) {
+            (401, access) => access == Access::Login,
+            (403, access) => !matches!(access, Access::Public | Access::WhileSealed),
+            _ => true,
+        };
+        if fits {
+            let reference = json!({ "$ref": format!("#/components/responses/{}", refusal.name) });
+            responses.entry(status.to_string()).or_insert(reference);
+        }
+    }
     Value::Object(responses)
 }
 
-fn content(description: &str, schema: Value) -> Value {
-    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+/// The answers that say no, once for all operations.
+fn refusals() -> Value {
+    let described = REFUSALS.iter().map(|(_, refusal)| {
+        let error = json!({ "$ref": "#/components/schemas/Error" });
+        (
+            refusal.name.to_owned(),
+            content(refusal.about, &[JSON], error),
+        )
+    });
+    Value::Object(described.collect())
 }
 
-fn enveloped(data: &Schema) -> Value {
+fn content(description: &str, media: &[&str], schema: Value) -> Value {
+    let described = media.iter().map(|media| {
+        let schema = match *media {
+            JSON => schema.clone(),
+            _ => json!({ "type": "string" }),
+        };
+        ((*media).to_owned(), json!({ "schema": schema }))
+    });
+    let described: Map<String, Value> = described.collect();
+    json!({ "description": description, "content": described })
+}
+
+fn enveloped(data: &Value) -> Value {
     json!({ "allOf": [
         { "$ref": "#/components/schemas/Envelope" },
         { "type": "object", "properties": { "data": data } },
@@ -269,6 +343,9 @@ fn enveloped(data: &Schema) -> Value {
 fn envelope_schema() -> Value {
     json!({
         "type": "object",
+        "required": [
+            "request_id", "lease_id", "renewable", "lease_duration", "data", "wrap_info", "warnings", "auth",
+        ],
         "properties": {
             "request_id": { "type": "string" },
             "lease_id": { "type": "string" },
@@ -307,7 +384,9 @@ fn add_list_parameter(described: &mut Value, required: bool) {
 
 fn merge_listing(read: &mut Value, listed: Value) {
     const SCHEMA: &str = "/responses/200/content/application~1json/schema";
-    if let (Some(one), Some(other)) = (read.pointer(SCHEMA).cloned(), listed.pointer(SCHEMA)) {
+    if let (Some(one), Some(other)) = (read.pointer(SCHEMA).cloned(), listed.pointer(SCHEMA))
+        && one != *other
+    {
         let either = json!({ "anyOf": [one, other] });
         if let Some(schema) = read.pointer_mut(SCHEMA) {
             *schema = either;
@@ -363,10 +442,7 @@ impl RouteDoc {
         let mut seen = BTreeSet::new();
         let mut fields = String::new();
         for doc in self.operations.values() {
-            let mut inline = SchemaSettings::draft2020_12()
-                .with(|s| s.inline_subschemas = true)
-                .into_generator();
-            let schema = (doc.input)(&mut inline);
+            let schema = (doc.input)(&mut inline());
             let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
                 continue;
             };
@@ -403,3 +479,71 @@ fn type_of(schema: &Value) -> String {
         _ => "any".into(),
     }
 }
+
+const JSON: &str = "application/json";
+
+struct Refusal {
+    /// Below `components/responses`.
+    name: &'static str,
+    about: &'static str,
+}
+
+const fn refusal(name: &'static str, about: &'static str) -> Refusal {
+    Refusal { name, about }
+}
+
+/// What any operation may answer instead. The body is the same for all of them.
+const REFUSALS: &[(u16, Refusal)] = &[
+    (
+        400,
+        refusal("BadRequest", "The request is wrong; the message says how"),
+    ),
+    (
+        401,
+        refusal("Unauthorized", "The proof of a login is missing or refused"),
+    ),
+    (
+        403,
+        refusal(
+            "Forbidden",
+            "No token, one that is no longer valid, or one whose policies do not allow this",
+        ),
+    ),
+    (404, refusal("NotFound", "There is nothing at this path")),
+    (
+        405,
+        refusal(
+            "UnsupportedOperation",
+            "The path does not have this operation",
+        ),
+    ),
+    (
+        413,
+        refusal("TooLarge", "The request is larger than the listener takes"),
+    ),
+    (
+        429,
+        refusal(
+            "TooManyRequests",
+            "Over a quota or a limit; `Retry-After` says when to try again",
+        ),
+    ),
+    (
+        500,
+        refusal("InternalError", "The server failed; its log says why"),
+    ),
+    (
+        502,
+        refusal(
+            "BadGateway",
+            "A directory or another server that this one asked has failed",
+        ),
+    ),
+    (
+        503,
+        refusal(
+            "Unavailable",
+            "Sealed, overloaded, or without its storage; try again",
+        ),
+    ),
+];

@@ -83,6 +83,11 @@ impl Pattern {
         head.chain(self.rest.iter().map(|r| r.name))
     }
 
+    /// Whether a parameter takes several segments.
+    pub fn takes_slashes(&self, param: &str) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.name == param)
+    }
+
     /// The parameters' values if `path` (no leading, no trailing slash) matches.
     pub fn matches<'p>(&self, path: &'p str) -> Option<Vec<(&'static str, &'p str)>> {
         let mut params = Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use obol_storage::Batch;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
@@ -172,6 +172,10 @@ pub trait Output: Send + 'static {
     const BARE: bool = false;
     /// The status of success.
     const STATUS: u16 = 200;
+    /// Other statuses of the same answer; 204 among them means that there may be no body.
+    const ALSO: &'static [u16] = &[];
+    /// What the body is written in.
+    const MEDIA: &'static [&'static str] = &["application/json"];
     /// The answer carries `auth`.
     const AUTH: bool = false;
 }
@@ -203,6 +207,62 @@ impl Output for Written {
     }
 
     const STATUS: u16 = 204;
+}
+
+/// 202: the work has begun and goes on after the answer; or 200, where it was under way already.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    pub now: bool,
+    /// What the client is told of it.
+    pub warning: &'static str,
+}
+
+impl Output for Begun {
+    fn into_response(self) -> Result<Response> {
+        let response = Response::new(Reply::Empty).with_warning(self.warning);
+        Ok(match self.now {
+            true => response.with_status(202),
+            false => response,
+        })
+    }
+
+    const STATUS: u16 = 202;
+    const ALSO: &'static [u16] = &[200];
+}
+
+/// A body of its own, without the envelope.
+#[derive(Debug, Clone)]
+pub struct Bare(pub Value);
+
+impl Output for Bare {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Bare(self.0)))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
+        Some(json_schema!({ "type": "object" }))
+    }
+
+    const BARE: bool = true;
+}
+
+/// `None` is 204: some paths say so where others say 404.
+#[derive(Debug, Clone)]
+pub struct DataOrNothing<T>(pub Option<T>);
+
+impl<T: Serialize + JsonSchema + Send + 'static> Output for DataOrNothing<T> {
+    fn into_response(self) -> Result<Response> {
+        match self.0 {
+            Some(data) => Data(data).into_response(),
+            None => Ok(Response::new(Reply::Empty)),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+
+    const ALSO: &'static [u16] = &[204];
 }
 
 /// A struct that becomes `data`.
@@ -250,6 +310,8 @@ impl<T: Output> Output for Option<T> {
 
     const BARE: bool = T::BARE;
     const STATUS: u16 = T::STATUS;
+    const ALSO: &'static [u16] = T::ALSO;
+    const MEDIA: &'static [&'static str] = T::MEDIA;
     const AUTH: bool = T::AUTH;
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct OperationDoc {
     pub(crate) output: fn(&mut SchemaGenerator) -> Option<Schema>,
     pub(crate) bare: bool,
     pub(crate) status: u16,
+    pub(crate) also: &'static [u16],
+    pub(crate) media: &'static [&'static str],
     pub(crate) auth: bool,
 }
 
@@ -119,6 +121,8 @@ impl<B: Send + Sync + 'static> Endpoint<B> {
             output: O::schema,
             bare: O::BARE,
             status: O::STATUS,
+            also: O::ALSO,
+            media: O::MEDIA,
             auth: O::AUTH,
         };
         Self {

@@ -613,6 +613,7 @@ fn every_route_is_documented() {
         let mount = MountDoc {
             path: "secret/".into(),
             kind: kind.name.into(),
+            about: kind.about,
             routes,
         };
         let document = Document::new("Obol", "0", vec![mount]).build();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use obol_mount::fields::{CommaList, Count, Ttl};
-use obol_mount::{Cx, Data, Error, Keys, NoContent, Output, Reply, Response, Result, Secret, cidr};
+use obol_mount::{Begun, Cx, Data, DataOrNothing, Error, Keys, NoContent, Result, Secret, cidr};
 use obol_storage::Batch;
 use ring::rand::{SecureRandom, SystemRandom};
 use schemars::JsonSchema;
@@ -200,13 +200,11 @@ pub(super) async fn accessors(cx: Cx<Approle>, input: ListInput) -> Result<Keys>
     })
 }
 
-pub(super) async fn lookup(cx: Cx<Approle>, input: SecretInput) -> Result<Response> {
+pub(super) async fn lookup(cx: Cx<Approle>, input: SecretInput) -> Result<DataOrNothing<Shown>> {
     let (_, found) = by_secret(&cx, &input).await?;
-    match found {
-        Some(found) => Data(shown(found.secret)?).into_response(),
-        // Vault answers 204 for a secret ID that is not there.
-        None => Ok(Response::new(Reply::Empty)),
-    }
+    // Vault answers 204 for a secret ID that is not there.
+    let found = found.map(|found| shown(found.secret)).transpose()?;
+    Ok(DataOrNothing(found))
 }
 
 pub(super) async fn lookup_accessor(cx: Cx<Approle>, input: AccessorInput) -> Result<Data<Shown>> {
@@ -238,7 +236,7 @@ pub(super) async fn destroy_accessor(cx: Cx<Approle>, input: AccessorInput) -> R
 }
 
 /// `tidy/secret-id`: 202, and the work goes on by itself.
-pub(super) async fn tidy(cx: Cx<Approle>) -> Result<Response> {
+pub(super) async fn tidy(cx: Cx<Approle>) -> Result<Begun> {
     let secrets = cx.secrets.clone();
     let (now, mount) = (cx.request.now_unix(), cx.request.mount.clone());
     tokio::spawn(async move {
@@ -246,9 +244,10 @@ pub(super) async fn tidy(cx: Cx<Approle>) -> Result<Response> {
             tracing::warn!(mount = &*mount, %error, "expired secret IDs could not be dropped");
         }
     });
-    Ok(Response::new(Reply::Empty)
-        .with_status(202)
-        .with_warning("Tidy operation successfully started. Any information from the operation will be printed to the server's log."))
+    Ok(Begun {
+        now: true,
+        warning: "Tidy operation successfully started. Any information from the operation will be printed to the server's log.",
+    })
 }
 
 async fn by_secret(cx: &Cx<Approle>, input: &SecretInput) -> Result<(Role, Option<Found>)> {

@@ -598,6 +598,7 @@ fn the_method_describes_itself() {
         vec![obol_mount::MountDoc {
             path: "auth/kerberos/".into(),
             kind: "kerberos".into(),
+            about: "Kerberos",
             routes,
         }],
     )

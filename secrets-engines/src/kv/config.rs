@@ -197,7 +197,7 @@ impl JsonSchema for SignedTtl {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"], "format": "duration", "examples": ["3h25m19s", 5400, "-1s"] })
+        json_schema!({ "type": ["integer", "string"], "examples": ["3h25m19s", 5400, "-1s"] })
     }
 }
 

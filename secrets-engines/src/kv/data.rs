@@ -228,4 +228,7 @@ impl Output for PatchedVersion {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
         WrittenVersion::schema(generator)
     }
+
+    /// There was nothing to patch.
+    const ALSO: &'static [u16] = &[404];
 }

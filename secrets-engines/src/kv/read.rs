@@ -191,6 +191,9 @@ impl Output for ReadSecret {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
         Some(generator.subschema_for::<SecretData<'static>>())
     }
+
+    /// A version that is deleted is 404 with its metadata.
+    const ALSO: &'static [u16] = &[404];
 }
 
 /// [`Subkeys`] that are written.
@@ -204,6 +207,9 @@ impl Output for ReadKeys {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
         Some(generator.subschema_for::<Subkeys>())
     }
+
+    /// A version that is deleted is 404 with its metadata.
+    const ALSO: &'static [u16] = &[404];
 }
 
 /// How often a read looks again when a version vanishes under it. Once is enough, unless the

@@ -152,4 +152,7 @@ impl<T: Serialize + JsonSchema + Send + 'static> Output for Answer<T> {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
         Some(generator.subschema_for::<Shape<T>>())
     }
+
+    /// When none of a batch could be done, or as `partial_failure_response_code` has it.
+    const ALSO: &'static [u16] = &[400];
 }

@@ -278,10 +278,17 @@ impl Core {
             mounts.push(MountDoc {
                 path: mounted.entry.path.clone(),
                 kind: mounted.entry.kind.clone(),
+                about: self.about(&mounted.entry.kind),
                 routes,
             });
         }
         Ok(Document::new("Obol", VERSION, mounts).build())
+    }
+
+    /// One line about a kind of mount, whether it can be enabled or is always there.
+    fn about(&self, kind: &str) -> &'static str {
+        let known = self.kinds.iter().find(|known| known.name == kind);
+        known.map_or_else(|| about_own(kind), |known| known.about)
     }
 
     async fn open_live(self: &Arc<Self>) -> Result<Arc<Live>> {
@@ -408,7 +415,14 @@ pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
 
 /// The OpenAPI document of a fresh server with every backend mounted where the handbook mounts it.
 pub fn openapi_of_everything() -> Result<Value> {
-    Ok(Document::new("Obol", VERSION, mounts_of_everything()?).build())
+    let mut mounts = mounts_of_everything()?;
+    mounts.push(MountDoc {
+        path: "kv/".into(),
+        kind: "kv".into(),
+        about: "Secrets by path; with -version=2 a history of versions for each",
+        routes: obol_secrets_engines::kv_v1_docs()?,
+    });
+    Ok(Document::new("Obol", VERSION, mounts).build())
 }
 
 /// What documents know of every backend, mounted where the handbook mounts it.
@@ -417,16 +431,19 @@ pub fn mounts_of_everything() -> Result<Vec<MountDoc>> {
         MountDoc {
             path: "sys/".into(),
             kind: "system".into(),
+            about: about_own("system"),
             routes: sys::routes().docs()?,
         },
         MountDoc {
             path: "auth/token/".into(),
             kind: "token".into(),
+            about: about_own("token"),
             routes: auth_token::routes().docs()?,
         },
         MountDoc {
             path: "identity/".into(),
             kind: "identity".into(),
+            about: about_own("identity"),
             routes: identity::routes().docs()?,
         },
     ];
@@ -443,8 +460,20 @@ pub fn mounts_of_everything() -> Result<Vec<MountDoc>> {
         mounts.push(MountDoc {
             path,
             kind: kind.name.into(),
+            about: kind.about,
             routes: (kind.docs)()?,
         });
     }
     Ok(mounts)
+}
+
+/// One line about what is mounted in every server.
+fn about_own(kind: &str) -> &'static str {
+    match kind {
+        "token" => "Tokens: make them, look them up, renew and revoke them",
+        "identity" => {
+            "Who somebody is, by whichever method they log in, and which groups they are in"
+        }
+        _ => "The server itself: its seal, mounts, policies, leases, quotas, audit devices",
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use obol_mount::{Cx, Error, NoContent, Reply, Response, Result, TokenKind};
+use obol_mount::{Begun, Cx, Error, NoContent, Result, TokenKind};
 
 use super::{AccessorInput, TokenBackend, TokenInput, found, found_by_accessor};
-use crate::core::sys::leases::{TIDY_RUNS, TIDY_STARTED};
+use crate::core::sys::leases::begun;
 use crate::core::tokens::Cached;
 use crate::core::{Live, unix_now};
 
@@ -60,10 +60,6 @@ async fn revoke_one(live: Arc<Live>, token: &Cached, orphaning: bool) -> Result<
     work.await.map_err(Error::internal)?
 }
 
-pub(super) async fn tidy(cx: Cx<TokenBackend>) -> Result<Response> {
-    let response = Response::new(Reply::Empty);
-    Ok(match cx.live()?.start_tidying_tokens() {
-        true => response.with_status(202).with_warning(TIDY_STARTED),
-        false => response.with_warning(TIDY_RUNS),
-    })
+pub(super) async fn tidy(cx: Cx<TokenBackend>) -> Result<Begun> {
+    Ok(begun(cx.live()?.start_tidying_tokens()))
 }

@@ -50,9 +50,9 @@ struct CorsInput {
 #[derive(Serialize, JsonSchema)]
 struct CorsOut {
     enabled: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowed_origins: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowed_headers: Vec<String>,
 }
 

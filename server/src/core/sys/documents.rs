@@ -1,7 +1,7 @@
 //! What clients ask about the API itself: the OpenAPI document, and the mounts that a user interface or the
 //! command line needs to know.
 
-use obol_mount::{Access, Cx, Error, Family, Reply, Response, Result, Routes, get};
+use obol_mount::{Access, Bare, Cx, Error, Family, Reply, Response, Result, Routes, get};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -38,10 +38,10 @@ pub(super) struct PathInput {
     path: String,
 }
 
-pub(super) async fn openapi(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn openapi(cx: Cx<System>) -> Result<Bare> {
     let core = cx.core()?;
     let document = core.openapi(&*core.live()?)?;
-    Ok(Response::new(Reply::Bare(document)))
+    Ok(Bare(document))
 }
 
 /// Mounts that are listed for everybody.

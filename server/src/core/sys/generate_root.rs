@@ -1,7 +1,7 @@
 //! `sys/generate-root`: a root token for those who hold enough keys. Every step needs a token with `sudo` besides
 //! (threats: `rekey-unauthenticated`).
 
-use obol_mount::{Cx, Error, NoContent, Reply, Response, Result, Routes, Secret, get, post};
+use obol_mount::{Bare, Cx, Error, NoContent, Result, Routes, Secret, get, post};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -51,12 +51,12 @@ pub(super) struct ShareInput {
     nonce: String,
 }
 
-pub(super) async fn status(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
     let (core, live) = (cx.core()?, cx.live()?);
     Ok(show(live.root_generation.status(&core).await?))
 }
 
-pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Response> {
+pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare> {
     if input.pgp_key.is_some_and(|key| !key.is_empty()) {
         return Err(Error::bad_request(
             "encrypting the token with PGP is not supported: use a one-time password (otp)",
@@ -73,7 +73,7 @@ pub(super) async fn cancel(cx: Cx<System>, input: CancelInput) -> Result<NoConte
     Ok(NoContent)
 }
 
-pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Response> {
+pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     // Goes on when the client goes away, so that an attempt is never left half-ended.
@@ -85,7 +85,7 @@ pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Response
     Ok(show(step.await.map_err(Error::internal)??))
 }
 
-fn show(status: RootStatus) -> Response {
+fn show(status: RootStatus) -> Bare {
     let encoded = status.encoded_token.as_deref().unwrap_or_default();
     let mut body = json!({
         "nonce": status.nonce,
@@ -103,5 +103,5 @@ fn show(status: RootStatus) -> Response {
     if let Some(otp) = status.otp {
         body["otp"] = otp.expose().into();
     }
-    Response::new(Reply::Bare(body))
+    Bare(body)
 }

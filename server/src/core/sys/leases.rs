@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use obol_mount::fields::{Count, Flag, Ttl};
 use obol_mount::{
-    Cx, Data, Error, Keys, Lease, Methods, NoContent, Reply, Response, Result, Routes, get, list,
-    post,
+    Begun, Cx, Data, Error, Keys, Lease, Methods, NoContent, Output, Reply, Response, Result,
+    Routes, get, list, post,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -286,7 +286,7 @@ fn yes() -> Flag {
     Flag(true)
 }
 
-async fn revoke(cx: Cx<System>, input: RevokeInput) -> Result<Response> {
+async fn revoke(cx: Cx<System>, input: RevokeInput) -> Result<Revoked> {
     let id = one_of(&input.lease_id, &input.url_lease_id)?;
     let live = cx.live()?;
     let sync = input.sync.0;
@@ -298,10 +298,10 @@ async fn revoke(cx: Cx<System>, input: RevokeInput) -> Result<Response> {
         }
     })
     .await?;
-    Ok(done_or_queued(sync))
+    Ok(Revoked { already: sync })
 }
 
-async fn revoke_prefix(cx: Cx<System>, input: PrefixInput) -> Result<Response> {
+async fn revoke_prefix(cx: Cx<System>, input: PrefixInput) -> Result<Revoked> {
     let prefix = checked(&input.prefix, "prefix")?;
     let live = cx.live()?;
     let sync = input.sync.0;
@@ -312,7 +312,7 @@ async fn revoke_prefix(cx: Cx<System>, input: PrefixInput) -> Result<Response> {
         live.revoke_leases_below(&folder, sync).await
     })
     .await?;
-    Ok(done_or_queued(sync))
+    Ok(Revoked { already: sync })
 }
 
 async fn revoke_force(cx: Cx<System>, input: ForceInput) -> Result<NoContent> {
@@ -339,12 +339,8 @@ async fn revoke_exactly(live: &Arc<Live>, id: &str, sync: bool) -> Result<()> {
     }
 }
 
-async fn tidy(cx: Cx<System>) -> Result<Response> {
-    let response = Response::new(Reply::Empty);
-    Ok(match cx.live()?.start_tidying_leases() {
-        true => response.with_status(202).with_warning(TIDY_STARTED),
-        false => response.with_warning(TIDY_RUNS),
-    })
+async fn tidy(cx: Cx<System>) -> Result<Begun> {
+    Ok(begun(cx.live()?.start_tidying_leases()))
 }
 
 async fn count_irrevocable(cx: Cx<System>, input: CountInput) -> Result<Data<Counts>> {
@@ -433,11 +429,29 @@ fn checked(text: &str, field: &str) -> Result<String> {
         .map_err(|error| Error::bad_request(format!("field {field:?}: {error}")))
 }
 
-fn done_or_queued(sync: bool) -> Response {
-    let response = Response::new(Reply::Empty);
-    match sync {
-        true => response,
-        false => response.with_status(202),
+/// 204, or 202 where the leases are revoked after the answer.
+struct Revoked {
+    already: bool,
+}
+
+impl Output for Revoked {
+    fn into_response(self) -> Result<Response> {
+        let response = Response::new(Reply::Empty);
+        Ok(match self.already {
+            true => response,
+            false => response.with_status(202),
+        })
+    }
+
+    const STATUS: u16 = 204;
+    const ALSO: &'static [u16] = &[202];
+}
+
+/// What a client is told who asks for tidying.
+pub(crate) fn begun(now: bool) -> Begun {
+    Begun {
+        now,
+        warning: if now { TIDY_STARTED } else { TIDY_RUNS },
     }
 }
 
@@ -470,8 +484,8 @@ impl ShownLease {
     }
 }
 
-pub(crate) const TIDY_STARTED: &str =
+const TIDY_STARTED: &str =
     "Tidy operation successfully started. What it finds is in the server's log.";
-pub(crate) const TIDY_RUNS: &str = "Tidy operation already in progress.";
+const TIDY_RUNS: &str = "Tidy operation already in progress.";
 /// How many leases are listed where no limit is given.
 const MOST_LISTED: usize = 10_000;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use obol_mount::{Cx, Data, Error, NoContent, Reply, Response, Result, Routes, Stream, get};
+use obol_mount::{
+    Cx, Data, Error, NoContent, Output, Reply, Response, Result, Routes, Stream, get,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -118,7 +120,18 @@ pub(super) struct MonitorInput {
     log_format: String,
 }
 
-pub(super) async fn monitor(cx: Cx<System>, input: MonitorInput) -> Result<Response> {
+/// Lines of the log.
+pub(super) struct Lines(Stream);
+
+impl Output for Lines {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Stream(self.0)))
+    }
+
+    const MEDIA: &'static [&'static str] = &["text/plain"];
+}
+
+pub(super) async fn monitor(cx: Cx<System>, input: MonitorInput) -> Result<Lines> {
     let level = match input.log_level.as_str() {
         "" => LogLevel::Info,
         level => match parse("log_level", level)? {
@@ -153,8 +166,8 @@ pub(super) async fn monitor(cx: Cx<System>, input: MonitorInput) -> Result<Respo
             }
         }
     });
-    Ok(Response::new(Reply::Stream(Stream {
+    Ok(Lines(Stream {
         content_type: "text/plain; charset=utf-8",
         pieces,
-    })))
+    }))
 }

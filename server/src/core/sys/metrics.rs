@@ -1,7 +1,7 @@
 //! `sys/metrics`: what the server counts about itself, for Prometheus or as JSON.
 
-use obol_mount::{Cx, Error, Reply, Response, Result, Routes, Text, get};
-use schemars::JsonSchema;
+use obol_mount::{Bare, Cx, Error, Output, Reply, Response, Result, Routes, Text, get};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 use super::System;
@@ -22,14 +22,30 @@ pub(super) struct MetricsInput {
     format: String,
 }
 
-pub(super) async fn metrics(cx: Cx<System>, input: MetricsInput) -> Result<Response> {
+/// An object, or text.
+pub(super) struct Metrics(Reply);
+
+impl Output for Metrics {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(self.0))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Bare::schema(generator)
+    }
+
+    const BARE: bool = true;
+    const MEDIA: &'static [&'static str] = &["application/json", "text/plain"];
+}
+
+pub(super) async fn metrics(cx: Cx<System>, input: MetricsInput) -> Result<Metrics> {
     let core = cx.core()?;
     match input.format.as_str() {
-        "" => Ok(Response::new(Reply::Bare(json(&core.metric_families())?))),
+        "" => Ok(Metrics(Reply::Bare(json(&core.metric_families())?))),
         "prometheus" if !core.settings.telemetry.prometheus => Err(Error::bad_request(
             "prometheus is not enabled: telemetry { prometheus_retention_time } is 0",
         )),
-        "prometheus" => Ok(Response::new(Reply::Text(Text {
+        "prometheus" => Ok(Metrics(Reply::Text(Text {
             content_type: "text/plain; version=0.0.4; charset=utf-8",
             text: prometheus(&core.metric_families())?,
         }))),

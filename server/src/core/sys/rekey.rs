@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
-use obol_mount::{Cx, Error, NoContent, Reply, Response, Result, Routes, Secret, get};
+use obol_mount::{Bare, Cx, Error, NoContent, Result, Routes, Secret, get};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -111,11 +111,11 @@ mod barrier {
         &live.rekeying
     }
 
-    pub(super) async fn status(cx: Cx<System>) -> Result<Response> {
+    pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
         show_status(&cx, which).await
     }
 
-    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Response> {
+    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare> {
         start_rekey(&cx, which, input).await
     }
 
@@ -123,19 +123,19 @@ mod barrier {
         cancel_rekey(&cx, which, input).await
     }
 
-    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Response> {
+    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
         give_old(&cx, which, input).await
     }
 
-    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Response> {
+    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare> {
         Ok(verification(&which(&*cx.live()?).verify_status().await?))
     }
 
-    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Response> {
+    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
         give_new(&cx, which, input).await
     }
 
-    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Response> {
+    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare> {
         let live = cx.live()?;
         Ok(verification(&which(&live).restart_verification().await?))
     }
@@ -148,11 +148,11 @@ mod recovery {
         &live.recovery_rekeying
     }
 
-    pub(super) async fn status(cx: Cx<System>) -> Result<Response> {
+    pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
         show_status(&cx, which).await
     }
 
-    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Response> {
+    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare> {
         start_rekey(&cx, which, input).await
     }
 
@@ -160,19 +160,19 @@ mod recovery {
         cancel_rekey(&cx, which, input).await
     }
 
-    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Response> {
+    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
         give_old(&cx, which, input).await
     }
 
-    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Response> {
+    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare> {
         Ok(verification(&which(&*cx.live()?).verify_status().await?))
     }
 
-    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Response> {
+    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
         give_new(&cx, which, input).await
     }
 
-    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Response> {
+    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare> {
         let live = cx.live()?;
         Ok(verification(&which(&live).restart_verification().await?))
     }
@@ -180,7 +180,7 @@ mod recovery {
 
 type Which = fn(&Live) -> &Rekeying;
 
-async fn show_status(cx: &Cx<System>, which: Which) -> Result<Response> {
+async fn show_status(cx: &Cx<System>, which: Which) -> Result<Bare> {
     let (core, live) = (cx.core()?, cx.live()?);
     Ok(bare(status_body(
         &which(&live).status(&core.barrier).await?,
@@ -202,7 +202,7 @@ fn status_body(status: &RekeyStatus) -> Value {
     })
 }
 
-async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result<Response> {
+async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result<Bare> {
     if input.pgp_keys.is_some_and(|keys| !keys.is_empty()) || input.backup.0 {
         return Err(Error::bad_request(
             "encrypting keys with PGP, and so a backup of them, is not supported; nothing was begun",
@@ -232,7 +232,7 @@ async fn cancel_rekey(cx: &Cx<System>, which: Which, input: CancelInput) -> Resu
     Ok(NoContent)
 }
 
-async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Response> {
+async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     // Goes on when the client goes away: a commit without its place in memory would lose the new keys.
@@ -269,7 +269,7 @@ async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Re
     Ok(bare(body))
 }
 
-async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Response> {
+async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     let work = {
@@ -286,7 +286,7 @@ async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Re
     }
 }
 
-fn verification(status: &VerifyStatus) -> Response {
+fn verification(status: &VerifyStatus) -> Bare {
     bare(json!({
         "nonce": status.nonce,
         "started": true,
@@ -302,6 +302,6 @@ pub(super) async fn no_backup(_: Cx<System>) -> Result<NoContent> {
     ))
 }
 
-fn bare(body: Value) -> Response {
-    Response::new(Reply::Bare(body))
+fn bare(body: Value) -> Bare {
+    Bare(body)
 }

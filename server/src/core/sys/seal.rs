@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
 use obol_mount::{
-    Access, Cx, Error, NoContent, Reply, Response, Result, Routes, Secret, get, post,
+    Access, Bare, Cx, Error, NoContent, Output, Reply, Response, Result, Routes, Secret, get, post,
 };
 use obol_storage::seal::{SealKind, Share};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{System, required};
@@ -59,11 +59,9 @@ pub(super) fn routes() -> Routes<System> {
         )
 }
 
-pub(super) async fn read_init(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn read_init(cx: Cx<System>) -> Result<Bare> {
     let initialized = cx.core()?.seal_status().await?.initialized;
-    Ok(Response::new(Reply::Bare(
-        json!({ "initialized": initialized }),
-    )))
+    Ok(Bare(json!({ "initialized": initialized })))
 }
 
 /// Initializes the server.
@@ -87,7 +85,7 @@ pub(super) struct InitInput {
     stored_shares: Option<Count>,
 }
 
-pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Response> {
+pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare> {
     let core = cx.core()?;
     let asks_pgp = input.pgp_keys.is_some_and(|keys| !keys.is_empty())
         || input.recovery_pgp_keys.is_some_and(|keys| !keys.is_empty())
@@ -153,7 +151,7 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Response> {
     };
     body[keys] = plain.into();
     body[keys_base64] = base64.into();
-    Ok(Response::new(Reply::Bare(body)))
+    Ok(Bare(body))
 }
 
 pub(super) fn small(count: Option<Count>, name: &str) -> Result<u8> {
@@ -167,10 +165,10 @@ pub(super) fn small(count: Option<Count>, name: &str) -> Result<u8> {
     }
 }
 
-pub(super) async fn status(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
     let core = cx.core()?;
     let status = core.seal_status().await?;
-    Ok(Response::new(Reply::Bare(status_body(&core, &status))))
+    Ok(Bare(status_body(&core, &status)))
 }
 
 fn status_body(core: &crate::core::Core, status: &Status) -> Value {
@@ -207,7 +205,7 @@ pub(super) struct UnsealInput {
     migrate: Flag,
 }
 
-pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Response> {
+pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Bare> {
     let core = cx.core()?;
     if input.migrate.0 {
         return Err(Error::bad_request(
@@ -221,7 +219,7 @@ pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Respons
         core.unseal(parse_share(&key)?).await?;
     }
     let status = core.seal_status().await?;
-    Ok(Response::new(Reply::Bare(status_body(&core, &status))))
+    Ok(Bare(status_body(&core, &status)))
 }
 
 /// Hexadecimal as init prints it in `keys`, or base64 as in `keys_base64`.
@@ -289,7 +287,42 @@ pub(super) struct HealthInput {
     haunhealthycode: Option<Count>,
 }
 
-pub(super) async fn health(cx: Cx<System>, input: HealthInput) -> Result<Response> {
+/// The server's state. The status of the answer says it, too.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Health {
+    initialized: bool,
+    sealed: bool,
+    standby: bool,
+    performance_standby: bool,
+    replication_performance_mode: &'static str,
+    replication_dr_mode: &'static str,
+    server_time_utc: u64,
+    version: &'static str,
+    enterprise: bool,
+    echo_duration_ms: u64,
+    clock_skew_ms: u64,
+    /// Not while sealed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_name: Option<String>,
+    #[serde(skip)]
+    status: u16,
+}
+
+impl Output for Health {
+    fn into_response(self) -> Result<Response> {
+        let body = serde_json::to_value(&self).map_err(Error::internal)?;
+        Ok(Response::new(Reply::Bare(body)).with_status(self.status))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<Self>())
+    }
+
+    const BARE: bool = true;
+    const ALSO: &'static [u16] = &[429, 472, 473, 474, 501, 503, 530];
+}
+
+pub(super) async fn health(cx: Cx<System>, input: HealthInput) -> Result<Health> {
     let HealthInput {
         standbyok: None | Some(_),
         perfstandbyok: None | Some(_),
@@ -312,23 +345,21 @@ pub(super) async fn health(cx: Cx<System>, input: HealthInput) -> Result<Respons
         (true, true) => code(input.sealedcode, 503)?,
         (true, false) => code(input.activecode, 200)?,
     };
-    let mut body = json!({
-        "initialized": status.initialized,
-        "sealed": status.sealed,
-        "standby": false,
-        "performance_standby": false,
-        "replication_performance_mode": "disabled",
-        "replication_dr_mode": "disabled",
-        "server_time_utc": unix_now(),
-        "version": VERSION,
-        "enterprise": false,
-        "echo_duration_ms": 0,
-        "clock_skew_ms": 0,
-    });
-    if !status.sealed {
-        body["cluster_name"] = core.settings.cluster_name.as_str().into();
-    }
-    Ok(Response::new(Reply::Bare(body)).with_status(http))
+    Ok(Health {
+        initialized: status.initialized,
+        sealed: status.sealed,
+        standby: false,
+        performance_standby: false,
+        replication_performance_mode: "disabled",
+        replication_dr_mode: "disabled",
+        server_time_utc: unix_now(),
+        version: VERSION,
+        enterprise: false,
+        echo_duration_ms: 0,
+        clock_skew_ms: 0,
+        cluster_name: (!status.sealed).then(|| core.settings.cluster_name.clone()),
+        status: http,
+    })
 }
 
 fn code(asked: Option<Count>, usual: u16) -> Result<u16> {
@@ -341,13 +372,13 @@ fn code(asked: Option<Count>, usual: u16) -> Result<u16> {
     }
 }
 
-pub(super) async fn leader(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn leader(cx: Cx<System>) -> Result<Bare> {
     let core = cx.core()?;
-    Ok(Response::new(Reply::Bare(json!({
+    Ok(Bare(json!({
         "ha_enabled": false,
         "is_self": !core.is_sealed(),
         "leader_address": core.settings.api_addr,
         "leader_cluster_address": "",
         "performance_standby": false,
-    }))))
+    })))
 }

@@ -49,6 +49,7 @@ impl Output for File {
     }
 
     const BARE: bool = true;
+    const MEDIA: &'static [&'static str] = &["application/octet-stream"];
 }
 
 async fn take(cx: Cx<System>) -> Result<File> {

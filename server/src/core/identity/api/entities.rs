@@ -1,10 +1,8 @@
 //! `identity/entity`: who is who.
 
 use obol_mount::fields::{CommaList, Flag};
-use obol_mount::{
-    Cx, Data, Error, NoContent, Output, Reply, Response, Result, Routes, get, list, post,
-};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use obol_mount::{Cx, Data, DataOrNothing, Error, NoContent, Result, Routes, get, list, post};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shown::{Places, ShownAlias, ShownEntity};
@@ -120,20 +118,7 @@ struct Created {
 }
 
 /// What was made; nothing when it was only changed.
-struct Outcome(Option<Created>);
-
-impl Output for Outcome {
-    fn into_response(self) -> Result<Response> {
-        match self.0 {
-            Some(created) => Reply::json(&created).map(Response::new),
-            None => Ok(Response::new(Reply::Empty)),
-        }
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<Created>())
-    }
-}
+type Outcome = DataOrNothing<Created>;
 
 async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
     let fields = EntityFields {
@@ -144,7 +129,7 @@ async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
         disabled: input.disabled.map(|flag| flag.0),
     };
     let (entity, is_new) = cx.live()?.identity.write_entity(&fields).await?;
-    Ok(Outcome(is_new.then_some(Created {
+    Ok(DataOrNothing(is_new.then_some(Created {
         id: entity.id,
         name: entity.name,
         aliases: None,

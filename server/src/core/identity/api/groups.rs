@@ -1,8 +1,8 @@
 //! `identity/group`: policies for many at once.
 
 use obol_mount::fields::CommaList;
-use obol_mount::{Cx, Data, NoContent, Output, Reply, Response, Result, Routes, get, list, post};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use obol_mount::{Cx, Data, DataOrNothing, NoContent, Result, Routes, get, list, post};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shown::ShownGroup;
@@ -98,20 +98,7 @@ struct Created {
 }
 
 /// What was made; nothing when it was only changed.
-struct Outcome(Option<Created>);
-
-impl Output for Outcome {
-    fn into_response(self) -> Result<Response> {
-        match self.0 {
-            Some(created) => Reply::json(&created).map(Response::new),
-            None => Ok(Response::new(Reply::Empty)),
-        }
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<Created>())
-    }
-}
+type Outcome = DataOrNothing<Created>;
 
 async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
     let fields = GroupFields {
@@ -124,7 +111,7 @@ async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
         member_groups: input.member_group_ids.map(|list| list.0),
     };
     let (group, is_new) = cx.live()?.identity.write_group(&fields).await?;
-    Ok(Outcome(is_new.then_some(Created {
+    Ok(DataOrNothing(is_new.then_some(Created {
         id: group.id,
         name: group.name,
     })))

@@ -1,8 +1,8 @@
 //! `identity/lookup`: an entity or a group by whatever is known of it.
 
-use obol_mount::{Cx, Data, Error, Output, Reply, Response, Result, Routes, post};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use obol_mount::{Cx, DataOrNothing, Error, Result, Routes, post};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::IdentityBackend;
 use super::shown::{ShownEntity, ShownGroup};
@@ -84,20 +84,7 @@ impl LookupInput {
 }
 
 /// What was found; 204 for nothing, as Vault answers.
-struct Found<T>(Option<T>);
-
-impl<T: Serialize + JsonSchema + Send + 'static> Output for Found<T> {
-    fn into_response(self) -> Result<Response> {
-        match self.0 {
-            Some(found) => Data(found).into_response(),
-            None => Ok(Response::new(Reply::Empty)),
-        }
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
-        Some(generator.subschema_for::<T>())
-    }
-}
+type Found<T> = DataOrNothing<T>;
 
 async fn entity(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<ShownEntity>> {
     let live = cx.live()?;
@@ -111,7 +98,7 @@ async fn entity(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<Sho
             .await?
             .map(|(entity, _)| entity),
     };
-    Ok(Found(match found {
+    Ok(DataOrNothing(match found {
         Some(entity) => Some(ShownEntity::of(entity, &live).await?),
         None => None,
     }))
@@ -129,7 +116,7 @@ async fn group(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<Show
             .await?
             .map(|(group, _)| group),
     };
-    Ok(Found(match found {
+    Ok(DataOrNothing(match found {
         Some(group) => Some(ShownGroup::of(group, &live).await?),
         None => None,
     }))
