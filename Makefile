@@ -32,11 +32,12 @@ test: ## Everything, against a real KDC, a real directory and real clients
 	cargo build -p obol -p obol-testbed
 	cargo test --workspace
 
-lint: ## Formatting, clippy with warnings as errors, generated files up to date
-	@tools/os-packages build
+lint: ## Formatting, clippy with warnings as errors, generated files up to date, what linters say of the OpenAPI document
+	@tools/os-packages lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@tools/check-generated
+	@tools/check-openapi api-docs/openapi.json
 
 bench: ## The tables of ARCHITECTURE.md, each against a limit measured in the same run
 	@tools/os-packages demo ad
