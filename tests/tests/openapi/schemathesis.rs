@@ -68,9 +68,9 @@ fn ask(paths: &[&str]) -> Server {
     let server = everything(ServerOptions::default());
     let file = server.dir().join("openapi.json");
     fs::write(&file, document(&server.root()).to_string()).unwrap();
-    let mut program = Command::new(interpreter());
+    let mut program = Command::new(interpreter().with_file_name("schemathesis"));
     program
-        .args(["-m", "schemathesis", "run"])
+        .arg("run")
         .arg(&file)
         .arg(format!("--url={}/v1", server.url()))
         .arg(format!("--header=X-Vault-Token:{}", server.root().token()))
