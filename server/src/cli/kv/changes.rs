@@ -154,7 +154,9 @@ fn read(
 ) -> Result<(Map<String, Value>, u64), Failure> {
     let gone =
         |which: &str| Failure::remote(format!("{which} at {path} is deleted or was never there"));
-    let of = |version: Option<u64>| -> Result<Option<(Option<Map<String, Value>>, u64)>, Failure> {
+    // The data, unless that is deleted, and the number of the version.
+    type Found = (Option<Map<String, Value>>, u64);
+    let of = |version: Option<u64>| -> Result<Option<Found>, Failure> {
         let mut request = Request::get(path).internal();
         if let Some(version) = version {
             request = request.query("version", version.to_string());
