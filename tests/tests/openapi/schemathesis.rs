@@ -76,7 +76,8 @@ fn ask(paths: &[&str]) -> Server {
         .arg(format!("--header=X-Vault-Token:{}", server.root().token()))
         .arg(format!("--checks={}", CHECKS.join(",")))
         .args(["--phases=coverage,fuzzing", "--max-examples=3"])
-        .args(["--workers=2", "--seed=1", "--continue-on-failure"])
+        // With two, what it keeps of its own sources is read and written at once, and a KeyError ends an operation.
+        .args(["--workers=1", "--seed=1", "--continue-on-failure"])
         // How large or slow examples are is not the question.
         .args(["--suppress-health-check=all", "--generation-database=none"])
         .args(["--warnings=off", "--no-color"])
