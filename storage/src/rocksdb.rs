@@ -114,7 +114,7 @@ impl Engine for RocksDb {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, EngineError> {
         let claim = match self.cache.look_up(key) {
-            LookUp::Hit(value) => return Ok(Some(value)),
+            LookUp::Hit(value) => return Ok(value),
             LookUp::Miss(claim) => claim,
         };
         // Spelled out, not through `read`, so that the common case copies no key.
@@ -127,9 +127,7 @@ impl Engine for RocksDb {
             other => other.map_err(EngineError::unavailable)?,
         };
         let value = value.map(Bytes::from);
-        if let Some(value) = &value {
-            claim.fill(value);
-        }
+        claim.fill(&value);
         Ok(value)
     }
 

@@ -1,6 +1,7 @@
 //! Stored values that are read again and again, kept beside RocksDB: a hit takes a tenth of the
 //! time of a search through memtables, index, filter and block, and copies nothing. (RocksDB's own
-//! row cache does not go together with range deletions.) Values are as stored: sealed.
+//! row cache does not go together with range deletions.) Values are as stored: sealed. That there
+//! is nothing at a key is kept as well: most of what is looked for at each login is not there.
 //!
 //! It never outlives a change: a reader claims the key's place before it reads the database, the
 //! committer clears the place after it wrote and before it answers, and a claim that was cleared is
@@ -12,12 +13,15 @@ use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult, PlaceholderGuard};
 use quick_cache::{DefaultHashBuilder, Weighter};
 
+/// A value, or that there is none.
+type Value = Option<Bytes>;
+
 /// A bounded cache of single values.
-pub(super) struct ValueCache(Cache<String, Bytes, Bytewise>);
+pub(super) struct ValueCache(Cache<String, Value, Bytewise>);
 
 /// What the cache knows of a key.
 pub(super) enum LookUp<'a> {
-    Hit(Bytes),
+    Hit(Value),
     /// Read the database, then [`Claim::fill`].
     Miss(Claim<'a>),
 }
@@ -28,10 +32,10 @@ pub(super) struct Claim<'a>(Option<Guard<'a>>);
 type Guard<'a> = PlaceholderGuard<
     'a,
     String,
-    Bytes,
+    Value,
     Bytewise,
     DefaultHashBuilder,
-    DefaultLifecycle<String, Bytes>,
+    DefaultLifecycle<String, Value>,
 >;
 
 impl ValueCache {
@@ -50,6 +54,11 @@ impl ValueCache {
         }
     }
 
+    /// What is known of a key, for the one thread that changes keys: to it this is always what is stored.
+    pub(super) fn known(&self, key: &str) -> Option<Value> {
+        self.0.get(key)
+    }
+
     /// Forgets a key and voids the claims on it.
     pub(super) fn remove(&self, key: &str) {
         self.0.remove(key);
@@ -63,9 +72,9 @@ impl ValueCache {
 
 impl Claim<'_> {
     /// Keeps what was read, unless it is large or was changed in the meantime.
-    pub(super) fn fill(self, value: &Bytes) {
+    pub(super) fn fill(self, value: &Value) {
         if let Some(guard) = self.0
-            && value.len() <= LARGE
+            && value.as_ref().is_none_or(|value| value.len() <= LARGE)
         {
             // An error says that the claim is void.
             let _ = guard.insert(value.clone());
@@ -77,9 +86,9 @@ impl Claim<'_> {
 #[derive(Clone)]
 struct Bytewise;
 
-impl Weighter<String, Bytes> for Bytewise {
-    fn weight(&self, key: &String, value: &Bytes) -> u64 {
-        (key.len() + value.len() + OVERHEAD) as u64
+impl Weighter<String, Value> for Bytewise {
+    fn weight(&self, key: &String, value: &Value) -> u64 {
+        (key.len() + value.as_ref().map_or(0, Bytes::len) + OVERHEAD) as u64
     }
 }
 
@@ -105,22 +114,38 @@ mod tests {
         let second = claim("a");
         cache.remove("a");
         let fresh = claim("a");
-        removed.fill(&Bytes::from("old"));
-        second.fill(&Bytes::from("old"));
+        removed.fill(&Some(Bytes::from("old")));
+        second.fill(&Some(Bytes::from("old")));
         cache.clear();
-        cleared.fill(&Bytes::from("old"));
-        fresh.fill(&Bytes::from("old"));
+        cleared.fill(&Some(Bytes::from("old")));
+        fresh.fill(&Some(Bytes::from("old")));
         for key in ["a", "b"] {
-            claim(key).fill(&Bytes::from("new"));
-            assert!(matches!(cache.look_up(key), LookUp::Hit(value) if value == "new"));
+            claim(key).fill(&Some(Bytes::from("new")));
+            assert!(matches!(cache.look_up(key), LookUp::Hit(Some(value)) if value == "new"));
         }
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_known_until_there_is_something() {
+        let cache = ValueCache::new(1 << 20);
+        assert_eq!(cache.known("a"), None);
+        let LookUp::Miss(claim) = cache.look_up("a") else {
+            panic!("nothing was read yet");
+        };
+        // Who only claims a place knows nothing.
+        assert_eq!(cache.known("a"), None);
+        claim.fill(&None);
+        assert_eq!(cache.known("a"), Some(None));
+        assert!(matches!(cache.look_up("a"), LookUp::Hit(None)));
+        cache.remove("a");
+        assert!(matches!(cache.look_up("a"), LookUp::Miss(_)));
     }
 
     #[test]
     fn large_values_are_not_kept_and_the_size_is_bounded() {
         let cache = ValueCache::new(1 << 20);
         let fill = |key: &str, size: usize| match cache.look_up(key) {
-            LookUp::Miss(claim) => claim.fill(&Bytes::from(vec![0; size])),
+            LookUp::Miss(claim) => claim.fill(&Some(Bytes::from(vec![0; size]))),
             LookUp::Hit(_) => panic!("{key} is there"),
         };
         fill("large", LARGE + 1);
