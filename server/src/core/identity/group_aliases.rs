@@ -1,5 +1,7 @@
 //! Aliases of external groups: the name that an auth method gives to a group. One for each group.
 
+use std::sync::atomic::Ordering;
+
 use obol_mount::{Error, Result};
 use obol_storage::{Batch, Seen};
 
@@ -145,8 +147,19 @@ impl Identity {
 
     /// Whether any group has an alias at a mount.
     pub(super) async fn has_group_aliases(&self, mount: &str) -> Result<bool> {
+        let generation = self.0.generation.load(Ordering::Acquire);
+        if let Some((looked, any)) = self.0.group_aliases.get(mount)
+            && looked == generation
+        {
+            return Ok(any);
+        }
         let folder = format!("group-alias-of/{mount}/");
-        Ok(!self.storage().list(&folder, None, 1).await?.is_empty())
+        let any = !self.storage().list(&folder, None, 1).await?.is_empty();
+        // As of the generation before the look: who changes groups advances it afterwards.
+        self.0
+            .group_aliases
+            .insert(mount.to_owned(), (generation, any));
+        Ok(any)
     }
 
     pub(super) fn unindex_group_alias(&self, batch: &mut Batch, alias: &Alias) {

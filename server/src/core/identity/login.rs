@@ -103,8 +103,13 @@ impl Identity {
     pub(super) async fn bind(&self, who: &Who) -> Result<Binding> {
         names::check("the name of who logs in", &who.name)?;
         let mut change = Change::default();
+        let path = alias_path(&who.mount, &who.name);
+        if let Some(entity_id) = self.unchanged(&path, who).await? {
+            return Ok(Binding { entity_id, change });
+        }
         let (entity, seen) = match self.alias_of_seen(&who.mount, &who.name).await? {
             Some((mut entity, seen, alias)) => {
+                self.0.by_alias.insert(path, entity.id.as_str().into());
                 if entity.disabled {
                     return Err(Error::forbidden().with_cause("the entity is disabled"));
                 }
@@ -125,7 +130,6 @@ impl Identity {
                 alias.local = who.local;
                 alias.metadata = who.metadata.clone().unwrap_or_default();
                 self.name_entity(&mut change.batch, None, &entity)?;
-                let path = alias_path(&who.mount, &who.name);
                 self.storage().expect_absent_in(&mut change.batch, &path);
                 self.index_alias(&mut change.batch, &alias, &entity.id)?;
                 entity.aliases.push(alias);
@@ -147,6 +151,55 @@ impl Identity {
             entity_id: entity.id,
             change,
         })
+    }
+
+    /// The entity of somebody of whom the login says nothing new, which is what nearly every login finds: from what is
+    /// resolved already, without storage. `None`: storage must be asked.
+    async fn unchanged(&self, alias: &str, who: &Who) -> Result<Option<String>> {
+        let Some(id) = self.0.by_alias.get(alias) else {
+            return Ok(None);
+        };
+        let Some(found) = self.resolve(&id).await? else {
+            return Ok(None);
+        };
+        let entity = &found.entity;
+        // What the alias led to some time ago counts only while the entity says so too.
+        let alias = entity
+            .alias_at(&who.mount)
+            .filter(|alias| names::same(&alias.name, &who.name));
+        let is_same = alias.is_some_and(|alias| {
+            let said = who.metadata.as_ref();
+            !entity.disabled && said.is_none_or(|said| *said == alias.metadata)
+        });
+        if !is_same {
+            return Ok(None);
+        }
+        if let Some(groups) = &who.groups {
+            let wanted = self.groups_by_alias(&who.mount, groups).await?;
+            if !found.external_groups(&who.mount).eq(&wanted) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(entity.id.clone()))
+    }
+
+    /// The ids of the groups that have such aliases at a mount.
+    async fn groups_by_alias(&self, mount: &str, names: &[String]) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        if !self.has_group_aliases(mount).await? {
+            return Ok(found);
+        }
+        let paths: BTreeSet<String> = names
+            .iter()
+            .map(|name| group_alias_path(mount, name))
+            .collect();
+        for path in paths {
+            // A name that is too long for a path is no alias' name.
+            if path.len() < MAX_PATH {
+                found.extend(self.id_at(&path).await?);
+            }
+        }
+        Ok(found)
     }
 
     /// Renewals: the groups of an entity as the auth method knows them now.
@@ -178,20 +231,7 @@ impl Identity {
         groups: &[String],
         is_new: bool,
     ) -> Result<bool> {
-        if !self.has_group_aliases(mount).await? {
-            return Ok(false);
-        }
-        let mut wanted = BTreeSet::new();
-        let keys: BTreeSet<String> = groups
-            .iter()
-            .map(|name| group_alias_path(mount, name))
-            .collect();
-        for path in keys {
-            // A name that is too long for a path is no alias' name.
-            if path.len() < MAX_PATH {
-                wanted.extend(self.id_at(&path).await?);
-            }
-        }
+        let wanted = self.groups_by_alias(mount, groups).await?;
         let current: BTreeSet<String> = match is_new {
             true => BTreeSet::new(),
             false => self

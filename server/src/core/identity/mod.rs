@@ -55,6 +55,10 @@ struct Inner {
     storage: View,
     /// What requests need to know of entities, resolved through their groups.
     resolved: Cache<String, Arc<Resolved>>,
+    /// The entity that an alias' path led to. Only a hint where to look: the entity has the last word.
+    by_alias: Cache<String, Arc<str>>,
+    /// By mount: in which generation somebody looked whether groups have aliases there, and what was found.
+    group_aliases: Cache<String, (u64, bool)>,
     /// Advanced when a group changes: what was resolved before is resolved anew. Local to this process, like the
     /// generation of policies; a cluster's watch will advance it.
     generation: AtomicU64,
@@ -79,6 +83,8 @@ impl Identity {
         Self(Arc::new(Inner {
             storage,
             resolved: Cache::new(RESOLVED),
+            by_alias: Cache::new(RESOLVED),
+            group_aliases: Cache::new(MOUNTS),
             generation: AtomicU64::new(1),
             serial: AtomicU64::new(1),
         }))
@@ -199,3 +205,5 @@ const ATTEMPTS: u32 = 32;
 const PAGE: usize = 512;
 /// How many entities stay resolved. The rest are a few point reads away.
 const RESOLVED: usize = 8192;
+/// Of how many mounts it is known whether groups have aliases there.
+const MOUNTS: usize = 256;

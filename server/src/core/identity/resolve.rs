@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use obol_mount::Result;
 
-use super::records::{Entity, Group};
+use super::records::{Entity, Group, GroupKind};
 use super::{Identity, names};
 use crate::core::policies::{OfAlias, OfGroup, Parameter, ROOT, Values};
 
@@ -21,6 +21,8 @@ pub struct Resolved {
     /// Those of the entity and of its groups: sorted, each once.
     pub policies: Arc<[String]>,
     pub groups: Vec<Member>,
+    /// The external groups that it is in: the mount of the group's alias, and the group's id. Sorted.
+    external: Vec<(String, String)>,
 }
 
 /// A group that an entity is in.
@@ -28,6 +30,14 @@ pub struct Member {
     pub id: String,
     pub name: String,
     pub metadata: BTreeMap<String, String>,
+}
+
+impl Resolved {
+    /// The ids of the external groups of a mount, sorted.
+    pub(super) fn external_groups(&self, mount: &str) -> impl Iterator<Item = &String> {
+        let of_mount = self.external.iter().filter(move |(at, _)| at == mount);
+        of_mount.map(|(_, id)| id)
+    }
 }
 
 /// What templated policies ask.
@@ -86,7 +96,7 @@ impl Identity {
             let Err(guard) = cache.get_value_or_guard_async(id).await else {
                 continue;
             };
-            let Some(found) = self.resolve_now(id, generation).await? else {
+            let Some(found) = Box::pin(self.resolve_now(id, generation)).await? else {
                 return Ok(None);
             };
             // Fails when a change removed the placeholder meanwhile: then it is not remembered.
@@ -115,6 +125,12 @@ impl Identity {
             .filter(|name| *name != ROOT)
             .cloned()
             .collect();
+        let mut external: Vec<(String, String)> = groups
+            .iter()
+            .filter(|(group, direct)| *direct && group.kind == GroupKind::External)
+            .filter_map(|(group, _)| Some((group.alias.as_ref()?.mount.clone(), group.id.clone())))
+            .collect();
+        external.sort();
         Ok(Some(Arc::new(Resolved {
             serial: self.0.serial.fetch_add(1, Ordering::Relaxed),
             generation,
@@ -127,6 +143,7 @@ impl Identity {
                     metadata: group.metadata,
                 })
                 .collect(),
+            external,
             entity,
         })))
     }
