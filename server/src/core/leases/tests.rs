@@ -451,7 +451,7 @@ async fn tidy_mends_what_does_not_agree_and_says_that_it_runs() {
         "lease/irrevocable/a/b",
         "token/expiry/00000000ffffffff/abc",
         "token/child/a/b",
-        "token/lease/auth/x/habc",
+        "token/issued/x/auth/x/habc",
     ] {
         view.put(lost, Vec::new()).await.unwrap();
     }

@@ -44,7 +44,7 @@ impl Core {
                 continue;
             }
             let own = tokens
-                .count(&format!("issuer/{}/", mounted.entry.uuid))
+                .count(&format!("issued/{}/", mounted.entry.uuid))
                 .await?;
             *by_method.entry(mounted.entry.kind.clone()).or_default() += own;
             issued += own;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::System;
 use crate::core::leases::Inconsistency;
-use crate::core::tokens::TokenId;
+use crate::core::tokens::{NO_MOUNT, TokenId};
 use crate::core::{Core, Live};
 
 pub(super) fn routes() -> Routes<System> {
@@ -97,7 +97,7 @@ async fn mounts(core: &Core, live: &Live, limit: usize) -> Result<Vec<Inconsiste
     let mut found = Vec::new();
     for (folder, what) in [
         ("mount/", "data of a mount that is gone"),
-        ("core/token/issuer/", "tokens of a mount that is gone"),
+        ("core/token/issued/", "tokens of a mount that is gone"),
     ] {
         let view = view(core, folder)?;
         let mut after: Option<String> = None;
@@ -107,7 +107,7 @@ async fn mounts(core: &Core, live: &Live, limit: usize) -> Result<Vec<Inconsiste
             after = Some(last.clone());
             for name in &names {
                 let uuid = name.trim_end_matches('/');
-                if live.mounts.knows(uuid).await? {
+                if uuid == NO_MOUNT || live.mounts.knows(uuid).await? {
                     continue;
                 }
                 // A mount that was enabled or removed since the page was read.

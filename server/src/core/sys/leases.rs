@@ -254,7 +254,11 @@ async fn list_below(cx: Cx<System>, input: ListInput) -> Result<Keys> {
     let live = cx.live()?;
     let after = input.after.as_deref();
     let mut keys = live.leases.list(&folder, after, limit).await?;
-    keys.extend(live.tokens.list_lease_ids(&folder, after, limit).await?);
+    let tokens = live
+        .tokens
+        .list_lease_ids(&live.mounts, &folder, after, limit)
+        .await?;
+    keys.extend(tokens);
     keys.sort();
     keys.dedup();
     keys.truncate(limit);

@@ -128,7 +128,7 @@ impl Tokens {
                 Some(record) => record.id,
                 None => return Ok(None),
             },
-            "lease/" => match name.strip_prefix(super::LEASE_MARK) {
+            "issued/" => match name.strip_prefix(super::LEASE_MARK) {
                 Some(id) => TokenId::stored(id),
                 None => return Ok(Some("a lease id that names no token")),
             },
@@ -173,14 +173,12 @@ impl Tokens {
         if let Some(parent) = &entry.parent {
             paths.push(format!("child/{parent}/{id}"));
         }
-        if let Some(issuer) = &entry.issuer {
-            paths.push(format!("issuer/{issuer}/{id}"));
-        }
         if let Some(expires) = entry.expires {
             paths.push(Self::expiry_path(expires, id));
-            if !entry.path.is_empty() {
-                paths.push(Self::lease_path(&entry.path, id));
-            }
+        }
+        // A token that never ends has no lease.
+        if entry.expires.is_some() || entry.issuer.is_some() {
+            paths.push(Self::issued_path(entry, id));
         }
         paths
     }
@@ -188,4 +186,4 @@ impl Tokens {
 
 /// How many entries are looked at together.
 const PAGE: usize = 128;
-const FOLDERS: [&str; 6] = ["id/", "accessor/", "child/", "issuer/", "expiry/", "lease/"];
+const FOLDERS: [&str; 5] = ["id/", "accessor/", "child/", "issued/", "expiry/"];

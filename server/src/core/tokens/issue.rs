@@ -71,6 +71,7 @@ impl Tokens {
             Some(effective_ttl(&new, limits, &mut warnings))
         };
         let chosen = new.id;
+        let is_chosen = chosen.is_some();
         let mut entry = TokenEntry {
             accessor: String::new(),
             parent: new.parent,
@@ -95,7 +96,7 @@ impl Tokens {
             internal: new.internal,
         };
         if entry.kind == TokenKind::Batch {
-            refuse_for_batch(&entry, chosen.is_some())?;
+            refuse_for_batch(&entry, is_chosen)?;
             entry.renewable = false;
             // What the login wants durable (a replay mark) is durable before the token exists.
             if !with.is_empty() {
@@ -121,6 +122,10 @@ impl Tokens {
                 Some(_) => with.clone(),
                 None => std::mem::take(&mut with),
             };
+            if is_chosen {
+                self.storage
+                    .expect_absent_in(&mut batch, &format!("id/{id}"));
+            }
             let contended = self.born_in(&id, &entry, &mut batch, now).await?;
             match self.storage.commit(batch).await {
                 Ok(()) => break,
@@ -153,7 +158,6 @@ impl Tokens {
         now: u64,
     ) -> Result<Option<String>> {
         let view = &self.storage;
-        view.expect_absent_in(batch, &format!("id/{id}"));
         let mut contended = None;
         if let Some(parent) = &entry.parent {
             // The parent must live when its child is born, or the child would outlive it

@@ -1,5 +1,6 @@
 //! From a token to its record. The hot path: an HMAC and a look into the cache, no disk, no lock held.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use obol_storage::Error as StorageError;
 
 use super::turns::Turn;
 use super::{Cached, TokenEntry, TokenId, Tokens, batch};
+use crate::core::mounts::Mounts;
 
 /// A token that a request may use.
 pub struct Use {
@@ -51,14 +53,14 @@ impl Tokens {
                 token: found,
                 spent: None,
             }),
-            Some(_) => self.spend(&found.id).await,
+            Some(_) => Box::pin(self.spend(&found.id)).await,
         }
     }
 
     /// The living token behind its secret.
     pub async fn find(&self, token: &str, now: u64) -> Result<Option<Arc<Cached>>> {
         if token.starts_with(batch::PREFIX) {
-            return self.find_batch(token, now).await;
+            return Box::pin(self.find_batch(token, now)).await;
         }
         self.get(&self.id_of(token), now).await
     }
@@ -95,7 +97,7 @@ impl Tokens {
     async fn fetch(&self, id: &TokenId, now: u64) -> Result<Option<Arc<Cached>>> {
         let found = match self.cache.get_value_or_guard_async(id).await {
             Ok(found) => Some(found),
-            Err(guard) => match self.read(id).await? {
+            Err(guard) => match Box::pin(self.read(id)).await? {
                 Some(entry) => {
                     let cached = Arc::new(Cached::new(id.clone(), entry));
                     if cached.entry.uses_left.is_none() {
@@ -136,15 +138,22 @@ impl Tokens {
         Ok(found.filter(|token| token.entry.path == path && token.entry.expires.is_some()))
     }
 
-    /// One level of tokens' lease ids below a folder (empty, or ending with a slash).
+    /// One level of tokens' lease ids below a folder (empty, or ending with a slash): sorted, each name once.
     pub async fn list_lease_ids(
         &self,
+        mounts: &Mounts,
         folder: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<String>> {
-        let folder = format!("lease/{folder}");
-        Ok(self.storage.list(&folder, after, limit).await?)
+    ) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for folder in folders_of_leases(mounts, folder) {
+            names.extend(self.storage.list(&folder, after, limit).await?);
+        }
+        while names.len() > limit {
+            names.pop_last();
+        }
+        Ok(names)
     }
 
     /// Accessors in order, a page at a time.
@@ -155,17 +164,18 @@ impl Tokens {
     /// How many tokens there are, or how many a mount has issued; counted to `most` and no further.
     pub async fn count_issued(&self, issuer: Option<&str>, most: usize) -> Result<u64> {
         const PAGE: usize = 1000;
-        let folder = issuer.map_or("accessor/".to_owned(), |mount| format!("issuer/{mount}/"));
-        let (mut count, mut after) = (0, None);
+        let folder = issuer.map_or("accessor/".to_owned(), |mount| format!("issued/{mount}/"));
+        let (mut count, mut after) = (0, None::<String>);
         while count < most {
+            let limit = PAGE.min(most - count);
             let page = self
                 .storage
-                .list(&folder, after.as_deref(), PAGE.min(most - count))
+                .scan_folder(&folder, after.as_deref(), limit)
                 .await?;
             count += page.len();
-            after = page.last().cloned();
-            if after.is_none() {
-                break;
+            match page.into_iter().next_back() {
+                Some((last, _)) => after = Some(last),
+                None => break,
             }
         }
         Ok(count as u64)
@@ -217,6 +227,21 @@ impl Tokens {
             Err(Spend::Storage(error)) => Err(error.into()),
         }
     }
+}
+
+/// Where the tokens are whose lease ids begin with a folder (empty, or ending with a slash): those of the mounts below
+/// it, or of the mount that it is in, and those of no mount.
+pub(super) fn folders_of_leases(mounts: &Mounts, folder: &str) -> Vec<String> {
+    let all = mounts.all();
+    let concerned = all.iter().map(|mounted| &mounted.entry).filter(|entry| {
+        entry.path.starts_with("auth/")
+            && (entry.path.starts_with(folder) || folder.starts_with(&entry.path))
+    });
+    let issuers = concerned.map(|entry| entry.uuid.as_str());
+    issuers
+        .chain(std::iter::once(super::NO_MOUNT))
+        .map(|issuer| format!("issued/{issuer}/{folder}"))
+        .collect()
 }
 
 enum Spend {

@@ -7,8 +7,7 @@
 //! | `id/<hmac>` | the token's record |
 //! | `accessor/<accessor>` | the hmac, and whether children or leases hang on the token |
 //! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
-//! | `issuer/<mount uuid>/<hmac>` | nothing: what the mount issued |
-//! | `lease/<issuing path>/h<hmac>` | nothing: the token's lease id, for `sys/leases` |
+//! | `issued/<mount uuid>/<issuing path>/h<hmac>` | nothing: what the mount issued, by lease id; `token` for no mount |
 //! | `expiry/<time>/<hmac>` | nothing: ordered by time, read from the front, never loaded whole |
 //! | `revoking/<hmac>` | nothing: a dead token whose family is still to be removed |
 //! | `role/<name>` | a role of `auth/token` |
@@ -47,6 +46,9 @@ pub use revoke::Forget;
 
 /// Tells a token in a lease id from the random name of a secret's lease.
 const LEASE_MARK: char = 'h';
+
+/// In the place of a mount's UUID: issued by a token, with no auth method behind it.
+pub const NO_MOUNT: &str = "token";
 
 /// How many decoded tokens stay in memory. The rest are a point read away.
 const CACHED_TOKENS: usize = 8192;
@@ -152,8 +154,12 @@ impl Tokens {
         format!("expiry/{expires:016x}/{id}")
     }
 
-    /// Where the lease id of a token that ends is found.
-    fn lease_path(path: &str, id: &TokenId) -> String {
-        format!("lease/{path}/{LEASE_MARK}{id}")
+    /// Where a token is found by the mount that issued it, and by its lease id: `<issuing path>/h<hmac>`.
+    fn issued_path(entry: &TokenEntry, id: &TokenId) -> String {
+        let issuer = entry.issuer.as_deref().unwrap_or(NO_MOUNT);
+        match entry.path.as_str() {
+            "" => format!("issued/{issuer}/{LEASE_MARK}{id}"),
+            path => format!("issued/{issuer}/{path}/{LEASE_MARK}{id}"),
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use obol_mount::{Error, Result};
 use obol_storage::{Batch, Error as StorageError};
 
+use super::lookup::folders_of_leases;
 use super::{TokenEntry, TokenId, Tokens};
 use crate::core::leases::Leases;
 use crate::core::mounts::Mounts;
@@ -62,13 +63,17 @@ impl Tokens {
 
     /// Revokes everything that a mount has issued, a page at a time. Families go in the background.
     pub async fn revoke_issued_by(&self, mount: &str, forget: &Forget<'_>) -> Result<u64> {
-        self.revoke_listed(&format!("issuer/{mount}/"), forget)
+        self.revoke_listed(&format!("issued/{mount}/"), forget)
             .await
     }
 
     /// Revokes the tokens whose lease ids begin with `prefix` (a folder), a page at a time.
     pub async fn revoke_by_path(&self, prefix: &str, forget: &Forget<'_>) -> Result<u64> {
-        self.revoke_listed(&format!("lease/{prefix}"), forget).await
+        let mut revoked = 0;
+        for folder in folders_of_leases(forget.mounts, prefix) {
+            revoked += self.revoke_listed(&folder, forget).await?;
+        }
+        Ok(revoked)
     }
 
     /// Revokes the tokens that an index names in the last segment of its entries below `folder`.
