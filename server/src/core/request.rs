@@ -111,7 +111,10 @@ impl Core {
     pub async fn handle(self: &Arc<Self>, incoming: Incoming) -> Outgoing {
         let id = incoming.id.clone();
         let operation = incoming.operation;
-        // Boxed once here: the futures around this one are moved several times on their way through the listener.
+        // A future is as large as the largest thing that it ever waits for, and is copied where it is moved. So this
+        // one is boxed, since it is moved several times on its way through the listener, and below is boxed what only
+        // few requests come to (in the expression that awaits it: a variable would have its place in this one), else
+        // each would pay for all of it.
         match Box::pin(self.serve(incoming)).await {
             Ok(outgoing) => outgoing,
             Err(error) => {
@@ -189,7 +192,7 @@ impl Core {
         let now = SystemTime::now();
         let unwraps = wrapping::unwraps_its_own_token(path.as_str(), &incoming.data);
         if unwraps && let Some(token) = &incoming.token {
-            incoming.token = Some(live.wrapping.unpacked(token).await?);
+            incoming.token = Some(Box::pin(live.wrapping.unpacked(token)).await?);
         }
         let authenticated = match access {
             RouteAccess::Token | RouteAccess::Sudo | RouteAccess::AnyToken => {
@@ -206,13 +209,20 @@ impl Core {
             Err(error) => (None, Some(error)),
         };
         let operation = incoming.operation;
-        let outcome = self
-            .serve_authenticated(&live, &path, matched, incoming, used.as_ref(), refused, now)
-            .await;
+        let outcome = Box::pin(self.serve_authenticated(
+            &live,
+            &path,
+            matched,
+            incoming,
+            used.as_ref(),
+            refused,
+            now,
+        ))
+        .await;
         if let Some(used) = &used
             && let Some(id) = used.exhausted().await
         {
-            live.tokens.revoke(id, &live.forget()).await?;
+            Box::pin(live.tokens.revoke(id, &live.forget())).await?;
         }
         let mounted = found.as_ref().map(|(mounted, _)| mounted);
         self.metrics
@@ -245,9 +255,8 @@ impl Core {
                     let entry = matched.map(|matched| &matched.mounted.entry);
                     let none = Map::new();
                     let subject = incoming.subject(path, incoming.operation, entry, None, &none);
-                    live.audit
-                        .record(&Record::request(&subject, Some(&error)))
-                        .await?;
+                    let record = Record::request(&subject, Some(&error));
+                    Box::pin(live.audit.record(&record)).await?;
                 }
                 Err(error)
             }
@@ -378,26 +387,20 @@ impl Core {
             let mut response = route.call(request.clone(), params, data).await?;
             // 7. Settle: a login becomes a token, in one commit with what the login wants durable.
             let auth = self.settle(live, mounted, &request, &mut response).await?;
-            let limits = self.limits(Some(&mounted.entry));
-            live.register_lease(
-                mounted,
-                limits,
-                path.as_str(),
-                token.map(AsRef::as_ref),
-                &mut response,
-            )
-            .await?;
+            if response.lease.is_some() {
+                let limits = self.limits(Some(&mounted.entry));
+                let token = token.map(AsRef::as_ref);
+                let path = path.as_str();
+                Box::pin(live.register_lease(mounted, limits, path, token, &mut response)).await?;
+            }
             // 8. Wrap: a token of one use takes the answer's place, where that was asked for.
-            let wrapped = self
-                .wrap(
-                    live,
-                    asked,
-                    request_id,
-                    path.as_str(),
-                    &response,
-                    auth.as_ref(),
-                )
-                .await;
+            let wrapped = match asked {
+                None => Ok(None),
+                Some(asked) => {
+                    let (path, auth) = (path.as_str(), auth.as_ref());
+                    Box::pin(self.wrap(live, asked, request_id, path, &response, auth)).await
+                }
+            };
             match wrapped {
                 Ok(wrapped) => Ok(Answer {
                     response,
@@ -405,8 +408,7 @@ impl Core {
                     wrapped,
                 }),
                 Err(error) => {
-                    self.take_back(live, auth.as_ref(), None).await;
-                    live.take_back_lease(&response).await;
+                    Box::pin(self.take_back(live, auth.as_ref(), None, &response)).await;
                     Err(error)
                 }
             }
@@ -454,8 +456,7 @@ impl Core {
             let recorded = live.audit.record(&record);
             if let Err(error) = self.metrics.audit_response.time(recorded).await {
                 let wrapping_token = wrapped.as_ref().map(|wrapped| &wrapped.id);
-                self.take_back(live, auth, wrapping_token).await;
-                live.take_back_lease(&response).await;
+                Box::pin(self.take_back(live, auth, wrapping_token, &response)).await;
                 return Err(error);
             }
         }
@@ -493,8 +494,15 @@ impl Core {
             || (capabilities.contains(&"create") && capabilities.contains(&"update")))
     }
 
-    /// A token that the client never gets must not live: its issue could not be audited, or its answer not wrapped.
-    async fn take_back(&self, live: &Live, auth: Option<&Value>, wrapping: Option<&TokenId>) {
+    /// A token that the client never gets must not live, nor a lease: its issue could not be audited, or its answer
+    /// not wrapped.
+    async fn take_back(
+        &self,
+        live: &Live,
+        auth: Option<&Value>,
+        wrapping: Option<&TokenId>,
+        response: &Response,
+    ) {
         let login = auth
             .and_then(|auth| auth["client_token"].as_str())
             .map(|token| live.tokens.id_of(token));
@@ -503,6 +511,7 @@ impl Core {
                 tracing::error!(%error, "a token that could not be given out could not be revoked");
             }
         }
+        live.take_back_lease(response).await;
     }
 }
 

@@ -22,10 +22,11 @@ impl Core {
         response: &mut Response,
     ) -> Result<Option<Value>> {
         match std::mem::replace(&mut response.reply, Reply::Empty) {
-            Reply::Login(login) => self
-                .issue_for_login(live, mounted, request, *login, response)
-                .await
-                .map(Some),
+            Reply::Login(login) => {
+                Box::pin(self.issue_for_login(live, mounted, request, *login, response))
+                    .await
+                    .map(Some)
+            }
             Reply::Auth(auth) => Ok(Some(auth)),
             other => {
                 response.reply = other;

@@ -153,13 +153,12 @@ impl Core {
     pub(super) async fn wrap(
         &self,
         live: &Live,
-        asked: Option<Asked>,
+        asked: Asked,
         request: &str,
         path: &str,
         response: &Response,
         auth: Option<&Value>,
     ) -> Result<Option<Wrapped>> {
-        let Some(asked) = asked else { return Ok(None) };
         if matches!(response.reply, Reply::Wrapped(_)) {
             return Ok(None);
         }
