@@ -41,11 +41,10 @@ pub(super) async fn login(cx: Cx<Approle>, input: LoginInput) -> Result<Login> {
     let mut token = role.token();
     let (mut metadata, mut cidr_list, mut held) = Default::default();
     if settings.bind_secret_id {
-        if attempt.is_locked() {
-            return Err(attempt.failed(true, wrong()).await);
-        }
         let hash = cx.secrets.hash(&role.id, input.secret_id.expose());
-        let Some(found) = cx.secrets.find(&role.id, hash, now).await? else {
+        let found = cx.secrets.find(&role.id, hash, now).await?;
+        // Only now: a lock that answered sooner than a wrong secret ID would show itself.
+        let Some(found) = found.filter(|_| !attempt.is_locked()) else {
             return Err(attempt.failed(true, wrong()).await);
         };
         proof.remember(&found);
