@@ -64,7 +64,7 @@ use rekey::Rekeying;
 use remount::Remounts;
 use sealing::Sealing;
 use setting::Setting;
-use tokens::{Forget, Limits, Tokens};
+use tokens::{Forget, Limits, TokenId, Tokens};
 use ui_headers::UiHeaders;
 use wrapping::Wrapping;
 
@@ -350,6 +350,14 @@ impl Live {
             mounts: &self.mounts,
             leases: &self.leases,
             wrapping: &self.wrapping,
+        }
+    }
+
+    /// Revokes a token that is spent, or that nobody gets. Where that fails, what it was for has succeeded all the same:
+    /// it is logged, and the token ends by itself.
+    pub async fn discard(&self, id: &TokenId) {
+        if let Err(error) = self.tokens.revoke(id, &self.forget()).await {
+            tracing::error!(%error, "a token that is of no more use could not be revoked");
         }
     }
 

@@ -222,7 +222,7 @@ impl Core {
         if let Some(used) = &used
             && let Some(id) = used.exhausted().await
         {
-            Box::pin(live.tokens.revoke(id, &live.forget())).await?;
+            Box::pin(live.discard(id)).await;
         }
         let mounted = found.as_ref().map(|(mounted, _)| mounted);
         self.metrics
@@ -507,9 +507,7 @@ impl Core {
             .and_then(|auth| auth["client_token"].as_str())
             .map(|token| live.tokens.id_of(token));
         for id in login.iter().chain(wrapping) {
-            if let Err(error) = live.tokens.revoke(id, &live.forget()).await {
-                tracing::error!(%error, "a token that could not be given out could not be revoked");
-            }
+            live.discard(id).await;
         }
         live.take_back_lease(response).await;
     }

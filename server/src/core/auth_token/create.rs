@@ -212,7 +212,7 @@ async fn make(
         live.quotas.admit(&live, None).await?;
     }
     let issued = match &who {
-        Some(who) => live.issue_for(who, new, limits, Batch::new(), now).await,
+        Some(who) => Box::pin(live.issue_for(who, new, limits, Batch::new(), now)).await,
         None => live.tokens.issue(new, limits, Batch::new(), now).await,
     };
     let issued = issued.map_err(Error::from)?;
@@ -332,7 +332,7 @@ fn check_chosen_id(id: &str) -> Result<()> {
 
 async fn living_caller(live: &Live, caller: &Caller, now: u64) -> Result<Arc<Cached>> {
     live.tokens
-        .by_accessor(&caller.accessor, now)
+        .known(&caller.token_id, now)
         .await?
         .ok_or_else(Error::forbidden)
 }

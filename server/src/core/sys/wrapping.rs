@@ -72,7 +72,7 @@ async fn unwrap(cx: Cx<System>, input: TokenInput) -> Result<Response> {
     let live = cx.live()?;
     let token = wrapping_token(&cx, &live, input).await?;
     let content = live.wrapping.take(&token).await?.ok_or_else(invalid)?;
-    live.tokens.revoke(&token.id, &live.forget()).await?;
+    live.discard(&token.id).await;
     content.into_response()
 }
 

@@ -201,7 +201,7 @@ impl Core {
             Err(_) if live.wrapping.info(old).await?.is_none() => return Ok(None),
             Err(error) => return Err(error),
         };
-        live.tokens.revoke(&old.id, &live.forget()).await?;
+        live.discard(&old.id).await;
         Ok(Some(wrapped))
     }
 
