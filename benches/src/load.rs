@@ -10,7 +10,48 @@ use tokio::net::TcpStream;
 
 use crate::Failure;
 
-/// What came of a run.
+/// What came of some time of load.
+pub(crate) struct Run {
+    /// Nanoseconds of each request.
+    pub(crate) latencies: Histogram<u64>,
+    pub(crate) time: Duration,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            latencies: histogram(),
+            time: Duration::ZERO,
+        }
+    }
+}
+
+impl Run {
+    pub(crate) fn add(&mut self, more: Run) -> Result<(), Failure> {
+        self.latencies.add(more.latencies)?;
+        self.time += more.time;
+        Ok(())
+    }
+
+    pub(crate) fn per_second(&self) -> f64 {
+        self.latencies.len() as f64 / self.time.as_secs_f64()
+    }
+
+    pub(crate) fn measured(&self) -> Measured {
+        Measured {
+            per_second: self.per_second(),
+            p50: Duration::from_nanos(self.latencies.value_at_quantile(0.5)),
+            p99: Duration::from_nanos(self.latencies.value_at_quantile(0.99)),
+        }
+    }
+}
+
+/// An empty histogram of nanoseconds, as exact as three digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are within what the histogram can do")
+}
+
+/// A run in short.
 pub(crate) struct Measured {
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
@@ -82,18 +123,17 @@ pub(crate) fn request(method: &str, path: &str, token: &str, body: Option<&str>)
     .into_bytes()
 }
 
-/// `clients` connections for `seconds`; `make` gives the n-th request of a client. An answer that is no success ends
+/// `clients` connections for some time; `make` gives the n-th request of a client. An answer that is no success ends
 /// the run: a fast refusal is no result.
 pub(crate) async fn run(
     address: SocketAddr,
     clients: usize,
-    seconds: u64,
+    time: Duration,
     make: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
-) -> Result<Measured, Failure> {
-    let begin = Instant::now() + Duration::from_millis(500);
-    let end = begin + Duration::from_secs(seconds);
-    let all = drive(address, clients, begin, end, u64::MAX, make).await?;
-    Ok(measured(&all, Duration::from_secs(seconds)))
+) -> Result<Run, Failure> {
+    let begin = Instant::now() + Duration::from_millis(300);
+    let latencies = drive(address, clients, begin, begin + time, u64::MAX, make).await?;
+    Ok(Run { latencies, time })
 }
 
 /// The same until each client has sent `each` requests.
@@ -102,10 +142,11 @@ pub(crate) async fn times(
     clients: usize,
     each: u64,
     make: impl Fn(usize, u64) -> Vec<u8> + Send + Sync + 'static,
-) -> Result<Measured, Failure> {
+) -> Result<Run, Failure> {
     let begin = Instant::now();
-    let all = drive(address, clients, begin, begin + LONGEST, each, make).await?;
-    Ok(measured(&all, begin.elapsed()))
+    let latencies = drive(address, clients, begin, begin + LONGEST, each, make).await?;
+    let time = begin.elapsed();
+    Ok(Run { latencies, time })
 }
 
 /// Each client sends until `end`, or until it has sent `each`; what is sent from `begin` on counts.
@@ -123,7 +164,7 @@ async fn drive(
         let make = make.clone();
         let mut connection = Connection::open(address).await?;
         tasks.push(tokio::spawn(async move {
-            let mut histogram = Histogram::<u64>::new(3)?;
+            let mut histogram = histogram();
             for n in 0..each {
                 let request = make(client, n);
                 let sent = Instant::now();
@@ -145,19 +186,11 @@ async fn drive(
             Ok(histogram)
         }));
     }
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = histogram();
     for task in tasks {
         all.add(task.await??)?;
     }
     Ok(all)
-}
-
-fn measured(all: &Histogram<u64>, time: Duration) -> Measured {
-    Measured {
-        per_second: all.len() as f64 / time.as_secs_f64(),
-        p50: Duration::from_nanos(all.value_at_quantile(0.5)),
-        p99: Duration::from_nanos(all.value_at_quantile(0.99)),
-    }
 }
 
 /// Nothing that is counted takes so long.

@@ -11,6 +11,7 @@ mod logins;
 mod many;
 mod process;
 mod reads;
+mod rounds;
 mod table;
 mod tokens;
 mod transit;
@@ -18,6 +19,7 @@ mod unseal;
 mod writes;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The allocator that the server uses, so that the limit has it too.
 #[global_allocator]
@@ -77,11 +79,11 @@ fn main() -> ExitCode {
             logins::ACCEPT => {
                 let keytab = args.next().unwrap_or_default();
                 let account = args.next().unwrap_or_default();
-                let seconds = args.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+                let time = args.next().and_then(|n| n.parse().ok()).unwrap_or(1000);
                 return report(logins::serve_accept_loop(
                     keytab.as_ref(),
                     &account,
-                    seconds,
+                    Duration::from_millis(time),
                 ));
             }
             "limit-server" => return report(limit::serve()),

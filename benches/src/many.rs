@@ -100,21 +100,21 @@ async fn family(plan: Plan) -> Result<(), Failure> {
     })
     .await?;
 
-    let reads = async |seconds| {
+    let reads = async || {
         let root = root.clone();
-        load::run(server.address, READERS, seconds, move |_, _| {
-            request("GET", "/v1/secret/data/app", &root, None)
-        })
-        .await
+        let time = Duration::from_secs(plan.seconds);
+        let read = move |_, _| request("GET", "/v1/secret/data/app", &root, None);
+        let run = load::run(server.address, READERS, time, read).await?;
+        Ok::<_, Failure>(run.measured())
     };
-    let idle = reads(plan.seconds).await?;
+    let idle = reads().await?;
     let begun = Instant::now();
     let doomed = json!({ "token": parent });
     server
         .call("POST", "/v1/auth/token/revoke", &root, Some(doomed))
         .await?;
     let answered = begun.elapsed();
-    let busy = reads(plan.seconds).await?;
+    let busy = reads().await?;
     let path = "/v1/auth/token/accessors?list=true&limit=3";
     loop {
         let left = server.call("GET", path, &root, None).await?;
@@ -218,7 +218,7 @@ async fn with_leases(leases: u64) -> Result<(f64, f64), Failure> {
             request("GET", "/v1/leased/app", &root, None)
         })
         .await?;
-        (key, made.per_second)
+        (key, made.per_second())
     };
     let server = Server::start(dir.path()).await?;
     server.unseal(&key).await?;

@@ -1,6 +1,5 @@
 //! The processes that are measured: started here, and gone when their handle is.
 
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::load::{self, Connection, Measured, request};
+use crate::load::{Connection, request};
 
 /// A server under measurement.
 pub(crate) struct Server {
@@ -157,29 +156,4 @@ impl Server {
         let kib: f64 = line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse()?;
         Ok(kib / 1024.0)
     }
-}
-
-/// What HTTP and JSON alone can do.
-pub(crate) async fn empty_handler(clients: usize, seconds: u64) -> Result<Measured, Failure> {
-    let (mut child, address) = start_limit()?;
-    let measured = load::run(address, clients, seconds, |_, _| {
-        request("GET", "/v1/anything", "", None)
-    })
-    .await;
-    child.kill()?;
-    child.wait()?;
-    measured
-}
-
-/// The server with the empty handler.
-fn start_limit() -> Result<(Child, SocketAddr), Failure> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("limit-server")
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let out = child.stdout.take().ok_or("no output")?;
-    let mut line = String::new();
-    BufReader::new(out).read_line(&mut line)?;
-    let port: u16 = line.trim().parse()?;
-    Ok((child, SocketAddr::from(([127, 0, 0, 1], port))))
 }

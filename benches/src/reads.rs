@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use crate::load::{self, request};
-use crate::process::{Server, empty_handler};
+use crate::limit::Limit;
+use crate::load::request;
+use crate::process::Server;
+use crate::rounds::{Line, compare};
 use crate::table::{THROUGHPUT, Table};
 use crate::{Failure, Plan};
 
@@ -11,15 +13,6 @@ const CLIENTS: usize = 32;
 
 pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let mut table = Table::new("Reads over HTTP, 32 connections", &THROUGHPUT);
-    let limit = empty_handler(CLIENTS, plan.seconds).await?;
-    table.measured(
-        "axum with an empty JSON handler",
-        &limit,
-        None,
-        limit.per_second,
-        "the limit",
-    );
-
     let dir = tempfile::tempdir()?;
     let server = Server::start(dir.path()).await?;
     let (root, _) = server.set_up().await?;
@@ -53,23 +46,18 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
         .ok_or("no token")?
         .to_owned();
 
-    for (name, path) in [
-        ("token lookup-self", "/v1/auth/token/lookup-self"),
-        ("kv v2 read", "/v1/secret/data/app/db"),
-    ] {
+    let get = |name, path: &'static str| {
         let token = token.clone();
-        let measured = load::run(server.address, CLIENTS, plan.seconds, move |_, _| {
+        Line::new(name, "≥ 60 %", move |_, _| {
             request("GET", path, &token, None)
         })
-        .await?;
-        table.measured(
-            name,
-            &measured,
-            Some(server.resident()?),
-            limit.per_second,
-            "≥ 60 %",
-        );
-    }
+    };
+    let lines = [
+        get("token lookup-self", "/v1/auth/token/lookup-self"),
+        get("kv v2 read", "/v1/secret/data/app/db"),
+    ];
+    let limit = Limit::empty_handler()?;
+    compare(&mut table, plan, &limit, &server, CLIENTS, &lines).await?;
     table.print();
     Ok(())
 }

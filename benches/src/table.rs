@@ -20,13 +20,13 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-    /// A line of throughput: rate, latencies, memory, and the ratio to the limit.
+    /// A line of throughput: rate, latencies, memory, and its share of the limit.
     pub(crate) fn measured(
         &mut self,
         name: &str,
         measured: &Measured,
         resident: Option<f64>,
-        limit: f64,
+        share: f64,
         aim: &str,
     ) {
         self.row(&[
@@ -35,7 +35,7 @@ impl Table {
             micros(measured.p50),
             micros(measured.p99),
             resident.map_or_else(|| "—".into(), |mib| format!("{mib:.0} MiB")),
-            format!("{:.0} %", 100.0 * measured.per_second / limit),
+            format!("{:.0} %", 100.0 * share),
             aim.to_owned(),
         ]);
     }

@@ -1,26 +1,20 @@
 //! What makes tokens, against the storage engine's own synced puts.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::limit::Limit;
 use crate::load::{self, request};
 use crate::process::Server;
+use crate::rounds::{Line, compare};
 use crate::table::{THROUGHPUT, Table};
-use crate::writes::synced_puts;
 use crate::{Failure, Plan};
 
 const CLIENTS: usize = 64;
 
 pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let mut table = Table::new("Tokens, 64 clients", &THROUGHPUT);
-    let limit = tokio::task::spawn_blocking(move || synced_puts(plan.seconds)).await??;
-    table.measured(
-        "RocksDB synced puts, 600 bytes, 64 threads",
-        &limit,
-        None,
-        limit.per_second,
-        "the limit",
-    );
-
     let dir = tempfile::tempdir()?;
     let server = Server::start(dir.path()).await?;
     let (root, _) = server.set_up().await?;
@@ -39,49 +33,43 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let ada = json!({ "password": "correct horse battery staple" });
     post("/v1/auth/userpass/users/ada", ada.clone()).await?;
 
-    for (name, path, body, aim) in [
-        (
-            "token create",
-            "/v1/auth/token/create",
-            json!({ "ttl": "1h" }),
-            "≥ 50 %",
-        ),
-        ("approle login", "/v1/auth/approle/login", robot, "≥ 50 %"),
-        (
-            "batch token create",
-            "/v1/auth/token/create",
-            json!({ "ttl": "1h", "type": "batch", "policies": ["default"] }),
-            "no disk write",
-        ),
-        (
-            "userpass login (argon2id)",
-            "/v1/auth/userpass/login/ada",
-            ada,
-            "its hash's cost",
-        ),
-    ] {
+    let line = |name, aim, path: &'static str, body: &Value| {
         let token = match path {
-            "/v1/auth/token/create" => root.clone(),
+            CREATE => root.clone(),
             _ => String::new(),
         };
         let body = body.to_string();
-        let written = server.written()?;
-        let measured = load::run(server.address, CLIENTS, plan.seconds, move |_, _| {
+        Line::new(name, aim, move |_, _| {
             request("POST", path, &token, Some(&body))
         })
-        .await?;
-        let name = match server.written()? - written {
-            0 => format!("{name}: 0 bytes written"),
-            _ => name.to_owned(),
-        };
-        table.measured(
-            &name,
-            &measured,
-            Some(server.resident()?),
-            limit.per_second,
-            aim,
-        );
-    }
+    };
+    let batch = json!({ "ttl": "1h", "type": "batch", "policies": ["default"] });
+    let hashed = "userpass login (argon2id)";
+    let lines = [
+        line("token create", "≥ 50 %", CREATE, &json!({ "ttl": "1h" })),
+        line("approle login", "≥ 50 %", "/v1/auth/approle/login", &robot),
+        Line {
+            tells_writes: true,
+            ..line("batch token create", "no disk write", CREATE, &batch)
+        },
+    ];
+    let limit = Limit::synced_puts()?;
+    let limit = compare(&mut table, plan, &limit, &server, CLIENTS, &lines).await?;
+    // By itself: its hashes take the cores for a second after the last request.
+    let ada = line(
+        hashed,
+        "its hash's cost",
+        "/v1/auth/userpass/login/ada",
+        &ada,
+    );
+    let make = ada.make.clone();
+    let time = Duration::from_secs(plan.seconds);
+    let run = load::run(server.address, CLIENTS, time, move |c, n| make(c, n)).await?;
+    let resident = server.resident()?;
+    let share = run.per_second() / limit;
+    table.measured(ada.name, &run.measured(), Some(resident), share, ada.aim);
     table.print();
     Ok(())
 }
+
+const CREATE: &str = "/v1/auth/token/create";

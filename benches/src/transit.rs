@@ -8,8 +8,10 @@ use hdrhistogram::Histogram;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde_json::json;
 
-use crate::load::{self, Measured, request};
-use crate::process::{Server, empty_handler};
+use crate::limit::Limit;
+use crate::load::{Run, histogram, request};
+use crate::process::Server;
+use crate::rounds::{Line, compare};
 use crate::table::{THROUGHPUT, Table};
 use crate::{Failure, Plan};
 
@@ -18,23 +20,6 @@ const PLAINTEXT: usize = 1024;
 
 pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let mut table = Table::new("Transit, 1 KiB, 32 connections", &THROUGHPUT);
-    let limit = empty_handler(CLIENTS, plan.seconds).await?;
-    table.measured(
-        "axum with an empty JSON handler",
-        &limit,
-        None,
-        limit.per_second,
-        "the limit",
-    );
-    let cipher = tokio::task::spawn_blocking(move || cipher(plan.seconds)).await??;
-    table.measured(
-        "ring's AES-256-GCM on 2 threads",
-        &cipher,
-        None,
-        limit.per_second,
-        "to compare",
-    );
-
     let dir = tempfile::tempdir()?;
     let server = Server::start(dir.path()).await?;
     let (root, _) = server.set_up().await?;
@@ -54,43 +39,43 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
             Some(body.clone()),
         )
         .await?;
-    let ciphertext = &sealed["data"]["ciphertext"];
-    for (name, path, body) in [
-        ("encrypt", "/v1/transit/encrypt/orders", body.to_string()),
-        (
-            "decrypt",
-            "/v1/transit/decrypt/orders",
-            json!({ "ciphertext": ciphertext }).to_string(),
-        ),
-    ] {
+    let post = |name, path: &'static str, body: String| {
         let root = root.clone();
-        let measured = load::run(server.address, CLIENTS, plan.seconds, move |_, _| {
+        Line::new(name, "≥ 60 %", move |_, _| {
             request("POST", path, &root, Some(&body))
         })
-        .await?;
-        table.measured(
-            name,
-            &measured,
-            Some(server.resident()?),
-            limit.per_second,
-            "≥ 60 %",
-        );
-    }
+    };
+    let sealed = json!({ "ciphertext": sealed["data"]["ciphertext"] });
+    let lines = [
+        post("encrypt", "/v1/transit/encrypt/orders", body.to_string()),
+        post("decrypt", "/v1/transit/decrypt/orders", sealed.to_string()),
+    ];
+    let limit = Limit::empty_handler()?;
+    let limit = compare(&mut table, plan, &limit, &server, CLIENTS, &lines).await?;
+    let time = Duration::from_secs(plan.seconds);
+    let cipher = tokio::task::spawn_blocking(move || cipher(time)).await??;
+    let share = cipher.per_second() / limit;
+    table.measured(
+        "ring's AES-256-GCM on 2 threads",
+        &cipher.measured(),
+        None,
+        share,
+        "to compare",
+    );
     table.print();
     Ok(())
 }
 
 /// Sealing and nothing else, on as many threads as the machine has cores.
-fn cipher(seconds: u64) -> Result<Measured, Failure> {
-    let time = Duration::from_secs(seconds);
-    let mut all = Histogram::<u64>::new(3)?;
+fn cipher(time: Duration) -> Result<Run, Failure> {
+    let mut latencies = histogram();
     std::thread::scope(|scope| -> Result<(), Failure> {
         let threads: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(move || -> Result<Histogram<u64>, Failure> {
                     let key = UnboundKey::new(&AES_256_GCM, &[1; 32]).map_err(|_| "a key")?;
                     let key = LessSafeKey::new(key);
-                    let mut histogram = Histogram::<u64>::new(3)?;
+                    let mut histogram = histogram();
                     let mut data = vec![7u8; PLAINTEXT];
                     let begun = Instant::now();
                     for n in 0u64.. {
@@ -112,13 +97,9 @@ fn cipher(seconds: u64) -> Result<Measured, Failure> {
             })
             .collect();
         for thread in threads {
-            all.add(thread.join().map_err(|_| "a thread panicked")??)?;
+            latencies.add(thread.join().map_err(|_| "a thread panicked")??)?;
         }
         Ok(())
     })?;
-    Ok(Measured {
-        per_second: all.len() as f64 / time.as_secs_f64(),
-        p50: Duration::from_nanos(all.value_at_quantile(0.5)),
-        p99: Duration::from_nanos(all.value_at_quantile(0.99)),
-    })
+    Ok(Run { latencies, time })
 }

@@ -13,17 +13,17 @@ use hdrhistogram::Histogram;
 use obol_kerberos::{Acceptor, AcceptorOptions, Keytab};
 
 use crate::Failure;
-use crate::load::Measured;
+use crate::load::{Run, histogram};
 
-/// Accepts the tokens for `seconds`, beginning again after the last. The loop keeps no replays, so a server can take
+/// Accepts the tokens for some time, beginning again after the last. The loop keeps no replays, so a server can take
 /// them afterwards.
 pub(crate) fn measure(
     env: &[(String, String)],
     keytab: &[u8],
     account: &str,
     tokens: &[String],
-    seconds: u64,
-) -> Result<Measured, Failure> {
+    time: Duration,
+) -> Result<Run, Failure> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("keytab");
     std::fs::write(&file, keytab)?;
@@ -31,7 +31,7 @@ pub(crate) fn measure(
         .arg(ACCEPT)
         .arg(&file)
         .arg(account)
-        .arg(seconds.to_string())
+        .arg(time.as_millis().to_string())
         .envs(env.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -45,22 +45,23 @@ pub(crate) fn measure(
     }
     let output = child.wait_with_output()?;
     let text = String::from_utf8(output.stdout)?;
-    let numbers: Vec<u64> = text
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    let [accepted, nanos, p50, p99] = numbers[..] else {
-        return Err("the accept loop came to an early end".into());
-    };
-    Ok(Measured {
-        per_second: accepted as f64 / Duration::from_nanos(nanos).as_secs_f64(),
-        p50: Duration::from_nanos(p50),
-        p99: Duration::from_nanos(p99),
+    let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+    let nanos = numbers
+        .next()
+        .ok_or("the accept loop came to an early end")??;
+    let mut latencies = histogram();
+    while let (Some(value), Some(count)) = (numbers.next(), numbers.next()) {
+        latencies.record_n(value?, count?)?;
+    }
+    Ok(Run {
+        latencies,
+        time: Duration::from_nanos(nanos),
     })
 }
 
-/// The other side: tokens come in, a line each; when all are there they are accepted.
-pub(crate) fn serve(keytab: &Path, account: &str, seconds: u64) -> Result<(), Failure> {
+/// The other side: tokens come in, a line each; when all are there they are accepted. What goes out is how many
+/// nanoseconds that took, then a line for each latency: nanoseconds, and how many took so long.
+pub(crate) fn serve(keytab: &Path, account: &str, time: Duration) -> Result<(), Failure> {
     let keytab = Keytab::parse(&std::fs::read(keytab)?)?.for_service_account(account, false)?;
     // What the server asks of a ticket by default.
     let options = AcceptorOptions {
@@ -75,7 +76,7 @@ pub(crate) fn serve(keytab: &Path, account: &str, seconds: u64) -> Result<(), Fa
     let first = tokens.first().ok_or("no tokens")?;
     let next = AtomicUsize::new(0);
     let ready = std::sync::Barrier::new(THREADS + 1);
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = histogram();
     let elapsed = std::thread::scope(|scope| -> Result<Duration, Failure> {
         let threads: Vec<_> = (0..THREADS)
             .map(|_| {
@@ -85,8 +86,8 @@ pub(crate) fn serve(keytab: &Path, account: &str, seconds: u64) -> Result<(), Fa
                     let acquired = acceptor.accept(first, None);
                     ready.wait();
                     acquired?;
-                    let mut histogram = Histogram::<u64>::new(3)?;
-                    let end = Instant::now() + Duration::from_secs(seconds);
+                    let mut histogram = histogram();
+                    let end = Instant::now() + time;
                     loop {
                         let begun = Instant::now();
                         if begun >= end {
@@ -107,13 +108,13 @@ pub(crate) fn serve(keytab: &Path, account: &str, seconds: u64) -> Result<(), Fa
         }
         Ok(begun.elapsed())
     })?;
-    println!(
-        "{} {} {} {}",
-        all.len(),
-        elapsed.as_nanos(),
-        all.value_at_quantile(0.5),
-        all.value_at_quantile(0.99)
-    );
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    writeln!(out, "{}", elapsed.as_nanos())?;
+    for step in all.iter_recorded() {
+        let (value, count) = (step.value_iterated_to(), step.count_since_last_iteration());
+        writeln!(out, "{value} {count}")?;
+    }
+    out.flush()?;
     Ok(())
 }
 

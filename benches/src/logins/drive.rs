@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::clients::Tokens;
 use crate::Failure;
-use crate::load::{Connection, Measured};
+use crate::load::{Connection, Run, histogram};
 
 /// One login; returns the body of the answer.
 pub(crate) async fn log_in(address: SocketAddr, token: &str) -> Result<Vec<u8>, Failure> {
@@ -27,7 +27,7 @@ pub(crate) async fn closed_loop(
     connections: usize,
     tokens: &Tokens,
     time: Duration,
-) -> Result<Measured, Failure> {
+) -> Result<Run, Failure> {
     let next = Arc::new(AtomicUsize::new(0));
     let opened = open(address, connections).await?;
     let begun = Instant::now();
@@ -36,7 +36,7 @@ pub(crate) async fn closed_loop(
         .map(|mut connection| {
             let (tokens, next) = (tokens.clone(), next.clone());
             tokio::spawn(async move {
-                let mut histogram = Histogram::<u64>::new(3)?;
+                let mut histogram = histogram();
                 while let Some(token) = tokens.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let request = request(token);
                     let sent = Instant::now();
@@ -52,12 +52,9 @@ pub(crate) async fn closed_loop(
             })
         })
         .collect();
-    let all = gather(tasks).await?;
-    Ok(Measured {
-        per_second: all.len() as f64 / begun.elapsed().as_secs_f64(),
-        p50: Duration::from_nanos(all.value_at_quantile(0.5)),
-        p99: Duration::from_nanos(all.value_at_quantile(0.99)),
-    })
+    let latencies = gather(tasks).await?;
+    let time = begun.elapsed();
+    Ok(Run { latencies, time })
 }
 
 /// One login every `1 / per_second` seconds, whether the ones before have been answered or not. The time of each is
@@ -78,7 +75,7 @@ pub(crate) async fn open_loop(
         .map(|mut connection| {
             let (tokens, next, due) = (tokens.clone(), next.clone(), due.clone());
             tokio::spawn(async move {
-                let mut histogram = Histogram::<u64>::new(3)?;
+                let mut histogram = histogram();
                 // Each connection is woken once more when all are taken.
                 loop {
                     due.acquire().await?.forget();

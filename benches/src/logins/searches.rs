@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use obol_directory::{Directory, DirectoryConfig};
 
 use super::world::user;
 use crate::Failure;
-use crate::load::Measured;
+use crate::load::{Run, histogram};
 
-/// `askers` look users up for `seconds`, one after the other each.
+/// `askers` look users up for some time, one after the other each.
 pub(crate) fn measure(
     config: &DirectoryConfig,
     askers: usize,
-    seconds: u64,
-) -> Result<Measured, Failure> {
+    time: Duration,
+) -> Result<Run, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -25,12 +24,12 @@ pub(crate) fn measure(
     runtime.block_on(async {
         let next = Arc::new(AtomicUsize::new(0));
         let begin = Instant::now() + Duration::from_millis(500);
-        let end = begin + Duration::from_secs(seconds);
+        let end = begin + time;
         let tasks: Vec<_> = (0..askers)
             .map(|_| {
                 let (directory, next) = (directory.clone(), next.clone());
                 tokio::spawn(async move {
-                    let mut histogram = Histogram::<u64>::new(3)?;
+                    let mut histogram = histogram();
                     loop {
                         let uid = user(next.fetch_add(1, Ordering::Relaxed));
                         let asked = Instant::now();
@@ -49,14 +48,10 @@ pub(crate) fn measure(
                 })
             })
             .collect();
-        let mut all = Histogram::<u64>::new(3)?;
+        let mut latencies = histogram();
         for task in tasks {
-            all.add(task.await??)?;
+            latencies.add(task.await??)?;
         }
-        Ok(Measured {
-            per_second: all.len() as f64 / seconds as f64,
-            p50: Duration::from_nanos(all.value_at_quantile(0.5)),
-            p99: Duration::from_nanos(all.value_at_quantile(0.99)),
-        })
+        Ok(Run { latencies, time })
     })
 }
