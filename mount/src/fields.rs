@@ -68,8 +68,13 @@ impl JsonSchema for Ttl {
     fn inline_schema() -> bool {
         true
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"], "minimum": 0, "examples": ["1h30m", 5400] })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match answers(generator) {
+            true => json_schema!({ "type": "integer", "minimum": 0 }),
+            false => {
+                json_schema!({ "type": ["integer", "string"], "minimum": 0, "examples": ["1h30m", 5400] })
+            }
+        }
     }
 }
 
@@ -121,8 +126,11 @@ impl JsonSchema for CommaList {
     fn inline_schema() -> bool {
         true
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["array", "string"], "items": { "type": "string" } })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match answers(generator) {
+            true => json_schema!({ "type": "array", "items": { "type": "string" } }),
+            false => json_schema!({ "type": ["array", "string"], "items": { "type": "string" } }),
+        }
     }
 }
 
@@ -168,8 +176,11 @@ impl JsonSchema for Flag {
     fn inline_schema() -> bool {
         true
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["boolean", "string"] })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match answers(generator) {
+            true => json_schema!({ "type": "boolean" }),
+            false => json_schema!({ "type": ["boolean", "string"] }),
+        }
     }
 }
 
@@ -218,8 +229,11 @@ impl JsonSchema for Count {
     fn inline_schema() -> bool {
         true
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["integer", "string"], "minimum": 0 })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match answers(generator) {
+            true => json_schema!({ "type": "integer", "minimum": 0 }),
+            false => json_schema!({ "type": ["integer", "string"], "minimum": 0 }),
+        }
     }
 }
 
@@ -269,9 +283,19 @@ impl JsonSchema for CountList {
     fn inline_schema() -> bool {
         true
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["array", "integer", "string"], "items": { "type": ["integer", "string"] } })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match answers(generator) {
+            true => json_schema!({ "type": "array", "items": { "type": "integer" } }),
+            false => {
+                json_schema!({ "type": ["array", "integer", "string"], "items": { "type": ["integer", "string"] } })
+            }
+        }
     }
+}
+
+/// Whether the schema is that of an answer: what is taken in many forms is given in one.
+fn answers(generator: &SchemaGenerator) -> bool {
+    generator.contract().is_serialize()
 }
 
 /// Vault's `token_*` fields, for `#[serde(flatten)]` in a configuration: optional on the way in.

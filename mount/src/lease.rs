@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Output, Response, Result};
+use crate::{Output, Part, Response, Result};
 
 /// What a secrets engine says of a secret that it hands out for a time.
 #[derive(Debug, Clone, Default)]
@@ -73,11 +73,10 @@ impl<T: Output> Output for Leased<T> {
         T::schema(generator)
     }
 
-    const BARE: bool = T::BARE;
+    const PART: Part = T::PART;
     const STATUS: u16 = T::STATUS;
     const ALSO: &'static [u16] = T::ALSO;
     const MEDIA: &'static [&'static str] = T::MEDIA;
-    const AUTH: bool = T::AUTH;
 }
 
 /// The promise to revoke what is about to be made outside, durable in the mount's own storage before it is made.

@@ -5,6 +5,7 @@
 //! in a backend needs to know the core.
 
 mod attempts;
+mod auth;
 mod backend;
 mod caller;
 pub mod cidr;
@@ -22,6 +23,7 @@ mod routes;
 mod secret;
 
 pub use attempts::{Attempt, AttemptCounter, Attempts, Standing};
+pub use auth::{Auth, WrapInfo};
 pub use backend::{Backend, Family, Kind, KindAlias, MountContext, OpenFuture, Renewal};
 pub use caller::{Caller, TokenKind};
 pub use error::{Error, Result};
@@ -31,8 +33,8 @@ pub use pattern::{BadPattern, Pattern};
 pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
 pub use reference::{FieldReference, OperationReference, PathReference};
 pub use reply::{
-    Bare, Begun, Data, DataOrNothing, Keys, Login, NoContent, Output, Reply, Response, Stream,
-    Text, TokenParams, Written,
+    Bare, Begun, Data, DataOrNothing, Keys, Login, NoContent, Output, Part, Reply, Response,
+    ShowingLogin, Stream, Text, TokenParams, Warned, Written,
 };
 pub use request::{Cx, Operation, RequestInfo, Upload};
 pub use routes::{

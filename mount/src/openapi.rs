@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::routes::OperationDoc;
-use crate::{Access, Operation, RouteDoc};
+use crate::{Access, Auth, Operation, Part, RouteDoc, WrapInfo};
 
 /// A mount as documents see it.
 pub struct MountDoc {
@@ -39,7 +39,8 @@ impl Document {
     /// The document, with every path below `/v1`.
     pub fn build(mut self) -> Value {
         self.mounts.sort_by(|a, b| a.path.cmp(&b.path));
-        let settings = SchemaSettings::draft2020_12().with(|s| {
+        // Of answers: inputs are looked into where they stand.
+        let settings = SchemaSettings::draft2020_12().for_serialize().with(|s| {
             s.definitions_path = "/components/schemas".into();
             s.meta_schema = None;
         });
@@ -58,9 +59,11 @@ impl Document {
                 );
             }
         }
+        let envelope = envelope_schema(&mut generator);
         let mut schemas = generator.take_definitions(true);
         schemas.insert("Error".into(), error_schema());
-        schemas.insert("Envelope".into(), envelope_schema());
+        schemas.insert("Envelope".into(), envelope);
+        schemas.insert("Done".into(), done_schema());
         json!({
             "openapi": "3.1.0",
             "info": {
@@ -202,15 +205,16 @@ fn operation(
         if open {
             body.insert("additionalProperties".into(), true.into());
         }
-        let media = if verb == "patch" {
-            "application/merge-patch+json"
-        } else {
-            JSON
+        let (media, body) = match verb {
+            "patch" => ("application/merge-patch+json", body.into()),
+            "write" if route.takes_upload => (OCTETS, text_of(OCTETS)),
+            _ => (JSON, Value::Object(body)),
         };
-        described.insert(
-            "requestBody".into(),
-            json!({ "content": { media: { "schema": body } } }),
-        );
+        let mut body = json!({ "content": { media: { "schema": body } } });
+        if media == OCTETS {
+            body["required"] = true.into();
+        }
+        described.insert("requestBody".into(), body);
     } else if !properties.is_empty() {
         let query: Vec<Value> = properties
             .into_iter()
@@ -262,18 +266,32 @@ pub(crate) fn input_fields(
 }
 
 fn responses(route: &RouteDoc, doc: &OperationDoc, generator: &mut SchemaGenerator) -> Value {
-    let envelope = || json!({ "$ref": "#/components/schemas/Envelope" });
-    let (about, schema) = match (doc.output)(generator) {
-        _ if doc.auth => ("A token was issued; it is in `auth`", envelope()),
-        Some(schema) if doc.bare => ("Success", schema.to_value()),
-        // Without a body there is 204; and where something is to be warned of, an envelope around nothing.
-        Some(schema) if doc.also.contains(&204) => {
-            let nullable = json!({ "anyOf": [schema, { "type": "null" }] });
-            ("Success", enveloped(&nullable))
+    let done = || json!({ "$ref": "#/components/schemas/Done" });
+    let (about, schema) = match ((doc.output)(generator), doc.part) {
+        (data, Part::Auth) => {
+            let auth = generator.subschema_for::<Auth>().to_value();
+            (
+                "A token was issued or renewed; it is in `auth`",
+                enveloped("auth", auth, data.map(Into::into)),
+            )
         }
-        Some(schema) => ("Success", enveloped(&schema.to_value())),
-        None if doc.status == 204 => ("Done, with warnings", envelope()),
-        None => ("Success", envelope()),
+        (data, Part::WrapInfo) => {
+            let info = generator.subschema_for::<WrapInfo>().to_value();
+            (
+                "The answer was wrapped; what fetches it is in `wrap_info`",
+                enveloped("wrap_info", info, data.map(Into::into)),
+            )
+        }
+        (Some(schema), Part::Body) => ("Success", schema.to_value()),
+        (None, Part::Body) => ("Success", json!({})),
+        // Without a body there is 204; and where something is to be warned of, an envelope around nothing.
+        (Some(schema), Part::Data) if doc.also.contains(&204) => {
+            let nullable = json!({ "anyOf": [schema, { "type": "null" }] });
+            ("Success", enveloped("data", nullable, None))
+        }
+        (Some(schema), Part::Data) => ("Success", enveloped("data", schema.to_value(), None)),
+        (None, Part::Data) if doc.status == 204 => ("Done, with warnings", done()),
+        (None, Part::Data) => ("Success", done()),
     };
     let mut responses = Map::new();
     let unwarned = (doc.status == 204).then_some(200);
@@ -325,7 +343,7 @@ fn content(description: &str, media: &[&str], schema: Value) -> Value {
     let described = media.iter().map(|media| {
         let schema = match *media {
             JSON => schema.clone(),
-            _ => json!({ "type": "string" }),
+            other => text_of(other),
         };
         ((*media).to_owned(), json!({ "schema": schema }))
     });
@@ -333,29 +351,67 @@ fn content(description: &str, media: &[&str], schema: Value) -> Value {
     json!({ "description": description, "content": described })
 }
 
-fn enveloped(data: &Value) -> Value {
+/// A body that is no JSON.
+fn text_of(media: &str) -> Value {
+    match media {
+        // "binary" is how most programs that read such documents know a file.
+        OCTETS => json!({ "type": "string", "format": "binary" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+/// The envelope with one of its fields as it is here, and with `data`.
+fn enveloped(field: &str, schema: Value, data: Option<Value>) -> Value {
+    let mut fields = Map::new();
+    fields.insert(field.to_owned(), schema);
+    if let Some(data) = data {
+        fields.insert("data".into(), data);
+    }
     json!({ "allOf": [
         { "$ref": "#/components/schemas/Envelope" },
-        { "type": "object", "properties": { "data": data } },
+        { "type": "object", "properties": fields },
     ] })
 }
 
-fn envelope_schema() -> Value {
+fn envelope_schema(generator: &mut SchemaGenerator) -> Value {
     json!({
         "type": "object",
+        "description": "What is around every answer. With `X-Vault-Wrap-TTL` in the request the rest of it is null, and `wrap_info` says how to fetch it.",
         "required": [
             "request_id", "lease_id", "renewable", "lease_duration", "data", "wrap_info", "warnings", "auth",
         ],
         "properties": {
-            "request_id": { "type": "string" },
-            "lease_id": { "type": "string" },
-            "renewable": { "type": "boolean" },
-            "lease_duration": { "type": "integer", "description": "Seconds" },
-            "data": { "type": ["object", "null"] },
-            "wrap_info": { "type": ["object", "null"] },
-            "warnings": { "type": ["array", "null"], "items": { "type": "string" } },
-            "auth": { "type": ["object", "null"] },
+            "request_id": { "type": "string", "description": "The request's id, which the audit log has, too" },
+            "lease_id": { "type": "string", "description": "The lease of what was answered; empty where there is none" },
+            "renewable": { "type": "boolean", "description": "Whether the lease can be renewed" },
+            "lease_duration": {
+                "type": "integer",
+                "description": "Seconds until the lease ends; without a lease a hint how long the answer may be kept",
+            },
+            "data": { "type": ["object", "null"], "description": "What was asked for; each operation says its shape" },
+            "wrap_info": {
+                "anyOf": [generator.subschema_for::<WrapInfo>(), { "type": "null" }],
+                "description": "The token that fetches the answer, where it was wrapped",
+            },
+            "warnings": {
+                "type": ["array", "null"], "items": { "type": "string" },
+                "description": "What the client should know besides, in words",
+            },
+            "auth": {
+                "anyOf": [generator.subschema_for::<Auth>(), { "type": "null" }],
+                "description": "The token, where one was issued or renewed",
+            },
         },
+    })
+}
+
+fn done_schema() -> Value {
+    json!({
+        "description": "An envelope that says nothing but its warnings, or the lease that was renewed.",
+        "allOf": [
+            { "$ref": "#/components/schemas/Envelope" },
+            { "type": "object", "properties": { "data": { "type": "null" } } },
+        ],
     })
 }
 
@@ -481,6 +537,8 @@ fn type_of(schema: &Value) -> String {
 }
 
 const JSON: &str = "application/json";
+/// A file.
+const OCTETS: &str = "application/octet-stream";
 
 struct Refusal {
     /// Below `components/responses`.

@@ -1,14 +1,13 @@
 //! From routes to the reference of the handbook: for each path who may call it, with which verbs, and every field with
 //! its type and what it is for. The same facts as OpenAPI has, and two more: LIST by its name, and who may call.
 
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::openapi::input_fields;
 use crate::routes::OperationDoc;
-use crate::{Access, Operation, RouteDoc};
+use crate::{Access, Operation, Part, RouteDoc};
 
 /// One path.
 #[derive(Debug, Serialize)]
@@ -72,7 +71,7 @@ impl RouteDoc {
                 fields,
                 takes_any,
                 status: doc.status,
-                gives_token: doc.auth,
+                gives_token: doc.part == Part::Auth,
                 answer: answer_fields(doc),
             });
         }
@@ -109,7 +108,11 @@ fn verb_of(operation: Operation) -> Option<(&'static str, &'static str)> {
 }
 
 fn answer_fields(doc: &OperationDoc) -> Vec<FieldReference> {
-    let Some(schema) = (doc.output)(&mut inline()) else {
+    let mut generator = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with(|settings| settings.inline_subschemas = true)
+        .into_generator();
+    let Some(schema) = (doc.output)(&mut generator) else {
         return Vec::new();
     };
     let properties = schema.get("properties").and_then(Value::as_object);
@@ -162,12 +165,6 @@ fn kind_of(schema: &Value) -> Vec<&str> {
         true => vec!["any"],
         false => kinds,
     }
-}
-
-fn inline() -> SchemaGenerator {
-    SchemaSettings::draft2020_12()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator()
 }
 
 /// In the order in which they are shown.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use obol_storage::Batch;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use crate::{Error, Lease, Result, TokenKind};
+use crate::{Auth, Error, Lease, Result, TokenKind, WrapInfo};
 
 /// An answer as the core takes it.
 #[derive(Debug)]
@@ -62,9 +62,9 @@ pub enum Reply {
     /// The core issues a token for it.
     Login(Box<Login>),
     /// The core has issued a token already (`auth/token/create`, renewals): goes into `auth`.
-    Auth(Value),
+    Auth(Box<Auth>),
     /// The core has wrapped an answer already (`sys/wrapping/rewrap`): goes into `wrap_info`.
-    Wrapped(Value),
+    Wrapped(Box<WrapInfo>),
     /// Text of its own kind, as it is: metrics.
     Text(Text),
     /// Bytes that come piece by piece, as they are: logs. The audit log tells that they were asked for, not what they
@@ -101,13 +101,18 @@ impl Reply {
 
     /// A struct that becomes `data`, written once and never held as a tree.
     pub fn json(data: &impl Serialize) -> Result<Self> {
-        let data = to_raw_value(data).map_err(Error::internal)?;
-        match data.get().starts_with('{') {
-            true => Ok(Self::Json(data)),
-            false => Err(Error::internal(
-                "a handler answered with data that is no object",
-            )),
-        }
+        object(data).map(Self::Json)
+    }
+}
+
+/// What becomes `data`: an object, written out.
+fn object(data: &impl Serialize) -> Result<Box<RawValue>> {
+    let data = to_raw_value(data).map_err(Error::internal)?;
+    match data.get().starts_with('{') {
+        true => Ok(data),
+        false => Err(Error::internal(
+            "a handler answered with data that is no object",
+        )),
     }
 }
 
@@ -120,8 +125,8 @@ pub struct Login {
     pub metadata: BTreeMap<String, String>,
     /// As configured: names are checked when they are stored, and again when the token is issued.
     pub policies: Vec<String>,
-    /// What the client is shown in `data`, beside the token in `auth`; empty for nothing.
-    pub data: Map<String, Value>,
+    /// What the client is shown beside the token: see [`ShowingLogin`].
+    pub data: Option<Box<RawValue>>,
     /// Names of external groups, for identity's group aliases.
     pub group_aliases: Vec<String>,
     pub token: TokenParams,
@@ -159,25 +164,37 @@ pub struct TokenParams {
     pub kind: TokenKind,
 }
 
-/// What a handler returns. Also says the shape of `data`, for OpenAPI.
+/// What a handler returns. Also says the shape of the answer, for OpenAPI. There is no way around it: a handler that
+/// needs more than the types of this file have says in a type of its own what it answers.
 pub trait Output: Send + 'static {
     fn into_response(self) -> Result<Response>;
 
-    /// The schema of `data`; `None` when there is none.
+    /// The schema of `data`, or of the whole body where [`Output::PART`] says so; `None` when there is none.
     fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
         None
     }
 
-    /// The schema is that of the whole body, not of the envelope's `data`.
-    const BARE: bool = false;
+    /// What of the body the answer fills.
+    const PART: Part = Part::Data;
     /// The status of success.
     const STATUS: u16 = 200;
     /// Other statuses of the same answer; 204 among them means that there may be no body.
     const ALSO: &'static [u16] = &[];
     /// What the body is written in.
     const MEDIA: &'static [&'static str] = &["application/json"];
-    /// The answer carries `auth`.
-    const AUTH: bool = false;
+}
+
+/// What of the body an answer fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The envelope's `data`.
+    Data,
+    /// `auth`, which every new or renewed token has alike; `data` where there is a schema of it.
+    Auth,
+    /// `wrap_info`, likewise.
+    WrapInfo,
+    /// All of it: there is no envelope.
+    Body,
 }
 
 /// 204.
@@ -230,20 +247,21 @@ impl Output for Begun {
     const ALSO: &'static [u16] = &[200];
 }
 
-/// A body of its own, without the envelope.
+/// A struct that is the body, without the envelope.
 #[derive(Debug, Clone)]
-pub struct Bare(pub Value);
+pub struct Bare<T>(pub T);
 
-impl Output for Bare {
+impl<T: Serialize + JsonSchema + Send + 'static> Output for Bare<T> {
     fn into_response(self) -> Result<Response> {
-        Ok(Response::new(Reply::Bare(self.0)))
+        let body = serde_json::to_value(self.0).map_err(Error::internal)?;
+        Ok(Response::new(Reply::Bare(body)))
     }
 
-    fn schema(_: &mut SchemaGenerator) -> Option<Schema> {
-        Some(json_schema!({ "type": "object" }))
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
     }
 
-    const BARE: bool = true;
+    const PART: Part = Part::Body;
 }
 
 /// `None` is 204: some paths say so where others say 404.
@@ -308,11 +326,34 @@ impl<T: Output> Output for Option<T> {
         T::schema(generator)
     }
 
-    const BARE: bool = T::BARE;
+    const PART: Part = T::PART;
     const STATUS: u16 = T::STATUS;
     const ALSO: &'static [u16] = T::ALSO;
     const MEDIA: &'static [&'static str] = T::MEDIA;
-    const AUTH: bool = T::AUTH;
+}
+
+/// An answer, and what its client should know besides.
+#[derive(Debug, Clone)]
+pub struct Warned<T> {
+    pub answer: T,
+    pub warnings: Vec<String>,
+}
+
+impl<T: Output> Output for Warned<T> {
+    fn into_response(self) -> Result<Response> {
+        let mut response = self.answer.into_response()?;
+        response.warnings.extend(self.warnings);
+        Ok(response)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        T::schema(generator)
+    }
+
+    const PART: Part = T::PART;
+    const STATUS: u16 = T::STATUS;
+    const ALSO: &'static [u16] = T::ALSO;
+    const MEDIA: &'static [&'static str] = T::MEDIA;
 }
 
 impl Output for Login {
@@ -320,12 +361,25 @@ impl Output for Login {
         Ok(Response::new(Reply::Login(Box::new(self))))
     }
 
-    const AUTH: bool = true;
+    const PART: Part = Part::Auth;
 }
 
-/// For handlers that need more than the types above say.
-impl Output for Response {
-    fn into_response(self) -> Result<Response> {
-        Ok(self)
+/// A login that shows something in `data` beside the token in `auth`, to those who ask for it.
+#[derive(Debug)]
+pub struct ShowingLogin<T> {
+    pub login: Login,
+    pub shown: Option<T>,
+}
+
+impl<T: Serialize + JsonSchema + Send + 'static> Output for ShowingLogin<T> {
+    fn into_response(mut self) -> Result<Response> {
+        self.login.data = self.shown.as_ref().map(object).transpose()?;
+        self.login.into_response()
     }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<Option<T>>())
+    }
+
+    const PART: Part = Part::Auth;
 }

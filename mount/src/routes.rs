@@ -12,7 +12,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{BadPattern, Cx, Error, Operation, Output, Pattern, RequestInfo, Response, Result};
+use crate::{
+    BadPattern, Cx, Error, Operation, Output, Part, Pattern, RequestInfo, Response, Result,
+};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,11 +80,10 @@ where
 pub(crate) struct OperationDoc {
     pub(crate) input: fn(&mut SchemaGenerator) -> Schema,
     pub(crate) output: fn(&mut SchemaGenerator) -> Option<Schema>,
-    pub(crate) bare: bool,
+    pub(crate) part: Part,
     pub(crate) status: u16,
     pub(crate) also: &'static [u16],
     pub(crate) media: &'static [&'static str],
-    pub(crate) auth: bool,
 }
 
 struct Endpoint<B> {
@@ -119,11 +120,10 @@ impl<B: Send + Sync + 'static> Endpoint<B> {
         let doc = OperationDoc {
             input: |generator| generator.subschema_for::<H::Input>(),
             output: O::schema,
-            bare: O::BARE,
+            part: O::PART,
             status: O::STATUS,
             also: O::ALSO,
             media: O::MEDIA,
-            auth: O::AUTH,
         };
         Self {
             call: Arc::new(call),
@@ -137,6 +137,7 @@ pub struct Methods<B> {
     endpoints: BTreeMap<Operation, Endpoint<B>>,
     exists: Option<ErasedExists<B>>,
     verbatim: bool,
+    upload: bool,
 }
 
 impl<B: Send + Sync + 'static> Methods<B> {
@@ -145,6 +146,7 @@ impl<B: Send + Sync + 'static> Methods<B> {
             endpoints: BTreeMap::new(),
             exists: None,
             verbatim: false,
+            upload: false,
         }
     }
 
@@ -201,6 +203,13 @@ impl<B: Send + Sync + 'static> Methods<B> {
     /// [`RequestInfo::path`].
     pub fn verbatim(mut self) -> Self {
         self.verbatim = true;
+        self
+    }
+
+    /// The body of a POST is a file, of any size, and no JSON: the handler reads it from [`RequestInfo::upload`]. The
+    /// core has such routes only below `sys/`, so that a listener knows them without asking the router.
+    pub fn upload(mut self) -> Self {
+        self.upload = true;
         self
     }
 }
@@ -322,6 +331,8 @@ pub struct RouteDoc {
     pub access: Access,
     pub(crate) operations: BTreeMap<Operation, OperationDoc>,
     pub(crate) can_tell_create: bool,
+    /// Whether the body of a POST is a file.
+    pub takes_upload: bool,
 }
 
 impl RouteDoc {
@@ -337,6 +348,7 @@ impl RouteDoc {
                 .map(|(op, e)| (*op, e.doc.clone()))
                 .collect(),
             can_tell_create: declared.methods.exists.is_some(),
+            takes_upload: declared.methods.upload,
         })
     }
 

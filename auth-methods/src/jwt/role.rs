@@ -142,6 +142,7 @@ pub(super) struct RoleView {
 pub(super) struct Role {
     pub(super) bound_audiences: Vec<String>,
     pub(super) bound_subject: String,
+    /// What each of these claims must be: a text, a number, true or false, or a list of which one must fit.
     pub(super) bound_claims: Map<String, Value>,
     pub(super) bound_claims_type: Comparison,
     pub(super) claim_mappings: BTreeMap<String, String>,

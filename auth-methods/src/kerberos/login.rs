@@ -9,11 +9,10 @@ use obol_kerberos::{
     TokenError, parse_authorization_header,
 };
 use obol_mount::fields::Flag;
-use obol_mount::{Cx, Error, Login, RequestInfo, Response, Result, Secret, cidr};
+use obol_mount::{Cx, Error, Login, NoContent, RequestInfo, Result, Secret, ShowingLogin, cidr};
 use obol_storage::Batch;
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
@@ -22,17 +21,21 @@ use super::live::Service;
 use super::membership::{self, Membership, Unknown};
 use super::renew::Proof;
 use super::replay;
+use super::ticket_rules::GroupSource;
 use super::user::{Refusal, Rules, User};
 use crate::directory::answer::{self, sentence};
 use crate::named::fold;
 
 /// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
-pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<Response> {
+pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<NoContent> {
     Err(ask())
 }
 
 /// `POST login`.
-pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> {
+pub(super) async fn login(
+    cx: Cx<Kerberos>,
+    input: LoginInput,
+) -> Result<ShowingLogin<ShownGroups>> {
     let request = &*cx.request;
     let token = token(request, &input)?;
     let snapshot = cx.live.snapshot(&cx.store).await?;
@@ -88,10 +91,10 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         policies = policies.join(","),
         "a ticket was accepted"
     );
-    let data = match input.show_groups.0 {
-        true => shown(service, &membership),
-        false => Map::new(),
-    };
+    let shown = input
+        .show_groups
+        .0
+        .then(|| ShownGroups::of(service, &membership));
     let group_aliases = match service.add_group_aliases {
         true => membership.names(),
         false => Vec::new(),
@@ -106,7 +109,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
         false => &user.name,
     };
     let reply = accepted.reply.as_ref();
-    Ok(Login {
+    let login = Login {
         // Folded as groups are, so that one user of the directory is one user of identity, however the
         // client spelled the name (threats: `alias-case`).
         alias: fold(alias, users.case_sensitive_names),
@@ -116,7 +119,7 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
             .into(),
         policies,
         group_aliases,
-        data,
+        data: None,
         token: users.token.clone(),
         renewable: true,
         commit,
@@ -132,7 +135,8 @@ pub(super) async fn login(cx: Cx<Kerberos>, input: LoginInput) -> Result<Login> 
             .into_iter()
             .collect(),
         held: None,
-    })
+    };
+    Ok(ShowingLogin { login, shown })
 }
 
 /// Whom an accepted ticket stands for.
@@ -155,14 +159,30 @@ pub(super) struct LoginInput {
 }
 
 /// What `show_groups` asks for.
-fn shown(service: &Service, membership: &Membership) -> Map<String, Value> {
-    let mut data = Map::new();
-    data.insert("groups".into(), json!(membership.names()));
-    data.insert("unnamed_group_sids".into(), json!(membership.unnamed));
-    data.insert("source".into(), json!(service.ticket.group_source));
-    data.insert("user_dn".into(), json!(membership.user_dn));
-    data.insert("user_sid".into(), json!(membership.user_sid));
-    data
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ShownGroups {
+    /// The names of the user's groups, as the directory spells them.
+    groups: Vec<String>,
+    /// The SIDs in the ticket for which no name was found.
+    unnamed_group_sids: Vec<String>,
+    /// Where they were looked for.
+    source: GroupSource,
+    /// The user's entry in the directory, where it was looked at.
+    user_dn: Option<String>,
+    /// The user's SID, where the ticket says it.
+    user_sid: Option<String>,
+}
+
+impl ShownGroups {
+    fn of(service: &Service, membership: &Membership) -> Self {
+        Self {
+            groups: membership.names(),
+            unnamed_group_sids: membership.unnamed.clone(),
+            source: service.ticket.group_source,
+            user_dn: membership.user_dn.clone(),
+            user_sid: membership.user_sid.clone(),
+        }
+    }
 }
 
 /// The Negotiate token of a request, from its header or its body, decoded.

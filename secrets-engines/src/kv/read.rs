@@ -43,7 +43,8 @@ pub(super) struct ReadSubkeys {
 /// A version and its data; deleted and destroyed versions have `data` null and come with status 404.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct SecretData<'a> {
-    /// The secret as it was written: the stored text, which nobody needs to look into to pass it on.
+    // The stored text, which nobody needs to look into to pass it on.
+    /// The secret as it was written: any JSON object.
     #[schemars(with = "Option<Map<String, Value>>")]
     data: Option<&'a RawValue>,
     metadata: VersionInfo,

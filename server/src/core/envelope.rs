@@ -1,6 +1,6 @@
 //! How an answer goes out: Vault's envelope, or a body of its own.
 
-use obol_mount::{Error, Reply, Response, Result};
+use obol_mount::{Auth, Error, Reply, Response, Result, WrapInfo};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -30,8 +30,8 @@ impl Outgoing {
     pub(super) fn encode(
         id: &str,
         response: &Response,
-        auth: Option<&Value>,
-        wrap_info: Option<&Value>,
+        auth: Option<&Auth>,
+        wrap_info: Option<&WrapInfo>,
         top_level_too: bool,
     ) -> Result<Self> {
         let Response {
@@ -43,7 +43,7 @@ impl Outgoing {
         } = response;
         let (wrap_info, headers) = (
             match reply {
-                Reply::Wrapped(info) => Some(info),
+                Reply::Wrapped(info) => Some(&**info),
                 _ => wrap_info,
             },
             headers.clone(),
@@ -124,9 +124,9 @@ struct Envelope<'a> {
     renewable: bool,
     lease_duration: u64,
     data: Option<Shown<'a>>,
-    wrap_info: Option<&'a Value>,
+    wrap_info: Option<&'a WrapInfo>,
     warnings: Option<&'a [String]>,
-    auth: Option<&'a Value>,
+    auth: Option<&'a Auth>,
 }
 
 /// `data`, as it is or as it is written already.

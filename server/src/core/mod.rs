@@ -24,6 +24,7 @@ pub mod remount;
 pub mod request;
 mod rights;
 pub mod rotation;
+pub mod sanitized;
 pub mod sealing;
 pub mod setting;
 mod settle;
@@ -43,7 +44,7 @@ use arc_swap::ArcSwapOption;
 use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
 use obol_storage::seal::RekeyTarget;
 use obol_storage::{Barrier, Engine, View};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use audit::Audit;
@@ -62,6 +63,7 @@ use policy_store::PolicyStore;
 use quotas::Quotas;
 use rekey::Rekeying;
 use remount::Remounts;
+use sanitized::Sanitized;
 use sealing::Sealing;
 use setting::Setting;
 use tokens::{Forget, Limits, TokenId, Tokens};
@@ -81,7 +83,7 @@ pub struct Settings {
     pub cluster_name: String,
     pub telemetry: Telemetry,
     /// The configuration without anything secret, for `sys/config/state/sanitized`.
-    pub sanitized: Map<String, Value>,
+    pub sanitized: Sanitized,
     /// Whether `sys/raw` shows what is stored.
     pub raw_storage: bool,
     /// After how many failed logins a name is locked.
@@ -96,7 +98,7 @@ impl Default for Settings {
             api_addr: String::new(),
             cluster_name: "obol".into(),
             telemetry: Telemetry::default(),
-            sanitized: Map::new(),
+            sanitized: Sanitized::default(),
             raw_storage: false,
             lockout: LockoutStanzas::new(),
         }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use obol_mount::{
-    Access as RouteAccess, Caller, Error, Operation, Reply, RequestInfo, Response, Result, Route,
-    Secret, Upload,
+    Access as RouteAccess, Auth, Caller, Error, Operation, Reply, RequestInfo, Response, Result,
+    Route, Secret, Upload,
 };
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -102,7 +103,7 @@ struct Matched<'a> {
 /// What a request has become by the time its handler has answered.
 struct Answer {
     response: Response,
-    auth: Option<Value>,
+    auth: Option<Box<Auth>>,
     wrapped: Option<Wrapped>,
 }
 
@@ -397,7 +398,7 @@ impl Core {
             let wrapped = match asked {
                 None => Ok(None),
                 Some(asked) => {
-                    let (path, auth) = (path.as_str(), auth.as_ref());
+                    let (path, auth) = (path.as_str(), auth.as_deref());
                     Box::pin(self.wrap(live, asked, request_id, path, &response, auth)).await
                 }
             };
@@ -408,7 +409,8 @@ impl Core {
                     wrapped,
                 }),
                 Err(error) => {
-                    Box::pin(self.take_back(live, auth.as_ref(), None, &response)).await;
+                    Box::pin(self.take_back(live, token_of(auth.as_deref()), None, &response))
+                        .await;
                     Err(error)
                 }
             }
@@ -433,30 +435,32 @@ impl Core {
             wrapped,
         } = answer;
         let wrap_info = match (&wrapped, &response.reply) {
-            (Some(wrapped), _) => Some(&wrapped.info),
-            (None, Reply::Wrapped(info)) => Some(info),
+            (Some(wrapped), _) => Some(&*wrapped.info),
+            (None, Reply::Wrapped(info)) => Some(&**info),
             _ => None,
         };
         if audited {
             let shown = mounted.map_or(&[][..], |m| &m.entry.config.audit_non_hmac_response_keys.0);
             let written;
-            let (data, auth) = match &response.reply {
+            let (issued, wrap_info) = (tree(auth.as_deref())?, tree(wrap_info)?);
+            let (data, shown_auth) = match &response.reply {
                 Reply::Bare(answer) if path.as_str() == wrapping::UNWRAP => {
                     wrapping::unwrapped_parts(answer)
                 }
-                Reply::Data(data) => (Some(data), auth.as_ref()),
-                Reply::Bare(Value::Object(data)) => (Some(data), auth.as_ref()),
+                Reply::Data(data) => (Some(data), issued.as_ref()),
+                Reply::Bare(Value::Object(data)) => (Some(data), issued.as_ref()),
                 reply => {
                     written = reply.to_data();
-                    (written.as_ref(), auth.as_ref())
+                    (written.as_ref(), issued.as_ref())
                 }
             };
-            let record =
-                Record::response(&subject, data, auth, wrap_info, &response.warnings, shown);
+            let (wrap_info, warnings) = (wrap_info.as_ref(), &response.warnings);
+            let record = Record::response(&subject, data, shown_auth, wrap_info, warnings, shown);
             let recorded = live.audit.record(&record);
             if let Err(error) = self.metrics.audit_response.time(recorded).await {
                 let wrapping_token = wrapped.as_ref().map(|wrapped| &wrapped.id);
-                Box::pin(self.take_back(live, auth, wrapping_token, &response)).await;
+                let token = shown_auth.and_then(|auth| auth["client_token"].as_str());
+                Box::pin(self.take_back(live, token, wrapping_token, &response)).await;
                 return Err(error);
             }
         }
@@ -468,8 +472,13 @@ impl Core {
             return Outgoing::encode(&incoming.id, &response, None, Some(&wrapped.info), false);
         }
         let top_level_too = mounted.is_some_and(|m| m.entry.kind == "system");
-        let mut outgoing =
-            Outgoing::encode(&incoming.id, &response, auth.as_ref(), None, top_level_too)?;
+        let mut outgoing = Outgoing::encode(
+            &incoming.id,
+            &response,
+            auth.as_deref(),
+            None,
+            top_level_too,
+        )?;
         if let Reply::Stream(stream) = response.reply {
             outgoing.stream = Some(stream.pieces);
         }
@@ -499,18 +508,28 @@ impl Core {
     async fn take_back(
         &self,
         live: &Live,
-        auth: Option<&Value>,
+        token: Option<&str>,
         wrapping: Option<&TokenId>,
         response: &Response,
     ) {
-        let login = auth
-            .and_then(|auth| auth["client_token"].as_str())
-            .map(|token| live.tokens.id_of(token));
+        let login = token.map(|token| live.tokens.id_of(token));
         for id in login.iter().chain(wrapping) {
             live.discard(id).await;
         }
         live.take_back_lease(response).await;
     }
+}
+
+/// The token that an answer brings.
+fn token_of(auth: Option<&Auth>) -> Option<&str> {
+    auth.map(|auth| auth.client_token.expose())
+}
+
+/// A part of the envelope as the audit log looks at it.
+fn tree<T: Serialize>(part: Option<&T>) -> Result<Option<Value>> {
+    part.map(serde_json::to_value)
+        .transpose()
+        .map_err(Error::internal)
 }
 
 /// An answer, whatever it is, says how much of the client's rate is left, where that is wanted.

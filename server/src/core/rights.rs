@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use obol_mount::{Caller, Error, Result};
-use serde_json::{Value, json};
+use obol_mount::{Auth, Caller, Error, Result};
 
 use super::Live;
 use super::identity::Resolved;
@@ -48,14 +47,13 @@ impl Live {
     }
 
     /// The `auth` of an answer with what identity adds: `policies` is all, and where each is from stands beside it.
-    pub async fn with_identity(&self, mut auth: Value, entry: &TokenEntry) -> Result<Value> {
+    pub async fn with_identity(&self, mut auth: Auth, entry: &TokenEntry) -> Result<Auth> {
         let identity = self.identity_policies(entry).await?;
         if !identity.is_empty() {
-            let mut all: Vec<&String> = entry.policies.iter().chain(identity.iter()).collect();
-            all.sort();
-            all.dedup();
-            auth["policies"] = json!(all);
-            auth["identity_policies"] = json!(&*identity);
+            auth.policies.extend_from_slice(&identity);
+            auth.policies.sort();
+            auth.policies.dedup();
+            auth.identity_policies = Some(identity.to_vec());
         }
         Ok(auth)
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use obol_mount::{Error, Login, Reply, RequestInfo, Response, Result, TokenKind, cidr};
-use serde_json::{Value, json};
+use obol_mount::{
+    Auth, Error, Login, Reply, RequestInfo, Response, Result, Secret, TokenKind, cidr,
+};
 
 use super::identity::Who;
 use super::mounts::{MountEntry, Mounted};
 use super::policies::{DEFAULT, PolicyName, parse_policy_list};
 use super::tokens::IssueError;
-use super::tokens::{Issued, NewToken};
+use super::tokens::{NewToken, TokenEntry};
 use super::{Core, Live, unix_now};
 
 impl Core {
@@ -20,7 +21,7 @@ impl Core {
         mounted: &Mounted,
         request: &Arc<RequestInfo>,
         response: &mut Response,
-    ) -> Result<Option<Value>> {
+    ) -> Result<Option<Box<Auth>>> {
         match std::mem::replace(&mut response.reply, Reply::Empty) {
             Reply::Login(login) => {
                 Box::pin(self.issue_for_login(live, mounted, request, *login, response))
@@ -42,7 +43,7 @@ impl Core {
         request: &RequestInfo,
         login: Login,
         response: &mut Response,
-    ) -> Result<Value> {
+    ) -> Result<Box<Auth>> {
         let Login {
             alias,
             display_name,
@@ -115,32 +116,34 @@ impl Core {
                 "the auth method is being disabled",
             ));
         }
-        if !data.is_empty() {
-            response.reply = Reply::Data(data);
+        if let Some(data) = data {
+            response.reply = Reply::Json(data);
         }
         response.headers.extend(headers);
         response.warnings.extend(issued.warnings.iter().cloned());
-        live.with_identity(auth_of(&issued), &issued.entry).await
+        let entry = &issued.entry;
+        let auth = auth_of(entry, issued.token, entry.creation_ttl);
+        live.with_identity(auth, entry).await.map(Box::new)
     }
 }
 
 /// The `auth` of an answer: the one time that the token itself is seen.
-pub(super) fn auth_of(issued: &Issued) -> Value {
-    let entry = &issued.entry;
-    json!({
-        "client_token": issued.token.expose(),
-        "accessor": entry.accessor,
-        "policies": entry.policies,
-        "token_policies": entry.policies,
-        "metadata": if entry.metadata.is_empty() { Value::Null } else { json!(entry.metadata) },
-        "lease_duration": entry.creation_ttl,
-        "renewable": entry.renewable,
-        "entity_id": entry.entity_id,
-        "token_type": entry.kind,
-        "orphan": entry.is_orphan(),
-        "mfa_requirement": null,
-        "num_uses": entry.uses_left.unwrap_or(0),
-    })
+pub(super) fn auth_of(entry: &TokenEntry, token: Secret, ttl: u64) -> Auth {
+    Auth {
+        client_token: token,
+        accessor: entry.accessor.clone(),
+        policies: entry.policies.clone(),
+        token_policies: entry.policies.clone(),
+        identity_policies: None,
+        metadata: (!entry.metadata.is_empty()).then(|| entry.metadata.clone()),
+        lease_duration: ttl,
+        renewable: entry.renewable,
+        entity_id: entry.entity_id.clone(),
+        token_type: entry.kind,
+        orphan: entry.is_orphan(),
+        mfa_requirement: (),
+        num_uses: entry.uses_left.unwrap_or(0),
+    }
 }
 
 /// Policy names of a login, checked where they turn into rights: none of them may be root in any spelling

@@ -2,6 +2,7 @@
 //! explains itself; what it says of answers is what clients get.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod schemathesis;
 mod surface;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use obol_mount::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// More would make every request slow.
@@ -18,9 +19,9 @@ const CREDENTIALS: [&str; 5] = [
 ];
 
 /// How one header is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
-    /// As an HMAC.
+    /// Whether its values are written as HMACs.
     pub hmac: bool,
 }
 

@@ -14,7 +14,7 @@ use serde_json::Map;
 
 use super::policies::policies_of_child;
 use super::roles::{self, Role};
-use super::{Auth, TokenBackend};
+use super::{NewAuth, TokenBackend};
 use crate::core::identity::Who;
 use crate::core::settle::auth_of;
 use crate::core::tokens::{Cached, NewToken};
@@ -77,18 +77,18 @@ pub(super) struct RoleCreateInput {
     token: CreateInput,
 }
 
-pub(super) async fn create(cx: Cx<TokenBackend>, input: CreateInput) -> Result<Auth> {
+pub(super) async fn create(cx: Cx<TokenBackend>, input: CreateInput) -> Result<NewAuth> {
     make(&cx, input, false, None).await
 }
 
-pub(super) async fn create_orphan(cx: Cx<TokenBackend>, input: CreateInput) -> Result<Auth> {
+pub(super) async fn create_orphan(cx: Cx<TokenBackend>, input: CreateInput) -> Result<NewAuth> {
     make(&cx, input, true, None).await
 }
 
 pub(super) async fn create_for_role(
     cx: Cx<TokenBackend>,
     RoleCreateInput { role_name, token }: RoleCreateInput,
-) -> Result<Auth> {
+) -> Result<NewAuth> {
     let role = roles::find(&*cx.live()?, &role_name)
         .await?
         .ok_or_else(|| Error::bad_request(format!("unknown role {role_name}")))?;
@@ -100,7 +100,7 @@ async fn make(
     input: CreateInput,
     orphan: bool,
     role: Option<(String, Role)>,
-) -> Result<Auth> {
+) -> Result<NewAuth> {
     let core = cx.core()?;
     let live = core.live()?;
     let caller = cx.request.caller()?;
@@ -216,8 +216,10 @@ async fn make(
         None => live.tokens.issue(new, limits, Batch::new(), now).await,
     };
     let issued = issued.map_err(Error::from)?;
-    Ok(Auth {
-        auth: live.with_identity(auth_of(&issued), &issued.entry).await?,
+    let entry = &issued.entry;
+    let auth = auth_of(entry, issued.token, entry.creation_ttl);
+    Ok(NewAuth {
+        auth: Box::new(live.with_identity(auth, entry).await?),
         warnings: issued.warnings,
     })
 }

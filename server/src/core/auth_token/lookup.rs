@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use obol_mount::{Cx, Error, Keys, Reply, Response, Result, TokenKind};
+use obol_mount::{Cx, Error, Keys, Output, Reply, Response, Result, TokenKind};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{AccessorInput, ListInput, TokenBackend, TokenInput, found, found_by_accessor};
 use crate::core::tokens::Cached;
 use crate::core::{Live, rfc3339, unix_now};
 
-pub(super) async fn lookup(cx: Cx<TokenBackend>, input: TokenInput) -> Result<Response> {
+pub(super) async fn lookup(cx: Cx<TokenBackend>, input: TokenInput) -> Result<Shown> {
     let (token, secret) = found(&cx, input.token).await?;
     shown(&*cx.live()?, &token, secret.expose(), unix_now()).await
 }
 
-pub(super) async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Response> {
+pub(super) async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Shown> {
     let secret = cx.request.token()?.expose();
     let now = cx.request.now_unix();
     let live = cx.live()?;
@@ -27,10 +28,7 @@ pub(super) async fn lookup_self(cx: Cx<TokenBackend>) -> Result<Response> {
     shown(&live, &*found.ok_or_else(Error::forbidden)?, secret, now).await
 }
 
-pub(super) async fn lookup_accessor(
-    cx: Cx<TokenBackend>,
-    input: AccessorInput,
-) -> Result<Response> {
+pub(super) async fn lookup_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Shown> {
     let token = found_by_accessor(&cx, &input.accessor).await?;
     // An accessor must not lead to the token itself.
     shown(&*cx.live()?, &token, "", unix_now()).await
@@ -50,7 +48,7 @@ pub(super) async fn accessors(cx: Cx<TokenBackend>, input: ListInput) -> Result<
 }
 
 /// What a lookup shows.
-async fn shown(live: &Live, token: &Cached, id: &str, now: u64) -> Result<Response> {
+async fn shown(live: &Live, token: &Cached, id: &str, now: u64) -> Result<Shown> {
     let entry = &token.entry;
     let identity = live.identity_policies(entry).await?;
     let data = ShownToken {
@@ -78,41 +76,77 @@ async fn shown(live: &Live, token: &Cached, id: &str, now: u64) -> Result<Respon
         last_renewal_time: entry.last_renewal,
         bound_cidrs: Some(entry.bound_cidrs.as_slice()).filter(|blocks| !blocks.is_empty()),
     };
-    Reply::json(&data).map(Response::new)
+    Reply::json(&data).map(Shown)
 }
 
-/// Vault's names and order. What is left out has no value, or none that Vault would show.
-#[derive(Serialize)]
+/// A [`ShownToken`] that is written: it borrows from what it shows.
+pub(super) struct Shown(Reply);
+
+impl Output for Shown {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(self.0))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<ShownToken<'static>>())
+    }
+}
+
+/// A token. Vault's names and order; what is left out has no value, or none that Vault would show.
+#[derive(Serialize, JsonSchema)]
 struct ShownToken<'a> {
+    /// A name of the token with which it can be looked up, renewed and revoked, but not used.
     accessor: &'a str,
+    /// Seconds since 1970.
     creation_time: u64,
+    /// Seconds that it was made for, or was last renewed for; 0 for a token that never ends.
     creation_ttl: u64,
+    /// A name for people.
     display_name: &'a str,
+    /// Who it stands for; empty for a token without an entity.
     entity_id: &'a str,
+    /// RFC 3339; null for a token that never ends.
     expire_time: Option<String>,
+    /// Seconds of its whole life that no renewal moves; 0 means no such limit.
     explicit_max_ttl: u64,
+    /// The token itself; empty when it was looked up by its accessor.
     id: &'a str,
+    /// What the login, or whoever made the token, says of it; null when that is nothing.
     meta: Option<&'a BTreeMap<String, String>>,
+    /// How often it may still be used; 0 means without limit.
     num_uses: u64,
+    /// Whether it has no parent with which it would end.
     orphan: bool,
+    /// The path of the request that made it.
     path: &'a str,
+    /// The token role that it was made by.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str>,
+    /// Its own policies.
     policies: &'a [String],
+    /// Those of its entity and of the entity's groups, as they are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity_policies: Option<&'a [String]>,
     renewable: bool,
+    /// Seconds left; 0 for a token that never ends.
     ttl: u64,
+    /// `service` or `batch`.
     #[serde(rename = "type")]
     kind: TokenKind,
+    /// RFC 3339; left out of a token that never ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     issue_time: Option<String>,
+    /// Seconds that each renewal of a periodic token gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     period: Option<u64>,
+    /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_renewal: Option<String>,
+    /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_renewal_time: Option<u64>,
+    /// The addresses (CIDR blocks) from which it may be used; left out where it may be used from all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
     bound_cidrs: Option<&'a [ipnet::IpNet]>,
 }

@@ -12,12 +12,11 @@ use std::sync::{Arc, Weak};
 
 use obol_mount::fields::{Count, Ttl};
 use obol_mount::{
-    Backend, Cx, Error, Output, Reply, Response, Result, RouteTable, Routes, Secret, get, list,
-    post,
+    Auth, Backend, Cx, Error, Output, Part, Reply, Response, Result, RouteTable, Routes, Secret,
+    get, list, post,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::tokens::Cached;
 use super::{Core, Live, unix_now, upgrade};
@@ -164,19 +163,19 @@ struct ListInput {
 }
 
 /// An answer that carries a token's `auth`.
-struct Auth {
-    auth: Value,
+struct NewAuth {
+    auth: Box<Auth>,
     warnings: Vec<String>,
 }
 
-impl Output for Auth {
+impl Output for NewAuth {
     fn into_response(self) -> Result<Response> {
         let mut response = Response::new(Reply::Auth(self.auth));
         response.warnings = self.warnings;
         Ok(response)
     }
 
-    const AUTH: bool = true;
+    const PART: Part = Part::Auth;
 }
 
 async fn found(cx: &Cx<TokenBackend>, token: Option<Secret>) -> Result<(Arc<Cached>, Secret)> {

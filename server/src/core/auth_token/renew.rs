@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use obol_mount::{Cx, Error, Renewal, Result, Secret, TokenKind};
-use serde_json::{Value, json};
 
 use super::{
-    AccessorInput, Auth, IncrementInput, RenewInput, TokenBackend, found, found_by_accessor, roles,
+    AccessorInput, IncrementInput, NewAuth, RenewInput, TokenBackend, found, found_by_accessor,
+    roles,
 };
-use crate::core::tokens::{Cached, TokenEntry};
+use crate::core::settle::auth_of;
+use crate::core::tokens::Cached;
 use crate::core::unix_now;
 
-pub(super) async fn renew(cx: Cx<TokenBackend>, input: RenewInput) -> Result<Auth> {
+pub(super) async fn renew(cx: Cx<TokenBackend>, input: RenewInput) -> Result<NewAuth> {
     let (token, secret) = found(&cx, input.token).await?;
     renew_one(&cx, &token, Some(secret), input.increment.0).await
 }
 
-pub(super) async fn renew_self(cx: Cx<TokenBackend>, input: IncrementInput) -> Result<Auth> {
+pub(super) async fn renew_self(cx: Cx<TokenBackend>, input: IncrementInput) -> Result<NewAuth> {
     let secret = cx.request.token()?.clone();
     let (token, secret) = found(&cx, Some(secret)).await?;
     renew_one(&cx, &token, Some(secret), input.increment.0).await
 }
 
-pub(super) async fn renew_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Auth> {
+pub(super) async fn renew_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<NewAuth> {
     let token = found_by_accessor(&cx, &input.accessor).await?;
     renew_one(&cx, &token, None, input.increment.0).await
 }
@@ -32,7 +33,7 @@ async fn renew_one(
     token: &Cached,
     secret: Option<Secret>,
     increment: Duration,
-) -> Result<Auth> {
+) -> Result<NewAuth> {
     let core = cx.core()?;
     let live = core.live()?;
     let entry = &token.entry;
@@ -82,27 +83,10 @@ async fn renew_one(
         .tokens
         .renew(&token.id, increment, &params, at_most, limits, unix_now())
         .await?;
-    Ok(Auth {
-        auth: live
-            .with_identity(renewed_auth(&entry, secret), &entry)
-            .await?,
+    // What renewed it by its accessor must not learn the token.
+    let auth = auth_of(&entry, secret.unwrap_or_default(), entry.ttl(unix_now()));
+    Ok(NewAuth {
+        auth: Box::new(live.with_identity(auth, &entry).await?),
         warnings,
-    })
-}
-
-fn renewed_auth(entry: &TokenEntry, secret: Option<Secret>) -> Value {
-    json!({
-        "client_token": secret.as_ref().map_or("", Secret::expose),
-        "accessor": entry.accessor,
-        "policies": entry.policies,
-        "token_policies": entry.policies,
-        "metadata": if entry.metadata.is_empty() { Value::Null } else { json!(entry.metadata) },
-        "lease_duration": entry.ttl(unix_now()),
-        "renewable": entry.renewable,
-        "entity_id": entry.entity_id,
-        "token_type": entry.kind,
-        "orphan": entry.is_orphan(),
-        "mfa_requirement": null,
-        "num_uses": entry.uses_left.unwrap_or(0),
     })
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use obol_mount::{Error, Result};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType, Quantile};
 use prometheus::{Encoder, TextEncoder};
-use serde_json::{Value as Json, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -50,45 +51,98 @@ pub fn prometheus(families: &[Family]) -> Result<String> {
 }
 
 /// Vault's own JSON. What is not measured (the smallest, the largest and the deviation of a sample) is left out.
-pub fn json(families: &[Family]) -> Result<Json> {
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct JsonMetrics {
+    /// When they were read, such as `2026-01-31 23:59:59 +0000 UTC`.
+    timestamp: String,
+    gauges: Vec<GaugeValue>,
+    /// Always empty: nothing is kept as single points.
+    points: Vec<f64>,
+    counters: Vec<CounterValue>,
+    samples: Vec<Sample>,
+}
+
+/// A value as it is now.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct GaugeValue {
+    name: String,
+    value: f64,
+    labels: Labels,
+}
+
+/// How often something happened since the server was started.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct CounterValue {
+    name: String,
+    count: u64,
+    /// The same as `Count`.
+    sum: u64,
+    labels: Labels,
+}
+
+/// How long something took.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct Sample {
+    name: String,
+    /// How often it was measured.
+    count: u64,
+    /// Milliseconds, all together.
+    sum: f64,
+    /// Milliseconds, on average.
+    mean: f64,
+    labels: Labels,
+}
+
+type Labels = BTreeMap<&'static str, String>;
+
+pub fn json(families: &[Family]) -> Result<JsonMetrics> {
     let (mut gauges, mut counters, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     for family in families {
         for (labels, value) in &family.values {
-            let labels: BTreeMap<&str, &str> = labels
-                .iter()
-                .map(|(name, value)| (*name, value.as_str()))
-                .collect();
-            let name = &family.name;
+            let labels: Labels = labels.iter().cloned().collect();
+            let name = family.name.to_string();
             match value {
-                Value::Gauge(value) => {
-                    gauges.push(json!({ "Name": name, "Value": value, "Labels": labels }));
-                }
-                Value::Counter(count) => {
-                    counters.push(
-                        json!({ "Name": name, "Count": count, "Sum": count, "Labels": labels }),
-                    );
-                }
+                Value::Gauge(value) => gauges.push(GaugeValue {
+                    name,
+                    value: *value,
+                    labels,
+                }),
+                Value::Counter(count) => counters.push(CounterValue {
+                    name,
+                    count: *count,
+                    sum: *count,
+                    labels,
+                }),
                 Value::Summary(summary) => {
                     let sum = milliseconds(summary.sum);
-                    let mean = match summary.count {
-                        0 => 0.0,
-                        count => sum / count as f64,
-                    };
-                    samples.push(json!({
-                        "Name": name, "Count": summary.count, "Sum": sum, "Mean": mean, "Labels": labels,
-                    }));
+                    samples.push(Sample {
+                        name,
+                        count: summary.count,
+                        sum,
+                        mean: match summary.count {
+                            0 => 0.0,
+                            count => sum / count as f64,
+                        },
+                        labels,
+                    });
                 }
             }
         }
     }
     let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC");
-    Ok(json!({
-        "Timestamp": OffsetDateTime::now_utc().format(&form).map_err(Error::internal)?,
-        "Gauges": gauges,
-        "Points": [],
-        "Counters": counters,
-        "Samples": samples,
-    }))
+    Ok(JsonMetrics {
+        timestamp: OffsetDateTime::now_utc()
+            .format(&form)
+            .map_err(Error::internal)?,
+        gauges,
+        points: Vec::new(),
+        counters,
+        samples,
+    })
 }
 
 fn metric(labels: &[(&'static str, String)], value: &Value) -> Metric {

@@ -19,7 +19,7 @@ use super::mounts::Mounted;
 use super::request::Outgoing;
 
 pub use families::{Family, Value};
-pub use format::{json, prometheus};
+pub use format::{JsonMetrics, json, prometheus};
 
 /// The `telemetry` stanza.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 
 use obol_mount::fields::Flag;
-use obol_mount::{
-    Cx, Data, Error, NoContent, Reply, Response, Result, Routes, Secret, Written, get, post,
-};
+use obol_mount::{Cx, Data, Error, NoContent, Result, Routes, Secret, Written, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
 
 use super::System;
 use crate::core::audit::headers::{AuditedHeaders, Rule, folded};
@@ -75,22 +72,38 @@ pub(super) struct HashInput {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct HashOut {
+    /// `hmac-sha256:` and 64 hexadecimal digits.
     hash: String,
 }
 
-pub(super) async fn show_all(cx: Cx<System>) -> Result<Response> {
-    let mut data = Map::new();
-    for device in cx.live()?.audit.list() {
-        let shown = json!({
-            "description": device.description,
-            "local": device.local,
-            "options": device.options,
-            "path": device.path,
-            "type": device.kind,
-        });
-        data.insert(device.path.clone(), shown);
-    }
-    Ok(Response::new(Reply::Data(data)))
+/// An audit device.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ShownDevice {
+    /// For people.
+    description: String,
+    /// Kept and shown; replication comes with the cluster.
+    local: bool,
+    /// As they were given when it was enabled.
+    options: BTreeMap<String, String>,
+    /// With a slash at its end.
+    path: String,
+    /// `file`, `syslog` or `socket`.
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+pub(super) async fn show_all(cx: Cx<System>) -> Result<Data<BTreeMap<String, ShownDevice>>> {
+    let shown = cx.live()?.audit.list().into_iter().map(|device| {
+        let shown = ShownDevice {
+            description: device.description,
+            local: device.local,
+            options: device.options,
+            path: device.path.clone(),
+            kind: device.kind,
+        };
+        (device.path, shown)
+    });
+    Ok(Data(shown.collect()))
 }
 
 pub(super) async fn enable(cx: Cx<System>, input: EnableInput) -> Result<Written> {
@@ -131,22 +144,28 @@ pub(super) struct HeaderWrite {
     hmac: Flag,
 }
 
-pub(super) async fn show_headers(cx: Cx<System>) -> Result<Response> {
-    let headers = cx.live()?.audit.headers.get();
-    let mut data = Map::new();
-    data.insert("headers".into(), json!(headers.0));
-    Ok(Response::new(Reply::Data(data)))
+/// The headers of requests that the audit log has.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ShownHeaders {
+    /// By their names in lower case.
+    headers: BTreeMap<String, Rule>,
 }
 
-pub(super) async fn show_header(cx: Cx<System>, input: HeaderInput) -> Result<Response> {
+pub(super) async fn show_headers(cx: Cx<System>) -> Result<Data<ShownHeaders>> {
+    let headers = cx.live()?.audit.headers.get().0.clone();
+    Ok(Data(ShownHeaders { headers }))
+}
+
+pub(super) async fn show_header(
+    cx: Cx<System>,
+    input: HeaderInput,
+) -> Result<Data<BTreeMap<String, Rule>>> {
     let headers = cx.live()?.audit.headers.get();
     let name = folded(&input.header)?;
-    let Some(rule) = headers.0.get(&name) else {
-        return Err(Error::bad_request("Could not find header in config"));
-    };
-    let mut data = Map::new();
-    data.insert(name, json!(rule));
-    Ok(Response::new(Reply::Data(data)))
+    match headers.0.get(&name) {
+        Some(rule) => Ok(Data([(name, *rule)].into())),
+        None => Err(Error::bad_request("Could not find header in config")),
+    }
 }
 
 pub(super) async fn set_header(cx: Cx<System>, input: HeaderWrite) -> Result<NoContent> {

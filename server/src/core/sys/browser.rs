@@ -1,11 +1,12 @@
 //! What browsers see of the server: `sys/config/cors` and `sys/config/ui/headers`, and `resultant-acl`, from which
 //! a user interface knows what to show.
 
+use std::collections::BTreeMap;
+
 use obol_mount::fields::{CommaList, Flag};
-use obol_mount::{Cx, Data, Error, Keys, NoContent, Reply, Response, Result, Routes, get, list};
+use obol_mount::{Cx, Data, Error, Keys, NoContent, Result, Routes, get, list};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
 
 use super::System;
 use crate::core::audit::headers::folded;
@@ -49,9 +50,12 @@ struct CorsInput {
 
 #[derive(Serialize, JsonSchema)]
 struct CorsOut {
+    /// Whether any page of another origin may ask.
     enabled: bool,
+    /// Whose pages may ask; `*` for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowed_origins: Vec<String>,
+    /// What they may send, with the headers that clients of Vault send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowed_headers: Vec<String>,
 }
@@ -138,16 +142,32 @@ async fn list_headers(cx: Cx<System>) -> Result<Keys> {
     })
 }
 
-async fn read_header(cx: Cx<System>, input: HeaderInput) -> Result<Response> {
+/// The values of a header: all of them where `multivalue` asked for that, or the first.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum ShownHeader {
+    All {
+        /// All values, each a header of its own.
+        values: Vec<String>,
+    },
+    First {
+        /// The first value.
+        value: Option<String>,
+    },
+}
+
+async fn read_header(cx: Cx<System>, input: HeaderInput) -> Result<Data<ShownHeader>> {
     let headers = cx.live()?.ui_headers.get();
     let name = folded(&input.header)?;
     let values = headers.0.get(&name).ok_or_else(Error::not_found)?;
-    let mut data = Map::new();
-    match input.multivalue.0 {
-        true => data.insert("values".into(), json!(values)),
-        false => data.insert("value".into(), json!(values.first())),
-    };
-    Ok(Response::new(Reply::Data(data)))
+    Ok(Data(match input.multivalue.0 {
+        true => ShownHeader::All {
+            values: values.clone(),
+        },
+        false => ShownHeader::First {
+            value: values.first().cloned(),
+        },
+    }))
 }
 
 async fn write_header(cx: Cx<System>, input: HeaderWrite) -> Result<NoContent> {
@@ -167,21 +187,39 @@ async fn delete_header(cx: Cx<System>, input: HeaderInput) -> Result<NoContent> 
     Ok(NoContent)
 }
 
-async fn resultant_acl(cx: Cx<System>) -> Result<Response> {
+/// What the calling token may do.
+#[derive(Serialize, JsonSchema)]
+struct ResultantAcl {
+    /// It may do everything.
+    root: bool,
+    /// The paths of its policies that are one path each.
+    exact_paths: BTreeMap<String, Granted>,
+    /// Those that are the beginning of paths, without the `*` at their end.
+    glob_paths: BTreeMap<String, Granted>,
+}
+
+/// What may be done on a path.
+#[derive(Serialize, JsonSchema)]
+struct Granted {
+    /// `create`, `read`, `update`, `patch`, `delete`, `list`, `sudo`, or `deny` alone.
+    capabilities: Vec<&'static str>,
+}
+
+async fn resultant_acl(cx: Cx<System>) -> Result<Data<ResultantAcl>> {
     let live = cx.live()?;
     let caller = cx.request.caller()?;
     let acl = live.acl_of_caller(caller).await?;
-    let (mut exact, mut glob) = (Map::new(), Map::new());
+    let mut shown = ResultantAcl {
+        root: acl.is_root(),
+        exact_paths: BTreeMap::new(),
+        glob_paths: BTreeMap::new(),
+    };
     for (pattern, capabilities) in acl.rules() {
-        let shown = json!({ "capabilities": capabilities });
+        let granted = Granted { capabilities };
         match pattern.strip_suffix('*') {
-            Some(beginning) => glob.insert(beginning.to_owned(), shown),
-            None => exact.insert(pattern.to_owned(), shown),
+            Some(beginning) => shown.glob_paths.insert(beginning.to_owned(), granted),
+            None => shown.exact_paths.insert(pattern.to_owned(), granted),
         };
     }
-    let mut data = Map::new();
-    data.insert("root".into(), acl.is_root().into());
-    data.insert("exact_paths".into(), exact.into());
-    data.insert("glob_paths".into(), glob.into());
-    Ok(Response::new(Reply::Data(data)))
+    Ok(Data(shown))
 }

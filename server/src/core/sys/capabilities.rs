@@ -1,14 +1,15 @@
 //! `sys/capabilities` and its kin: what a token may do on paths.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use obol_mount::fields::CommaList;
-use obol_mount::{Cx, Error, Reply, Response, Result, Routes, Secret, post};
+use obol_mount::{Cx, Data, Error, Result, Routes, Secret, post};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::{System, required};
+use crate::core::policies::Acl;
 use crate::core::tokens::Cached;
 use crate::core::unix_now;
 
@@ -62,25 +63,26 @@ pub(super) struct AccessorInput {
     paths: CommaList,
 }
 
-pub(super) async fn of_caller(cx: Cx<System>, input: SelfInput) -> Result<Response> {
+/// What a token may do on each of the paths, by path, each a list of `create`, `read`, `update`, `patch`, `delete`, `list`,
+/// `sudo`; `root` alone for everything and `deny` alone for nothing. Where one path was asked about, `capabilities` is the
+/// same as what stands under it.
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct Allowed(BTreeMap<String, Vec<&'static str>>);
+
+pub(super) async fn of_caller(cx: Cx<System>, input: SelfInput) -> Result<Data<Allowed>> {
     let live = cx.live()?;
     let caller = cx.request.caller()?;
-    let acl = live.acl_of_caller(caller).await?;
-    answer(&input.paths, |path| {
-        acl.capabilities(path)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    })
+    allowed(&*live.acl_of_caller(caller).await?, &input.paths)
 }
 
-pub(super) async fn of_token(cx: Cx<System>, input: TokenInput) -> Result<Response> {
+pub(super) async fn of_token(cx: Cx<System>, input: TokenInput) -> Result<Data<Allowed>> {
     let token = required(input.token, "token")?;
     let found = cx.live()?.tokens.find(token.expose(), unix_now()).await?;
     of(&cx, found, &input.paths).await
 }
 
-pub(super) async fn of_accessor(cx: Cx<System>, input: AccessorInput) -> Result<Response> {
+pub(super) async fn of_accessor(cx: Cx<System>, input: AccessorInput) -> Result<Data<Allowed>> {
     let found = cx
         .live()?
         .tokens
@@ -89,28 +91,23 @@ pub(super) async fn of_accessor(cx: Cx<System>, input: AccessorInput) -> Result<
     of(&cx, found, &input.paths).await
 }
 
-async fn of(cx: &Cx<System>, found: Option<Arc<Cached>>, paths: &CommaList) -> Result<Response> {
+async fn of(
+    cx: &Cx<System>,
+    found: Option<Arc<Cached>>,
+    paths: &CommaList,
+) -> Result<Data<Allowed>> {
     let token = found.ok_or_else(|| Error::bad_request("invalid token"))?;
-    let acl = cx.live()?.acl_of(&token).await?;
-    answer(paths, |path| {
-        acl.capabilities(path)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    })
+    allowed(&*cx.live()?.acl_of(&token).await?, paths)
 }
 
-fn answer(paths: &CommaList, of: impl Fn(&str) -> Vec<String>) -> Result<Response> {
+fn allowed(acl: &Acl, paths: &CommaList) -> Result<Data<Allowed>> {
     if paths.0.is_empty() {
         return Err(Error::bad_request("paths must be supplied"));
     }
-    let mut data = Map::new();
-    for path in &paths.0 {
-        data.insert(path.clone(), json!(of(path.trim_start_matches('/'))));
-    }
+    let of = |path: &String| acl.capabilities(path.trim_start_matches('/'));
+    let mut allowed: BTreeMap<_, _> = paths.0.iter().map(|p| (p.clone(), of(p))).collect();
     if let [only] = paths.0.as_slice() {
-        let capabilities: Value = data[only].clone();
-        data.insert("capabilities".into(), capabilities);
+        allowed.insert("capabilities".to_owned(), of(only));
     }
-    Ok(Response::new(Reply::Data(data)))
+    Ok(Data(Allowed(allowed)))
 }

@@ -1,13 +1,15 @@
 //! What clients ask about the API itself: the OpenAPI document, and the mounts that a user interface or the
 //! command line needs to know.
 
-use obol_mount::{Access, Bare, Cx, Error, Family, Reply, Response, Result, Routes, get};
+use std::collections::BTreeMap;
+
+use obol_mount::{Access, Bare, Cx, Data, Error, Family, Result, Routes, get};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::System;
-use crate::core::mounts::Mounted;
+use crate::core::mounts::{MountConfig, Mounted};
 use crate::core::path::RequestPath;
 use crate::core::policies::Acl;
 
@@ -38,39 +40,77 @@ pub(super) struct PathInput {
     path: String,
 }
 
-pub(super) async fn openapi(cx: Cx<System>) -> Result<Bare> {
+/// An OpenAPI 3.1 document: its shape is that of the specification.
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct OpenApi(#[schemars(with = "Map<String, Value>")] Value);
+
+pub(super) async fn openapi(cx: Cx<System>) -> Result<Bare<OpenApi>> {
     let core = cx.core()?;
     let document = core.openapi(&*core.live()?)?;
-    Ok(Bare(document))
+    Ok(Bare(OpenApi(document)))
+}
+
+/// The mounts that everybody may know of, by their paths.
+#[derive(Default, Serialize, JsonSchema)]
+pub(super) struct UiMounts {
+    /// Auth methods.
+    auth: BTreeMap<String, Summary>,
+    /// Secrets engines.
+    secret: BTreeMap<String, Summary>,
+}
+
+/// What a user interface needs to know of a mount.
+#[derive(Serialize, JsonSchema)]
+struct Summary {
+    /// For people.
+    description: String,
+    /// Options of the backend, such as `version` of kv; null when there are none.
+    options: Option<BTreeMap<String, String>>,
+    /// What is mounted: `kv`, `kerberos`, ...
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// The mount behind a path.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct UiMount {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Where it is, with a slash at its end.
+    path: String,
+    /// A name of the mount that stays when it is moved.
+    accessor: String,
+    /// The name of the mount's place in storage.
+    uuid: String,
+    /// As it is set.
+    config: MountConfig,
 }
 
 /// Mounts that are listed for everybody.
-pub(super) async fn ui_mounts(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn ui_mounts(cx: Cx<System>) -> Result<Data<UiMounts>> {
     let live = cx.live()?;
-    let (mut auth, mut secret) = (Map::new(), Map::new());
+    let mut shown = UiMounts::default();
     for mounted in live
         .mounts
         .all()
         .iter()
         .filter(|m| m.entry.config.listing_visibility == "unauth")
     {
-        let shown = summary(mounted);
+        let (path, summary) = (&mounted.entry.path, Summary::of(mounted));
         match mounted.entry.family() {
-            Family::Auth => auth.insert(
-                mounted.entry.path.trim_start_matches("auth/").to_owned(),
-                shown,
-            ),
-            Family::Secrets => secret.insert(mounted.entry.path.clone(), shown),
+            Family::Auth => {
+                let path = path.trim_start_matches("auth/");
+                shown.auth.insert(path.to_owned(), summary)
+            }
+            Family::Secrets => shown.secret.insert(path.clone(), summary),
         };
     }
-    let mut data = Map::new();
-    data.insert("auth".into(), auth.into());
-    data.insert("secret".into(), secret.into());
-    Ok(Response::new(Reply::Data(data)))
+    Ok(Data(shown))
 }
 
 /// The mount behind a path, for callers who may do anything below it.
-pub(super) async fn ui_mount(cx: Cx<System>, input: PathInput) -> Result<Response> {
+pub(super) async fn ui_mount(cx: Cx<System>, input: PathInput) -> Result<Data<UiMount>> {
     let live = cx.live()?;
     let path = RequestPath::from_decoded(&input.path)
         .map_err(|error| Error::bad_request(error.to_string()))?;
@@ -80,24 +120,25 @@ pub(super) async fn ui_mount(cx: Cx<System>, input: PathInput) -> Result<Respons
     if !may_reach(&acl, &mounted) {
         return Err(Error::forbidden());
     }
-    let mut data = match summary(&mounted) {
-        Value::Object(data) => data,
-        _ => Map::new(),
-    };
-    data.insert("path".into(), mounted.entry.path.as_str().into());
-    data.insert("accessor".into(), mounted.entry.accessor.as_str().into());
-    data.insert("uuid".into(), mounted.entry.uuid.as_str().into());
-    data.insert("config".into(), json!(mounted.entry.config));
-    Ok(Response::new(Reply::Data(data)))
+    let entry = &mounted.entry;
+    Ok(Data(UiMount {
+        summary: Summary::of(&mounted),
+        path: entry.path.clone(),
+        accessor: entry.accessor.clone(),
+        uuid: entry.uuid.clone(),
+        config: entry.config.clone(),
+    }))
 }
 
-fn summary(mounted: &Mounted) -> Value {
-    let entry = &mounted.entry;
-    json!({
-        "description": entry.description,
-        "options": if entry.options.is_empty() { Value::Null } else { json!(entry.options) },
-        "type": entry.kind,
-    })
+impl Summary {
+    fn of(mounted: &Mounted) -> Self {
+        let entry = &mounted.entry;
+        Self {
+            description: entry.description.clone(),
+            options: (!entry.options.is_empty()).then(|| entry.options.clone()),
+            kind: entry.kind.clone(),
+        }
+    }
 }
 
 /// Whether some rule of the caller reaches below the mount.

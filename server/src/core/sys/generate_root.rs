@@ -3,8 +3,7 @@
 
 use obol_mount::{Bare, Cx, Error, NoContent, Result, Routes, Secret, get, post};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::seal::parse_share;
 use super::{System, required};
@@ -51,12 +50,12 @@ pub(super) struct ShareInput {
     nonce: String,
 }
 
-pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
+pub(super) async fn status(cx: Cx<System>) -> Result<Bare<Attempt>> {
     let (core, live) = (cx.core()?, cx.live()?);
     Ok(show(live.root_generation.status(&core).await?))
 }
 
-pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare> {
+pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare<Attempt>> {
     if input.pgp_key.is_some_and(|key| !key.is_empty()) {
         return Err(Error::bad_request(
             "encrypting the token with PGP is not supported: use a one-time password (otp)",
@@ -73,7 +72,7 @@ pub(super) async fn cancel(cx: Cx<System>, input: CancelInput) -> Result<NoConte
     Ok(NoContent)
 }
 
-pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
+pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare<Attempt>> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     // Goes on when the client goes away, so that an attempt is never left half-ended.
@@ -85,23 +84,45 @@ pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
     Ok(show(step.await.map_err(Error::internal)??))
 }
 
-fn show(status: RootStatus) -> Bare {
-    let encoded = status.encoded_token.as_deref().unwrap_or_default();
-    let mut body = json!({
-        "nonce": status.nonce,
-        "started": status.started,
-        "progress": status.progress,
-        "required": status.required,
-        "complete": status.encoded_token.is_some(),
-        "encoded_token": encoded,
-        // The same under the name that older clients read.
-        "encoded_root_token": encoded,
-        "pgp_fingerprint": "",
-        "otp": "",
-        "otp_length": TOKEN_LENGTH,
-    });
-    if let Some(otp) = status.otp {
-        body["otp"] = otp.expose().into();
-    }
-    Bare(body)
+/// How far the attempt has come.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Attempt {
+    /// Names the attempt; empty when there is none.
+    nonce: String,
+    started: bool,
+    /// How many different keys were given so far.
+    progress: usize,
+    /// How many are needed.
+    required: u8,
+    /// The token is in `encoded_token`.
+    complete: bool,
+    /// The token XORed with the one-time password, in base64; empty until enough keys were given.
+    encoded_token: String,
+    /// The same, under the name that older clients read.
+    encoded_root_token: String,
+    /// Always empty: PGP is not supported.
+    pgp_fingerprint: &'static str,
+    /// The one-time password, in the answer to the beginning and where the server made it; empty otherwise.
+    otp: String,
+    /// How many bytes a one-time password must have.
+    otp_length: usize,
+}
+
+fn show(status: RootStatus) -> Bare<Attempt> {
+    let complete = status.encoded_token.is_some();
+    let encoded = status.encoded_token.unwrap_or_default();
+    Bare(Attempt {
+        nonce: status.nonce,
+        started: status.started,
+        progress: status.progress,
+        required: status.required,
+        complete,
+        encoded_token: encoded.clone(),
+        encoded_root_token: encoded,
+        pgp_fingerprint: "",
+        otp: status
+            .otp
+            .map_or_else(String::new, |otp| otp.expose().to_owned()),
+        otp_length: TOKEN_LENGTH,
+    })
 }

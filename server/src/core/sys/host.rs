@@ -1,9 +1,11 @@
 //! `sys/host-info`: the machine under the server, from what Linux tells in `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use obol_mount::{Cx, Reply, Response, Result, Routes, get};
-use serde_json::{Map, Value, json};
+use obol_mount::{Cx, Data, Result, Routes, get};
+use schemars::JsonSchema;
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -17,38 +19,99 @@ pub(super) fn routes() -> Routes<System> {
     )
 }
 
-pub(super) async fn host_info(_: Cx<System>) -> Result<Response> {
-    // A few small files of the kernel's, which never wait for a disk.
-    let mut data = Map::new();
-    let now = OffsetDateTime::now_utc().format(&Rfc3339);
-    data.insert(
-        "timestamp".into(),
-        now.map_err(obol_mount::Error::internal)?.into(),
-    );
-    data.insert("host".into(), host());
-    data.insert("memory".into(), memory());
-    data.insert("cpu".into(), processors());
-    data.insert("cpu_times".into(), processor_times());
-    Ok(Response::new(Reply::Data(data)))
+/// The machine under the server; what it does not tell is null.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct HostInfo {
+    /// RFC 3339.
+    timestamp: String,
+    host: Host,
+    memory: Memory,
+    /// The processors, one by one.
+    cpu: Vec<Processor>,
+    /// What the processors did since the start.
+    cpu_times: Vec<ProcessorTimes>,
 }
 
-fn host() -> Value {
+/// The system.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Host {
+    #[serde(rename = "hostname")]
+    host_name: Option<String>,
+    os: &'static str,
+    kernel_arch: &'static str,
+    kernel_version: Option<String>,
+    /// Seconds since the start.
+    uptime: u64,
+    /// When that was, in seconds since 1970.
+    boot_time: u64,
+}
+
+/// Memory, in bytes.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    total: Option<u64>,
+    /// What programs can have without swapping.
+    available: Option<u64>,
+    /// The rest.
+    used: Option<u64>,
+    /// A hundred means all.
+    used_percent: Option<f64>,
+    free: Option<u64>,
+    buffers: Option<u64>,
+    cached: Option<u64>,
+    swap_total: Option<u64>,
+    swap_free: Option<u64>,
+}
+
+/// A processor.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Processor {
+    /// Its number.
+    cpu: u64,
+    model_name: Option<String>,
+    mhz: Option<f64>,
+}
+
+/// Seconds in each state, of one processor.
+#[derive(Serialize, JsonSchema)]
+struct ProcessorTimes {
+    /// `cpu0`, `cpu1`, ...
+    cpu: String,
+    #[serde(flatten)]
+    seconds: BTreeMap<&'static str, f64>,
+}
+
+pub(super) async fn host_info(_: Cx<System>) -> Result<Data<HostInfo>> {
+    // A few small files of the kernel's, which never wait for a disk.
+    let now = OffsetDateTime::now_utc().format(&Rfc3339);
+    Ok(Data(HostInfo {
+        timestamp: now.map_err(obol_mount::Error::internal)?,
+        host: host(),
+        memory: memory(),
+        cpu: processors(),
+        cpu_times: processor_times(),
+    }))
+}
+
+fn host() -> Host {
     let first = |path: &str| Some(fs::read_to_string(path).ok()?.trim().to_owned());
     let uptime = first("/proc/uptime")
         .and_then(|text| text.split('.').next()?.parse::<u64>().ok())
         .unwrap_or_default();
-    json!({
-        "hostname": first("/proc/sys/kernel/hostname"),
-        "os": std::env::consts::OS,
-        "kernelArch": std::env::consts::ARCH,
-        "kernelVersion": first("/proc/sys/kernel/osrelease"),
-        "uptime": uptime,
-        "bootTime": crate::core::unix_now().saturating_sub(uptime),
-    })
+    Host {
+        host_name: first("/proc/sys/kernel/hostname"),
+        os: std::env::consts::OS,
+        kernel_arch: std::env::consts::ARCH,
+        kernel_version: first("/proc/sys/kernel/osrelease"),
+        uptime,
+        boot_time: crate::core::unix_now().saturating_sub(uptime),
+    }
 }
 
-/// Bytes, as Vault tells them.
-fn memory() -> Value {
+fn memory() -> Memory {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let bytes = |field: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -57,39 +120,43 @@ fn memory() -> Value {
     };
     let (total, available) = (bytes("MemTotal:"), bytes("MemAvailable:"));
     let used = total.zip(available).map(|(t, a)| t.saturating_sub(a));
-    json!({
-        "total": total,
-        "available": available,
-        "used": used,
-        "usedPercent": total.zip(used).map(|(t, u)| u as f64 * 100.0 / t.max(1) as f64),
-        "free": bytes("MemFree:"),
-        "buffers": bytes("Buffers:"),
-        "cached": bytes("Cached:"),
-        "swapTotal": bytes("SwapTotal:"),
-        "swapFree": bytes("SwapFree:"),
-    })
+    Memory {
+        total,
+        available,
+        used,
+        used_percent: total
+            .zip(used)
+            .map(|(t, u)| u as f64 * 100.0 / t.max(1) as f64),
+        free: bytes("MemFree:"),
+        buffers: bytes("Buffers:"),
+        cached: bytes("Cached:"),
+        swap_total: bytes("SwapTotal:"),
+        swap_free: bytes("SwapFree:"),
+    }
 }
 
-fn processors() -> Value {
+fn processors() -> Vec<Processor> {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let of = |part: &str, field: &str| {
         let line = part.lines().find(|line| line.starts_with(field))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
     let each = text.split("\n\n").filter_map(|part| {
-        let number: u64 = of(part, "processor")?.parse().ok()?;
-        Some(json!({
-            "cpu": number,
-            "modelName": of(part, "model name"),
-            "mhz": of(part, "cpu MHz").and_then(|mhz| mhz.parse::<f64>().ok()),
-        }))
+        Some(Processor {
+            cpu: of(part, "processor")?.parse().ok()?,
+            model_name: of(part, "model name"),
+            mhz: of(part, "cpu MHz").and_then(|mhz| mhz.parse().ok()),
+        })
     });
     each.collect()
 }
 
 /// Seconds in each state, by processor (proc(5), `/proc/stat`).
-fn processor_times() -> Value {
+fn processor_times() -> Vec<ProcessorTimes> {
     const TICKS: f64 = 100.0; // USER_HZ, which Linux keeps at 100 for user space
+    const STATES: [&str; 8] = [
+        "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal",
+    ];
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let each = text.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -97,16 +164,14 @@ fn processor_times() -> Value {
             let number = name.strip_prefix("cpu").unwrap_or_default();
             !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
         })?;
-        let states = [
-            "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal",
-        ];
-        let mut times = Map::new();
-        times.insert("cpu".into(), name.into());
-        for (state, ticks) in states.into_iter().zip(fields) {
+        let seconds = STATES.into_iter().zip(fields).map(|(state, ticks)| {
             let seconds = ticks.parse::<f64>().ok()? / TICKS;
-            times.insert(state.into(), seconds.into());
-        }
-        Some(Value::Object(times))
+            Some((state, seconds))
+        });
+        Some(ProcessorTimes {
+            cpu: name.to_owned(),
+            seconds: seconds.collect::<Option<_>>()?,
+        })
     });
     each.collect()
 }

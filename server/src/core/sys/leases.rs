@@ -9,7 +9,7 @@ use std::time::Duration;
 use obol_mount::fields::{Count, Flag, Ttl};
 use obol_mount::{
     Begun, Cx, Data, Error, Keys, Lease, Methods, NoContent, Output, Reply, Response, Result,
-    Routes, get, list, post,
+    Routes, Warned, get, list, post,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -181,9 +181,13 @@ struct IrrevocableInput {
 /// A lease.
 #[derive(Serialize, JsonSchema)]
 struct ShownLease {
+    /// The lease id.
     id: String,
+    /// RFC 3339.
     issue_time: Option<String>,
+    /// RFC 3339; null for a token that never ends.
     expire_time: Option<String>,
+    /// RFC 3339; null when it was never renewed.
     last_renewal: Option<String>,
     renewable: bool,
     /// Seconds left.
@@ -193,14 +197,16 @@ struct ShownLease {
 /// How many leases there are, by mount.
 #[derive(Serialize, JsonSchema)]
 struct Counts {
+    /// Of all mounts together.
     lease_count: u64,
     /// By the accessor of the mount.
     counts: BTreeMap<String, u64>,
 }
 
-/// Leases by id.
+/// Leases that could not be revoked.
 #[derive(Serialize, JsonSchema)]
 struct IrrevocableList {
+    /// How many are listed.
     lease_count: u64,
     leases: Vec<ShownIrrevocable>,
 }
@@ -213,6 +219,7 @@ struct ShownIrrevocable {
     mount_id: String,
     /// Why it could not be revoked the last time.
     error: String,
+    /// RFC 3339.
     expire_time: Option<String>,
 }
 
@@ -265,7 +272,7 @@ async fn list_below(cx: Cx<System>, input: ListInput) -> Result<Keys> {
     Ok(Keys { keys })
 }
 
-async fn renew(cx: Cx<System>, input: RenewInput) -> Result<Response> {
+async fn renew(cx: Cx<System>, input: RenewInput) -> Result<Warned<Renewed>> {
     let id = one_of(&input.lease_id, &input.url_lease_id)?;
     let core = cx.core()?;
     let live = core.live()?;
@@ -275,15 +282,16 @@ async fn renew(cx: Cx<System>, input: RenewInput) -> Result<Response> {
         ));
     }
     let (entry, warnings) = core.renew_lease(&live, &id, input.increment.0).await?;
-    let mut response = Response::new(Reply::Empty);
-    response.lease = Some(Lease {
+    let lease = Lease {
         ttl: Duration::from_secs(entry.ttl(unix_now())),
         renewable: entry.renewable,
         id,
         ..Lease::default()
-    });
-    response.warnings = warnings;
-    Ok(response)
+    };
+    Ok(Warned {
+        answer: Renewed(lease),
+        warnings,
+    })
 }
 
 fn yes() -> Flag {
@@ -361,7 +369,10 @@ async fn count_irrevocable(cx: Cx<System>, input: CountInput) -> Result<Data<Cou
     }))
 }
 
-async fn list_irrevocable(cx: Cx<System>, input: IrrevocableInput) -> Result<Response> {
+async fn list_irrevocable(
+    cx: Cx<System>,
+    input: IrrevocableInput,
+) -> Result<Warned<Data<IrrevocableList>>> {
     check_kind(&input.kind)?;
     let _ = input.include_child_namespaces;
     let limit = match input.limit.as_str() {
@@ -388,17 +399,15 @@ async fn list_irrevocable(cx: Cx<System>, input: IrrevocableInput) -> Result<Res
             expire_time: rfc3339(lease.expires),
         });
     }
-    let list = IrrevocableList {
+    let answer = Data(IrrevocableList {
         lease_count: leases.len() as u64,
         leases,
+    });
+    let warnings = match more {
+        true => vec![MORE_LEASES.to_owned()],
+        false => Vec::new(),
     };
-    let response = Response::new(Reply::json(&list)?);
-    Ok(match more {
-        true => response.with_warning(
-            "there are more leases than were listed: raise limit, or set it to \"none\"",
-        ),
-        false => response,
-    })
+    Ok(Warned { answer, warnings })
 }
 
 async fn accessor_of(live: &Live, mount: &str) -> Result<String> {
@@ -431,6 +440,17 @@ fn checked(text: &str, field: &str) -> Result<String> {
     RequestPath::from_decoded(text)
         .map(|path| path.as_str().to_owned())
         .map_err(|error| Error::bad_request(format!("field {field:?}: {error}")))
+}
+
+/// The lease as it is now: in the envelope, without data.
+struct Renewed(Lease);
+
+impl Output for Renewed {
+    fn into_response(self) -> Result<Response> {
+        let mut response = Response::new(Reply::Empty);
+        response.lease = Some(self.0);
+        Ok(response)
+    }
 }
 
 /// 204, or 202 where the leases are revoked after the answer.
@@ -488,6 +508,8 @@ impl ShownLease {
     }
 }
 
+const MORE_LEASES: &str =
+    "there are more leases than were listed: raise limit, or set it to \"none\"";
 const TIDY_STARTED: &str =
     "Tidy operation successfully started. What it finds is in the server's log.";
 const TIDY_RUNS: &str = "Tidy operation already in progress.";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use obol_mount::{
-    Cx, Data, Error, NoContent, Output, Reply, Response, Result, Routes, Stream, get,
+    Cx, Data, Error, NoContent, Output, Part, Reply, Response, Result, Routes, Stream, get,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -128,6 +128,7 @@ impl Output for Lines {
         Ok(Response::new(Reply::Stream(self.0)))
     }
 
+    const PART: Part = Part::Body;
     const MEDIA: &'static [&'static str] = &["text/plain"];
 }
 

@@ -27,11 +27,9 @@ mod status;
 mod tools;
 mod wrapping;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 
-use obol_mount::{Backend, Error, Result, RouteTable, Routes, Secret};
-
-pub(crate) use snapshot::takes_upload;
+use obol_mount::{Backend, Error, Pattern, Result, RouteTable, Routes, Secret};
 
 use super::{Core, Live, upgrade};
 
@@ -89,6 +87,18 @@ pub(crate) fn routes() -> Routes<System> {
         .and(snapshot::routes())
         .and(raw::routes())
         .and(check::routes())
+}
+
+/// Whether the body of a POST to this path, as it came, is a file: the routes say which do.
+pub(crate) fn takes_upload(path: &str) -> bool {
+    static UPLOADS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
+        // Patterns that do not parse keep the server from starting.
+        let routes = routes().docs().unwrap_or_default();
+        let uploads = routes.into_iter().filter(|route| route.takes_upload);
+        uploads.map(|route| route.pattern).collect()
+    });
+    let below = path.strip_prefix("sys/").map(|p| p.trim_end_matches('/'));
+    below.is_some_and(|below| UPLOADS.iter().any(|path| path.matches(below).is_some()))
 }
 
 /// A secret that must be there.

@@ -1,19 +1,17 @@
 //! `sys/mounts` and `sys/auth`: one set of handlers for both families.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use obol_mount::fields::{CommaList, Flag, Ttl};
-use obol_mount::{
-    Cx, Error, Family, NoContent, Reply, Response, Result, Routes, TokenKind, Written, get,
-};
+use obol_mount::{Cx, Data, Error, Family, NoContent, Result, Routes, TokenKind, Written, get};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::System;
-use crate::core::Core;
 use crate::core::lockout::{LockoutConfig, METHODS};
-use crate::core::mounts::{MountConfig, MountEntry, parse_mount_path};
+use crate::core::mounts::{MountConfig, MountEntry, Mounted, parse_mount_path};
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -168,74 +166,148 @@ impl TuneFields {
     }
 }
 
-fn show(core: &Core, entry: &MountEntry) -> Value {
-    let config = &entry.config;
-    let mut shown = json!({
-        "accessor": entry.accessor,
-        "config": {
-            "default_lease_ttl": config.default_lease_ttl,
-            "force_no_cache": config.force_no_cache,
-            "max_lease_ttl": config.max_lease_ttl,
-        },
-        "description": entry.description,
-        "external_entropy_access": entry.external_entropy_access,
-        "local": entry.local,
-        "options": if entry.options.is_empty() { Value::Null } else { json!(entry.options) },
-        "plugin_version": "",
-        "running_plugin_version": format!("v{}+builtin", crate::core::VERSION),
-        "running_sha256": "",
-        "deprecation_status": "supported",
-        "seal_wrap": entry.seal_wrap,
-        "type": entry.kind,
-        "uuid": entry.uuid,
-    });
-    if !config.listing_visibility.is_empty() {
-        shown["config"]["listing_visibility"] = config.listing_visibility.as_str().into();
-    }
-    for (key, list) in [
-        (
-            "audit_non_hmac_request_keys",
-            &config.audit_non_hmac_request_keys,
-        ),
-        (
-            "audit_non_hmac_response_keys",
-            &config.audit_non_hmac_response_keys,
-        ),
-        (
-            "passthrough_request_headers",
-            &config.passthrough_request_headers,
-        ),
-        ("allowed_response_headers", &config.allowed_response_headers),
-    ] {
-        if !list.0.is_empty() {
-            shown["config"][key] = json!(list);
-        }
-    }
-    if entry.family() == Family::Auth {
-        shown["config"]["token_type"] =
-            json!(config.token_type.unwrap_or(TokenKind::DefaultService));
-    }
-    if let Some(lockout) = &config.user_lockout_config {
-        shown["config"]["user_lockout_config"] = json!(lockout);
-    }
-    let _ = core;
-    shown
+/// A mount.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ShownMount {
+    /// A name of the mount that stays when it is moved; aliases of identity name it.
+    accessor: String,
+    /// As it is set.
+    config: ShownConfig,
+    /// For people.
+    description: String,
+    /// Always false: it is not supported.
+    external_entropy_access: bool,
+    /// Kept and shown; replication comes with the cluster.
+    local: bool,
+    /// Options of the backend, such as `version` of kv; null when there are none.
+    options: Option<BTreeMap<String, String>>,
+    /// Always empty: everything is part of the server.
+    plugin_version: &'static str,
+    /// The server's version, marked as built in.
+    running_plugin_version: String,
+    /// Always empty: everything is part of the server.
+    running_sha256: &'static str,
+    /// `supported`.
+    deprecation_status: &'static str,
+    /// Kept and shown; every value is encrypted under the barrier in any case.
+    seal_wrap: bool,
+    /// What is mounted: `kv`, `kerberos`, ...
+    #[serde(rename = "type")]
+    kind: String,
+    /// The name of the mount's place in storage.
+    uuid: String,
 }
 
-fn list(cx: &Cx<System>, family: Family) -> Result<Response> {
-    let core = cx.core()?;
-    let mut data = Map::new();
-    for mounted in core.live()?.mounts.all() {
-        if mounted.entry.family() == family {
-            let name = mounted
-                .entry
-                .path
-                .strip_prefix("auth/")
-                .unwrap_or(&mounted.entry.path);
-            data.insert(name.to_owned(), show(&core, &mounted.entry));
+/// How a mount is tuned; lists and texts that are empty are left out.
+#[derive(Serialize, JsonSchema)]
+struct ShownConfig {
+    /// Seconds that tokens and leases live which do not ask for another time; 0 means the system's.
+    default_lease_ttl: u64,
+    /// Kept for clients that set it.
+    force_no_cache: bool,
+    /// Seconds that they live at most; 0 means the system's.
+    max_lease_ttl: u64,
+    /// `unauth` where callers without a token see the mount.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    listing_visibility: String,
+    /// Request keys that the audit log shows in the clear.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    audit_non_hmac_request_keys: Vec<String>,
+    /// Response keys that the audit log shows in the clear.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    audit_non_hmac_response_keys: Vec<String>,
+    /// Names of request headers. Kept for clients that set it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passthrough_request_headers: Vec<String>,
+    /// Names of response headers. Kept for clients that set it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_response_headers: Vec<String>,
+    /// What kind of tokens an auth method issues; left out for secrets engines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<TokenKind>,
+    /// What is set of the lockout of names after failed logins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_lockout_config: Option<LockoutConfig>,
+}
+
+/// How a mount is tuned, with what applies where nothing is set.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ShownTuning {
+    #[serde(flatten)]
+    config: ShownConfig,
+    /// For people.
+    description: String,
+    #[serde(flatten)]
+    lockout: Option<ShownLockout>,
+    /// Options of the backend, such as `version` of kv; left out when there are none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    options: BTreeMap<String, String>,
+}
+
+/// The lockout that applies; left out where an auth method has none.
+#[derive(Serialize, JsonSchema)]
+struct ShownLockout {
+    /// So many failed logins lock a name.
+    user_lockout_threshold: u64,
+    /// Seconds that it stays locked.
+    user_lockout_duration: u64,
+    /// Seconds without a failure after which the count begins again.
+    user_lockout_counter_reset_duration: u64,
+    /// Nothing is counted and nobody is locked.
+    user_lockout_disable: bool,
+}
+
+impl ShownMount {
+    fn of(entry: &MountEntry) -> Self {
+        Self {
+            accessor: entry.accessor.clone(),
+            config: ShownConfig::of(entry),
+            description: entry.description.clone(),
+            external_entropy_access: entry.external_entropy_access,
+            local: entry.local,
+            options: (!entry.options.is_empty()).then(|| entry.options.clone()),
+            plugin_version: "",
+            running_plugin_version: format!("v{}+builtin", crate::core::VERSION),
+            running_sha256: "",
+            deprecation_status: "supported",
+            seal_wrap: entry.seal_wrap,
+            kind: entry.kind.clone(),
+            uuid: entry.uuid.clone(),
         }
     }
-    Ok(Response::new(Reply::Data(data)))
+}
+
+impl ShownConfig {
+    fn of(entry: &MountEntry) -> Self {
+        let config = entry.config.clone();
+        Self {
+            default_lease_ttl: config.default_lease_ttl.as_secs(),
+            force_no_cache: config.force_no_cache,
+            max_lease_ttl: config.max_lease_ttl.as_secs(),
+            listing_visibility: config.listing_visibility,
+            audit_non_hmac_request_keys: config.audit_non_hmac_request_keys.0,
+            audit_non_hmac_response_keys: config.audit_non_hmac_response_keys.0,
+            passthrough_request_headers: config.passthrough_request_headers.0,
+            allowed_response_headers: config.allowed_response_headers.0,
+            token_type: (entry.family() == Family::Auth)
+                .then(|| config.token_type.unwrap_or(TokenKind::DefaultService)),
+            user_lockout_config: config.user_lockout_config,
+        }
+    }
+}
+
+/// Mounts by their paths, each with a slash at its end.
+type Mounts = Data<BTreeMap<String, ShownMount>>;
+
+fn list(cx: &Cx<System>, family: Family) -> Result<Mounts> {
+    let mounts = cx.live()?.mounts.all();
+    let of_family = mounts.iter().filter(|m| m.entry.family() == family);
+    let shown = of_family.map(|mounted| {
+        let path = &mounted.entry.path;
+        let name = path.strip_prefix("auth/").unwrap_or(path);
+        (name.to_owned(), ShownMount::of(&mounted.entry))
+    });
+    Ok(Data(shown.collect()))
 }
 
 /// The path in the table of a mount that a client names.
@@ -250,15 +322,16 @@ fn full_path(family: Family, path: &str) -> Result<String> {
     }
 }
 
-fn read(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Response> {
-    let core = cx.core()?;
+/// The mount that a client names.
+fn named(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Arc<Mounted>> {
     let path = full_path(family, &input.path)?;
-    let mounted = core.live()?.mounts.get(&path);
-    let mounted = mounted.ok_or_else(|| Error::bad_request(format!("no mount at {path:?}")))?;
-    match show(&core, &mounted.entry) {
-        Value::Object(data) => Ok(Response::new(Reply::Data(data))),
-        _ => Err(Error::internal("a mount that is shown is an object")),
-    }
+    let mounted = cx.live()?.mounts.get(&path);
+    mounted.ok_or_else(|| Error::bad_request(format!("no mount at {path:?}")))
+}
+
+fn read(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Data<ShownMount>> {
+    let mounted = named(cx, family, input)?;
+    Ok(Data(ShownMount::of(&mounted.entry)))
 }
 
 async fn enable(cx: &Cx<System>, family: Family, input: EnableInput) -> Result<NoContent> {
@@ -323,43 +396,31 @@ async fn disable(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<N
     Ok(NoContent)
 }
 
-fn read_tune(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Response> {
+fn read_tune(cx: &Cx<System>, family: Family, input: &PathInput) -> Result<Data<ShownTuning>> {
     let core = cx.core()?;
-    let path = full_path(family, &input.path)?;
-    let mounted = core.live()?.mounts.get(&path);
-    let entry = &mounted
-        .ok_or_else(|| Error::bad_request(format!("no mount at {path:?}")))?
-        .entry;
+    let mounted = named(cx, family, input)?;
+    let entry = &mounted.entry;
     let limits = core.limits(Some(entry));
-    let mut data = match show(&core, entry)["config"].take() {
-        Value::Object(config) => config,
-        _ => return Err(Error::internal("a mount's configuration is an object")),
-    };
-    // Tuning shows what applies, the listing what is set.
-    data.insert(
-        "default_lease_ttl".into(),
-        limits.default_ttl.as_secs().into(),
-    );
-    data.insert("max_lease_ttl".into(), limits.max_ttl.as_secs().into());
-    data.insert("description".into(), entry.description.as_str().into());
-    if METHODS.contains(&entry.kind.as_str()) {
+    let lockout = METHODS.contains(&entry.kind.as_str()).then(|| {
         let rules = core.lockout_rules(entry);
-        for (name, value) in [
-            ("threshold", json!(rules.threshold)),
-            ("duration", json!(rules.duration.as_secs())),
-            (
-                "counter_reset_duration",
-                json!(rules.counter_reset.as_secs()),
-            ),
-            ("disable", json!(rules.is_disabled)),
-        ] {
-            data.insert(format!("user_lockout_{name}"), value);
+        ShownLockout {
+            user_lockout_threshold: rules.threshold,
+            user_lockout_duration: rules.duration.as_secs(),
+            user_lockout_counter_reset_duration: rules.counter_reset.as_secs(),
+            user_lockout_disable: rules.is_disabled,
         }
-    }
-    if !entry.options.is_empty() {
-        data.insert("options".into(), json!(entry.options));
-    }
-    Ok(Response::new(Reply::Data(data)))
+    });
+    Ok(Data(ShownTuning {
+        // Tuning shows what applies, the listing what is set.
+        config: ShownConfig {
+            default_lease_ttl: limits.default_ttl.as_secs(),
+            max_lease_ttl: limits.max_ttl.as_secs(),
+            ..ShownConfig::of(entry)
+        },
+        description: entry.description.clone(),
+        lockout,
+        options: entry.options.clone(),
+    }))
 }
 
 async fn tune(cx: &Cx<System>, family: Family, input: TuneInput) -> Result<Written> {
@@ -378,19 +439,19 @@ async fn tune(cx: &Cx<System>, family: Family, input: TuneInput) -> Result<Writt
     Ok(Written { warnings })
 }
 
-pub(super) async fn list_secrets(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn list_secrets(cx: Cx<System>) -> Result<Mounts> {
     list(&cx, Family::Secrets)
 }
 
-pub(super) async fn list_auth(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn list_auth(cx: Cx<System>) -> Result<Mounts> {
     list(&cx, Family::Auth)
 }
 
-pub(super) async fn read_secrets(cx: Cx<System>, input: PathInput) -> Result<Response> {
+pub(super) async fn read_secrets(cx: Cx<System>, input: PathInput) -> Result<Data<ShownMount>> {
     read(&cx, Family::Secrets, &input)
 }
 
-pub(super) async fn read_auth(cx: Cx<System>, input: PathInput) -> Result<Response> {
+pub(super) async fn read_auth(cx: Cx<System>, input: PathInput) -> Result<Data<ShownMount>> {
     read(&cx, Family::Auth, &input)
 }
 
@@ -410,11 +471,14 @@ pub(super) async fn disable_auth(cx: Cx<System>, input: PathInput) -> Result<NoC
     disable(&cx, Family::Auth, &input).await
 }
 
-pub(super) async fn read_tune_secrets(cx: Cx<System>, input: PathInput) -> Result<Response> {
+pub(super) async fn read_tune_secrets(
+    cx: Cx<System>,
+    input: PathInput,
+) -> Result<Data<ShownTuning>> {
     read_tune(&cx, Family::Secrets, &input)
 }
 
-pub(super) async fn read_tune_auth(cx: Cx<System>, input: PathInput) -> Result<Response> {
+pub(super) async fn read_tune_auth(cx: Cx<System>, input: PathInput) -> Result<Data<ShownTuning>> {
     read_tune(&cx, Family::Auth, &input)
 }
 

@@ -1,11 +1,8 @@
 //! `sys/plugins`: what can be mounted. Everything is built in; nothing can be registered, reloaded or pinned.
 
-use obol_mount::{
-    Cx, Error, Family, Keys, Kind, NoContent, Reply, Response, Result, Routes, get, list, post,
-};
+use obol_mount::{Cx, Data, Error, Family, Keys, Kind, NoContent, Result, Routes, get, list, post};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::System;
 use crate::core::VERSION;
@@ -42,32 +39,80 @@ fn type_of(kind: &Kind) -> &'static str {
     }
 }
 
-fn show(kind: &Kind) -> Value {
-    json!({
-        "builtin": true,
-        "deprecation_status": "supported",
-        "name": kind.name,
-        "type": type_of(kind),
-        "version": format!("v{VERSION}+builtin"),
-    })
+/// Everything that can be mounted.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Catalog {
+    /// The names of the auth methods.
+    auth: Vec<&'static str>,
+    /// Of databases; there are none.
+    database: Vec<&'static str>,
+    /// Of the secrets engines.
+    secret: Vec<&'static str>,
+    /// All of them with what else is known.
+    detailed: Vec<Detailed>,
 }
 
-pub(super) async fn catalog(cx: Cx<System>) -> Result<Response> {
-    let core = cx.core()?;
-    let mut data = Map::new();
-    for kind in ["auth", "database", "secret"] {
-        let mut names: Vec<&str> = core
-            .kinds
-            .iter()
-            .filter(|known| type_of(known) == kind)
-            .map(|known| known.name)
-            .collect();
-        names.sort_unstable();
-        data.insert(kind.into(), names.into());
+/// One thing that can be mounted.
+#[derive(Serialize, JsonSchema)]
+struct Detailed {
+    /// Always true: everything is part of the server.
+    builtin: bool,
+    /// `supported`.
+    deprecation_status: &'static str,
+    /// As it is mounted with.
+    name: &'static str,
+    /// `auth` or `secret`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The server's version, marked as built in.
+    version: String,
+}
+
+/// The same, asked for by its name.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct One {
+    /// Always true: everything is part of the server.
+    builtin: bool,
+    /// `supported`.
+    deprecation_status: &'static str,
+    /// As it is mounted with.
+    name: &'static str,
+    /// The server's version, marked as built in.
+    version: String,
+    /// Always empty: there is no program to start.
+    args: Vec<&'static str>,
+    /// Always empty, likewise.
+    command: &'static str,
+    /// Always empty, likewise.
+    sha256: &'static str,
+}
+
+impl Detailed {
+    fn of(kind: &Kind) -> Self {
+        Self {
+            builtin: true,
+            deprecation_status: "supported",
+            name: kind.name,
+            kind: type_of(kind),
+            version: format!("v{VERSION}+builtin"),
+        }
     }
-    let detailed: Vec<Value> = core.kinds.iter().map(show).collect();
-    data.insert("detailed".into(), detailed.into());
-    Ok(Response::new(Reply::Data(data)))
+}
+
+pub(super) async fn catalog(cx: Cx<System>) -> Result<Data<Catalog>> {
+    let core = cx.core()?;
+    let of_type = |wanted: &str| {
+        let known = core.kinds.iter().filter(|kind| type_of(kind) == wanted);
+        let mut names: Vec<&'static str> = known.map(|kind| kind.name).collect();
+        names.sort_unstable();
+        names
+    };
+    Ok(Data(Catalog {
+        auth: of_type("auth"),
+        database: Vec::new(),
+        secret: of_type("secret"),
+        detailed: core.kinds.iter().map(Detailed::of).collect(),
+    }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -95,7 +140,7 @@ pub(super) struct NameInput {
     name: String,
 }
 
-pub(super) async fn one(cx: Cx<System>, input: NameInput) -> Result<Response> {
+pub(super) async fn one(cx: Cx<System>, input: NameInput) -> Result<Data<One>> {
     check_type(&input.kind)?;
     let core = cx.core()?;
     let found = core
@@ -103,14 +148,22 @@ pub(super) async fn one(cx: Cx<System>, input: NameInput) -> Result<Response> {
         .iter()
         .find(|kind| type_of(kind) == input.kind && kind.name == input.name)
         .ok_or_else(Error::not_found)?;
-    let Value::Object(mut data) = show(found) else {
-        return Err(Error::internal("what is shown of a kind is an object"));
-    };
-    data.remove("type");
-    data.insert("args".into(), json!([]));
-    data.insert("command".into(), "".into());
-    data.insert("sha256".into(), "".into());
-    Ok(Response::new(Reply::Data(data)))
+    let Detailed {
+        builtin,
+        deprecation_status,
+        name,
+        kind: _,
+        version,
+    } = Detailed::of(found);
+    Ok(Data(One {
+        builtin,
+        deprecation_status,
+        name,
+        version,
+        args: Vec::new(),
+        command: "",
+        sha256: "",
+    }))
 }
 
 fn check_type(kind: &str) -> Result<()> {

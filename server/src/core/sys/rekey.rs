@@ -2,18 +2,14 @@
 //! operator. Every step needs a token with `sudo` (threats: `rekey-unauthenticated`): Vault's clients send one, and
 //! are told 403 without.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
 use obol_mount::{Bare, Cx, Error, NoContent, Result, Routes, Secret, get};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::seal::{parse_share, small};
+use super::seal::{parse_share, small, texts_of};
 use super::{System, required};
 use crate::core::Live;
-use crate::core::hex;
 use crate::core::rekey::{Asked, RekeyStatus, RekeyStep, Rekeying, VerifyStatus};
 
 pub(super) fn routes() -> Routes<System> {
@@ -111,11 +107,11 @@ mod barrier {
         &live.rekeying
     }
 
-    pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
+    pub(super) async fn status(cx: Cx<System>) -> Result<Bare<RekeyState>> {
         show_status(&cx, which).await
     }
 
-    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare> {
+    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare<RekeyState>> {
         start_rekey(&cx, which, input).await
     }
 
@@ -123,21 +119,22 @@ mod barrier {
         cancel_rekey(&cx, which, input).await
     }
 
-    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
+    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare<Step>> {
         give_old(&cx, which, input).await
     }
 
-    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare> {
-        Ok(verification(&which(&*cx.live()?).verify_status().await?))
+    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare<Verification>> {
+        let live = cx.live()?;
+        Ok(Bare(which(&live).verify_status().await?.into()))
     }
 
-    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
+    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare<VerifyStep>> {
         give_new(&cx, which, input).await
     }
 
-    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare> {
+    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare<Verification>> {
         let live = cx.live()?;
-        Ok(verification(&which(&live).restart_verification().await?))
+        Ok(Bare(which(&live).restart_verification().await?.into()))
     }
 }
 
@@ -148,11 +145,11 @@ mod recovery {
         &live.recovery_rekeying
     }
 
-    pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
+    pub(super) async fn status(cx: Cx<System>) -> Result<Bare<RekeyState>> {
         show_status(&cx, which).await
     }
 
-    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare> {
+    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare<RekeyState>> {
         start_rekey(&cx, which, input).await
     }
 
@@ -160,49 +157,152 @@ mod recovery {
         cancel_rekey(&cx, which, input).await
     }
 
-    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
+    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare<Step>> {
         give_old(&cx, which, input).await
     }
 
-    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare> {
-        Ok(verification(&which(&*cx.live()?).verify_status().await?))
+    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare<Verification>> {
+        let live = cx.live()?;
+        Ok(Bare(which(&live).verify_status().await?.into()))
     }
 
-    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare> {
+    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare<VerifyStep>> {
         give_new(&cx, which, input).await
     }
 
-    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare> {
+    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare<Verification>> {
         let live = cx.live()?;
-        Ok(verification(&which(&live).restart_verification().await?))
+        Ok(Bare(which(&live).restart_verification().await?.into()))
     }
 }
 
 type Which = fn(&Live) -> &Rekeying;
 
-async fn show_status(cx: &Cx<System>, which: Which) -> Result<Bare> {
+/// How far a rekey has come.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RekeyState {
+    /// Names the rekey; empty when there is none.
+    nonce: String,
+    started: bool,
+    /// How many of the new keys will be needed; 0 when nothing was begun.
+    t: u8,
+    /// How many new keys there will be; 0 when nothing was begun.
+    n: u8,
+    /// How many different present keys were given so far.
+    progress: usize,
+    /// How many are needed.
+    required: u8,
+    /// Always null: PGP is not supported.
+    pgp_fingerprints: (),
+    /// Always false, likewise.
+    backup: bool,
+    /// The new keys come into force when enough of them were given back.
+    verification_required: bool,
+    /// Names the round of giving them back; empty until then.
+    verification_nonce: String,
+}
+
+/// The new keys, given out this once.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Rekeyed {
+    nonce: String,
+    /// Always true.
+    complete: bool,
+    /// In hexadecimal.
+    keys: Vec<String>,
+    /// The same in base64.
+    keys_base64: Vec<String>,
+    /// Always null: PGP is not supported.
+    pgp_fingerprints: (),
+    /// Always false, likewise.
+    backup: bool,
+    /// They come into force when enough of them were given back to `verify`.
+    verification_required: bool,
+    /// Names the round of giving them back; empty where that is not asked for.
+    verification_nonce: String,
+    /// What the operator should know besides; left out when that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<[&'static str; 1]>,
+}
+
+/// The new keys; or how far the rekey has come, while more of the present keys are needed.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Step {
+    Complete(Rekeyed),
+    More(RekeyState),
+}
+
+/// How far the proof of the new keys has come.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Verification {
+    /// Names this round.
+    nonce: String,
+    /// Always true.
+    started: bool,
+    /// How many of the new keys are needed.
+    t: u8,
+    /// How many there are.
+    n: u8,
+    /// How many different ones were given so far.
+    progress: usize,
+}
+
+/// The new keys are in force.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Verified {
+    nonce: String,
+    /// Always true.
+    complete: bool,
+}
+
+/// The new keys are in force; or how far their proof has come.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum VerifyStep {
+    Complete(Verified),
+    More(Verification),
+}
+
+async fn show_status(cx: &Cx<System>, which: Which) -> Result<Bare<RekeyState>> {
+    rekey_state(cx, which).await.map(Bare)
+}
+
+async fn rekey_state(cx: &Cx<System>, which: Which) -> Result<RekeyState> {
     let (core, live) = (cx.core()?, cx.live()?);
-    Ok(bare(status_body(
-        &which(&live).status(&core.barrier).await?,
-    )))
+    Ok(which(&live).status(&core.barrier).await?.into())
 }
 
-fn status_body(status: &RekeyStatus) -> Value {
-    json!({
-        "nonce": status.nonce,
-        "started": status.asked.is_some(),
-        "t": status.asked.map_or(0, |asked| asked.threshold),
-        "n": status.asked.map_or(0, |asked| asked.shares),
-        "progress": status.progress,
-        "required": status.required,
-        "pgp_fingerprints": null,
-        "backup": false,
-        "verification_required": status.asked.is_some_and(|asked| asked.verify),
-        "verification_nonce": status.verification_nonce,
-    })
+impl From<RekeyStatus> for RekeyState {
+    fn from(status: RekeyStatus) -> Self {
+        Self {
+            nonce: status.nonce,
+            started: status.asked.is_some(),
+            t: status.asked.map_or(0, |asked| asked.threshold),
+            n: status.asked.map_or(0, |asked| asked.shares),
+            progress: status.progress,
+            required: status.required,
+            pgp_fingerprints: (),
+            backup: false,
+            verification_required: status.asked.is_some_and(|asked| asked.verify),
+            verification_nonce: status.verification_nonce,
+        }
+    }
 }
 
-async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result<Bare> {
+impl From<VerifyStatus> for Verification {
+    fn from(status: VerifyStatus) -> Self {
+        Self {
+            nonce: status.nonce,
+            started: true,
+            t: status.asked.threshold,
+            n: status.asked.shares,
+            progress: status.progress,
+        }
+    }
+}
+
+async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result<Bare<RekeyState>> {
     if input.pgp_keys.is_some_and(|keys| !keys.is_empty()) || input.backup.0 {
         return Err(Error::bad_request(
             "encrypting keys with PGP, and so a backup of them, is not supported; nothing was begun",
@@ -232,7 +332,7 @@ async fn cancel_rekey(cx: &Cx<System>, which: Which, input: CancelInput) -> Resu
     Ok(NoContent)
 }
 
-async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare> {
+async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare<Step>> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     // Goes on when the client goes away: a commit without its place in memory would lose the new keys.
@@ -249,27 +349,23 @@ async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
         warning,
     } = step
     else {
-        return show_status(cx, which).await;
+        return Ok(Bare(Step::More(rekey_state(cx, which).await?)));
     };
-    let hexadecimal: Vec<String> = keys.iter().map(|s| hex(s.expose()).to_string()).collect();
-    let base64: Vec<String> = keys.iter().map(|s| STANDARD.encode(s.expose())).collect();
-    let mut body = json!({
-        "nonce": nonce,
-        "complete": true,
-        "keys": hexadecimal,
-        "keys_base64": base64,
-        "pgp_fingerprints": null,
-        "backup": false,
-        "verification_required": verification_nonce.is_some(),
-        "verification_nonce": verification_nonce.unwrap_or_default(),
-    });
-    if let Some(warning) = warning {
-        body["warnings"] = json!([warning]);
-    }
-    Ok(bare(body))
+    let (keys, keys_base64) = texts_of(&keys);
+    Ok(Bare(Step::Complete(Rekeyed {
+        nonce,
+        complete: true,
+        keys,
+        keys_base64,
+        pgp_fingerprints: (),
+        backup: false,
+        verification_required: verification_nonce.is_some(),
+        verification_nonce: verification_nonce.unwrap_or_default(),
+        warnings: warning.map(|warning| [warning]),
+    })))
 }
 
-async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare> {
+async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare<VerifyStep>> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     let work = {
@@ -280,19 +376,12 @@ async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
                 .await
         })
     };
-    match work.await.map_err(Error::internal)?? {
-        Some(nonce) => Ok(bare(json!({ "nonce": nonce, "complete": true }))),
-        None => Ok(verification(&which(&live).verify_status().await?)),
-    }
-}
-
-fn verification(status: &VerifyStatus) -> Bare {
-    bare(json!({
-        "nonce": status.nonce,
-        "started": true,
-        "t": status.asked.threshold,
-        "n": status.asked.shares,
-        "progress": status.progress,
+    Ok(Bare(match work.await.map_err(Error::internal)?? {
+        Some(nonce) => VerifyStep::Complete(Verified {
+            nonce,
+            complete: true,
+        }),
+        None => VerifyStep::More(which(&live).verify_status().await?.into()),
     }))
 }
 
@@ -300,8 +389,4 @@ pub(super) async fn no_backup(_: Cx<System>) -> Result<NoContent> {
     Err(Error::bad_request(
         "a backup holds keys that were encrypted with PGP, which is not supported: there is none",
     ))
-}
-
-fn bare(body: Value) -> Bare {
-    Bare(body)
 }

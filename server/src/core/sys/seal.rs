@@ -4,16 +4,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
 use obol_mount::{
-    Access, Bare, Cx, Error, NoContent, Output, Reply, Response, Result, Routes, Secret, get, post,
+    Access, Bare, Cx, Error, NoContent, Output, Part, Reply, Response, Result, Routes, Secret, get,
+    post,
 };
 use obol_storage::seal::{SealKind, Share};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::{System, required};
 use crate::core::sealing::Status;
-use crate::core::{VERSION, hex, unix_now};
+use crate::core::{Core, VERSION, hex, unix_now};
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -59,9 +59,15 @@ pub(super) fn routes() -> Routes<System> {
         )
 }
 
-pub(super) async fn read_init(cx: Cx<System>) -> Result<Bare> {
+/// Whether the server is initialized.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Initialized {
+    initialized: bool,
+}
+
+pub(super) async fn read_init(cx: Cx<System>) -> Result<Bare<Initialized>> {
     let initialized = cx.core()?.seal_status().await?.initialized;
-    Ok(Bare(json!({ "initialized": initialized })))
+    Ok(Bare(Initialized { initialized }))
 }
 
 /// Initializes the server.
@@ -85,7 +91,24 @@ pub(super) struct InitInput {
     stored_shares: Option<Count>,
 }
 
-pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare> {
+/// What a new server gives out, this once.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NewKeys {
+    /// The unseal keys, in hexadecimal; none where the server unseals itself.
+    keys: Vec<String>,
+    /// The same in base64.
+    keys_base64: Vec<String>,
+    /// The first token, which may do everything.
+    root_token: String,
+    /// Where the server unseals itself: the keys that prove an operator, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_keys: Option<Vec<String>>,
+    /// The same in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_keys_base64: Option<Vec<String>>,
+}
+
+pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKeys>> {
     let core = cx.core()?;
     let asks_pgp = input.pgp_keys.is_some_and(|keys| !keys.is_empty())
         || input.recovery_pgp_keys.is_some_and(|keys| !keys.is_empty())
@@ -134,24 +157,33 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare> {
     let shares = small(shares, names.0)?;
     let threshold = small(threshold, names.1)?;
     let new = core.initialize(shares, threshold, None).await?;
-    let plain: Vec<String> = new
-        .shares
-        .iter()
-        .map(|s| hex(s.expose()).to_string())
-        .collect();
-    let base64: Vec<String> = new
-        .shares
-        .iter()
-        .map(|s| STANDARD.encode(s.expose()))
-        .collect();
-    let mut body = json!({ "keys": [], "keys_base64": [], "root_token": new.root_token.expose() });
-    let (keys, keys_base64) = match kind {
-        SealKind::Shamir => ("keys", "keys_base64"),
-        SealKind::Static => ("recovery_keys", "recovery_keys_base64"),
-    };
-    body[keys] = plain.into();
-    body[keys_base64] = base64.into();
-    Ok(Bare(body))
+    let (hexadecimal, base64) = texts_of(&new.shares);
+    let root_token = new.root_token.expose().to_owned();
+    Ok(Bare(match kind {
+        SealKind::Shamir => NewKeys {
+            keys: hexadecimal,
+            keys_base64: base64,
+            root_token,
+            recovery_keys: None,
+            recovery_keys_base64: None,
+        },
+        SealKind::Static => NewKeys {
+            keys: Vec::new(),
+            keys_base64: Vec::new(),
+            root_token,
+            recovery_keys: Some(hexadecimal),
+            recovery_keys_base64: Some(base64),
+        },
+    }))
+}
+
+/// Keys as they are given out: in hexadecimal, and in base64.
+pub(super) fn texts_of(shares: &[Share]) -> (Vec<String>, Vec<String>) {
+    let both = shares.iter().map(|share| {
+        let share = share.expose();
+        (hex(share).to_string(), STANDARD.encode(share))
+    });
+    both.unzip()
 }
 
 pub(super) fn small(count: Option<Count>, name: &str) -> Result<u8> {
@@ -165,31 +197,60 @@ pub(super) fn small(count: Option<Count>, name: &str) -> Result<u8> {
     }
 }
 
-pub(super) async fn status(cx: Cx<System>) -> Result<Bare> {
-    let core = cx.core()?;
-    let status = core.seal_status().await?;
-    Ok(Bare(status_body(&core, &status)))
+/// Whether the server is sealed, and how far unsealing has come.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct SealStatus {
+    /// `shamir`, or `static` where the server unseals itself.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    initialized: bool,
+    sealed: bool,
+    /// How many keys unseal the server.
+    t: u8,
+    /// How many keys there are.
+    n: u8,
+    /// How many different ones were given so far.
+    progress: usize,
+    /// Names this round of giving keys; empty when there is none.
+    nonce: String,
+    version: &'static str,
+    /// Always empty: a build says its version alone.
+    build_date: &'static str,
+    /// Always false: a seal is not changed into another.
+    migration: bool,
+    /// Whether the keys are recovery keys: the server unseals itself.
+    recovery_seal: bool,
+    /// The storage engine.
+    storage_type: &'static str,
+    /// Not while sealed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_name: Option<String>,
 }
 
-fn status_body(core: &crate::core::Core, status: &Status) -> Value {
-    let mut body = json!({
-        "type": status.kind.as_str(),
-        "initialized": status.initialized,
-        "sealed": status.sealed,
-        "t": status.threshold,
-        "n": status.shares,
-        "progress": status.progress,
-        "nonce": status.nonce,
-        "version": VERSION,
-        "build_date": "",
-        "migration": false,
-        "recovery_seal": status.kind == SealKind::Static,
-        "storage_type": core.engine.name(),
-    });
-    if !status.sealed {
-        body["cluster_name"] = core.settings.cluster_name.as_str().into();
+pub(super) async fn status(cx: Cx<System>) -> Result<Bare<SealStatus>> {
+    let core = cx.core()?;
+    let status = core.seal_status().await?;
+    Ok(Bare(SealStatus::of(&core, status)))
+}
+
+impl SealStatus {
+    fn of(core: &Core, status: Status) -> Self {
+        Self {
+            kind: status.kind.as_str(),
+            initialized: status.initialized,
+            sealed: status.sealed,
+            t: status.threshold,
+            n: status.shares,
+            progress: status.progress,
+            nonce: status.nonce,
+            version: VERSION,
+            build_date: "",
+            migration: false,
+            recovery_seal: status.kind == SealKind::Static,
+            storage_type: core.engine.name(),
+            cluster_name: (!status.sealed).then(|| core.settings.cluster_name.clone()),
+        }
     }
-    body
 }
 
 /// One unseal key, or a reset of those given so far.
@@ -205,7 +266,7 @@ pub(super) struct UnsealInput {
     migrate: Flag,
 }
 
-pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Bare> {
+pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Bare<SealStatus>> {
     let core = cx.core()?;
     if input.migrate.0 {
         return Err(Error::bad_request(
@@ -219,7 +280,7 @@ pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Bare> {
         core.unseal(parse_share(&key)?).await?;
     }
     let status = core.seal_status().await?;
-    Ok(Bare(status_body(&core, &status)))
+    Ok(Bare(SealStatus::of(&core, status)))
 }
 
 /// Hexadecimal as init prints it in `keys`, or base64 as in `keys_base64`.
@@ -292,14 +353,22 @@ pub(super) struct HealthInput {
 pub(super) struct Health {
     initialized: bool,
     sealed: bool,
+    /// Always false: there is one server.
     standby: bool,
+    /// Always false.
     performance_standby: bool,
+    /// `disabled`.
     replication_performance_mode: &'static str,
+    /// `disabled`.
     replication_dr_mode: &'static str,
+    /// Seconds since 1970.
     server_time_utc: u64,
     version: &'static str,
+    /// Always false.
     enterprise: bool,
+    /// Always 0: there is no other server to ask.
     echo_duration_ms: u64,
+    /// Always 0, likewise.
     clock_skew_ms: u64,
     /// Not while sealed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -318,7 +387,7 @@ impl Output for Health {
         Some(generator.subschema_for::<Self>())
     }
 
-    const BARE: bool = true;
+    const PART: Part = Part::Body;
     const ALSO: &'static [u16] = &[429, 472, 473, 474, 501, 503, 530];
 }
 
@@ -372,13 +441,28 @@ fn code(asked: Option<Count>, usual: u16) -> Result<u16> {
     }
 }
 
-pub(super) async fn leader(cx: Cx<System>) -> Result<Bare> {
+/// Which server is active.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Leader {
+    /// Always false: there is one server.
+    ha_enabled: bool,
+    /// Whether this server is active: it is when it is unsealed.
+    is_self: bool,
+    /// The address that clients should use.
+    leader_address: String,
+    /// Always empty: there is one server.
+    leader_cluster_address: &'static str,
+    /// Always false.
+    performance_standby: bool,
+}
+
+pub(super) async fn leader(cx: Cx<System>) -> Result<Bare<Leader>> {
     let core = cx.core()?;
-    Ok(Bare(json!({
-        "ha_enabled": false,
-        "is_self": !core.is_sealed(),
-        "leader_address": core.settings.api_addr,
-        "leader_cluster_address": "",
-        "performance_standby": false,
-    })))
+    Ok(Bare(Leader {
+        ha_enabled: false,
+        is_self: !core.is_sealed(),
+        leader_address: core.settings.api_addr.clone(),
+        leader_cluster_address: "",
+        performance_standby: false,
+    }))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use obol_mount::{
-    Cx, Error, NoContent, Output, Reply, Response, Result, Routes, Stream, get, post,
+    Cx, Error, NoContent, Output, Part, Reply, Response, Result, Routes, Stream, get, post,
 };
 use obol_storage::snapshot::{self, Header, Keys, RestoreError, SealRecords, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -19,23 +19,19 @@ pub(super) fn routes() -> Routes<System> {
     const TAKE: &str = "Takes a snapshot (GET), or puts one of this server back (POST, the file as the body): everything that is stored then is as it was";
     const FORCE: &str = "Puts a snapshot of any server back (POST, the file as the body); its keys unseal this server from then on";
     Routes::new()
-        .sudo("storage/snapshot", TAKE, get(take).post(restore))
-        .sudo("storage/snapshot-force", FORCE, post(restore_any))
-        .sudo("storage/raft/snapshot", TAKE, get(take).post(restore))
-        .sudo("storage/raft/snapshot-force", FORCE, post(restore_any))
+        .sudo("storage/snapshot", TAKE, get(take).post(restore).upload())
+        .sudo("storage/snapshot-force", FORCE, post(restore_any).upload())
+        .sudo(
+            "storage/raft/snapshot",
+            TAKE,
+            get(take).post(restore).upload(),
+        )
+        .sudo(
+            "storage/raft/snapshot-force",
+            FORCE,
+            post(restore_any).upload(),
+        )
 }
-
-/// Whether the body of a POST to this path, as it came, is a file.
-pub(crate) fn takes_upload(path: &str) -> bool {
-    UPLOADS.contains(&path.trim_end_matches('/'))
-}
-
-const UPLOADS: [&str; 4] = [
-    "sys/storage/snapshot",
-    "sys/storage/snapshot-force",
-    "sys/storage/raft/snapshot",
-    "sys/storage/raft/snapshot-force",
-];
 
 /// A file that is sent as it is made.
 pub(super) struct File(mpsc::Receiver<Result<Bytes>>);
@@ -48,7 +44,7 @@ impl Output for File {
         })))
     }
 
-    const BARE: bool = true;
+    const PART: Part = Part::Body;
     const MEDIA: &'static [&'static str] = &["application/octet-stream"];
 }
 

@@ -1,12 +1,16 @@
 //! What clients and user interfaces ask about a server: its nodes, its versions, its configuration, its counts.
 
-use obol_mount::{Access, Cx, Error, Keys, Reply, Response, Result, Routes, get, list};
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use obol_mount::{Access, Cx, Data, Error, Result, Routes, get, list};
+use schemars::JsonSchema;
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::System;
 use crate::core::VERSION;
+use crate::core::sanitized::Sanitized;
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -43,75 +47,151 @@ pub(super) fn routes() -> Routes<System> {
         )
 }
 
-pub(super) async fn ha_status(cx: Cx<System>) -> Result<Response> {
+/// The servers of the cluster.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct HaStatus {
+    /// This one.
+    nodes: [Node; 1],
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Node {
+    hostname: String,
+    /// The address that clients should use.
+    api_address: String,
+    /// Always empty: there is one server.
+    cluster_address: &'static str,
+    /// Always true.
+    active_node: bool,
+    /// Always null: there is nobody to hear from.
+    last_echo: (),
+    version: &'static str,
+}
+
+pub(super) async fn ha_status(cx: Cx<System>) -> Result<Data<HaStatus>> {
     let core = cx.core()?;
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let node = json!({
-        "hostname": hostname.trim(),
-        "api_address": core.settings.api_addr,
-        "cluster_address": "",
-        "active_node": true,
-        "last_echo": null,
-        "version": VERSION,
-    });
-    Ok(data([("nodes", json!([node]))]))
+    let node = Node {
+        hostname: hostname.trim().to_owned(),
+        api_address: core.settings.api_addr.clone(),
+        cluster_address: "",
+        active_node: true,
+        last_echo: (),
+        version: VERSION,
+    };
+    Ok(Data(HaStatus { nodes: [node] }))
 }
 
-pub(super) async fn replication(_: Cx<System>) -> Result<Response> {
-    Ok(data([
-        ("mode", json!("disabled")),
-        ("dr", json!({ "mode": "disabled" })),
-        ("performance", json!({ "mode": "disabled" })),
-    ]))
+/// Whether there is replication.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Replication {
+    /// `disabled`.
+    mode: &'static str,
+    dr: Mode,
+    performance: Mode,
 }
 
-pub(super) async fn versions(cx: Cx<System>) -> Result<Response> {
+#[derive(Serialize, JsonSchema)]
+struct Mode {
+    /// `disabled`.
+    mode: &'static str,
+}
+
+pub(super) async fn replication(_: Cx<System>) -> Result<Data<Replication>> {
+    const NONE: &str = "disabled";
+    Ok(Data(Replication {
+        mode: NONE,
+        dr: Mode { mode: NONE },
+        performance: Mode { mode: NONE },
+    }))
+}
+
+/// The versions that have run on this storage.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Versions {
+    /// The oldest first.
+    keys: Vec<String>,
+    /// By version.
+    key_info: BTreeMap<String, Installed>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Installed {
+    /// When it ran first, RFC 3339.
+    timestamp_installed: String,
+    /// Null for the first one.
+    previous_version: Option<String>,
+    /// Always empty: a build says its version alone.
+    build_date: &'static str,
+}
+
+pub(super) async fn versions(cx: Cx<System>) -> Result<Data<Versions>> {
     let history = cx.core()?.version_history().await?;
-    let (mut keys, mut info, mut previous) = (Vec::new(), Map::new(), Value::Null);
+    let (mut keys, mut key_info) = (Vec::<String>::new(), BTreeMap::new());
     for run in history {
-        let installed = i64::try_from(run.installed)
+        let timestamp_installed = i64::try_from(run.installed)
             .ok()
             .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
             .and_then(|time| time.format(&Rfc3339).ok())
             .ok_or_else(|| Error::internal("the time of a version is no time"))?;
+        let installed = Installed {
+            timestamp_installed,
+            previous_version: keys.last().cloned(),
+            build_date: "",
+        };
         keys.push(run.version.clone());
-        let shown = json!({
-            "timestamp_installed": installed,
-            "previous_version": previous,
-            "build_date": "",
-        });
-        previous = run.version.as_str().into();
-        info.insert(run.version, shown);
+        key_info.insert(run.version, installed);
     }
-    if keys.is_empty() {
-        return Err(Error::not_found());
+    match keys.is_empty() {
+        true => Err(Error::not_found()),
+        false => Ok(Data(Versions { keys, key_info })),
     }
-    Ok(data([
-        ("keys", json!(Keys { keys }.keys)),
-        ("key_info", info.into()),
-    ]))
 }
 
-pub(super) async fn sanitized(cx: Cx<System>) -> Result<Response> {
-    let shown = cx.core()?.settings.sanitized.clone();
-    Ok(Response::new(Reply::Data(shown)))
+pub(super) async fn sanitized(cx: Cx<System>) -> Result<Data<Sanitized>> {
+    Ok(Data(cx.core()?.settings.sanitized.clone()))
 }
 
-pub(super) async fn tokens(cx: Cx<System>) -> Result<Response> {
+/// How many tokens there are.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TokenCounts {
+    counters: OfTokens,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct OfTokens {
+    /// Batch tokens are not stored, so nobody knows how many there are.
+    service_tokens: Total,
+}
+
+/// How many entities there are.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct EntityCounts {
+    counters: OfEntities,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct OfEntities {
+    entities: Total,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Total {
+    total: u64,
+}
+
+pub(super) async fn tokens(cx: Cx<System>) -> Result<Data<TokenCounts>> {
     let total = cx.core()?.count_tokens().await?;
-    let counters = json!({ "service_tokens": { "total": total } });
-    Ok(data([("counters", counters)]))
+    let service_tokens = Total { total };
+    Ok(Data(TokenCounts {
+        counters: OfTokens { service_tokens },
+    }))
 }
 
-pub(super) async fn entities(cx: Cx<System>) -> Result<Response> {
+pub(super) async fn entities(cx: Cx<System>) -> Result<Data<EntityCounts>> {
     let total = cx.core()?.count_entities().await?;
-    Ok(data([(
-        "counters",
-        json!({ "entities": { "total": total } }),
-    )]))
-}
-
-fn data<const N: usize>(fields: [(&str, Value); N]) -> Response {
-    let fields = fields.map(|(name, value)| (name.to_owned(), value));
-    Response::new(Reply::Data(fields.into_iter().collect()))
+    let entities = Total { total };
+    Ok(Data(EntityCounts {
+        counters: OfEntities { entities },
+    }))
 }

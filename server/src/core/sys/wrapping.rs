@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use obol_mount::{Access, Cx, Data, Error, Reply, Response, Result, Routes, Secret, get, post};
-use schemars::JsonSchema;
+use obol_mount::{
+    Access, Cx, Data, Error, Output, Part, Reply, Response, Result, Routes, Secret, WrapInfo, get,
+    post,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -59,29 +62,76 @@ struct Looked {
     creation_ttl: u64,
 }
 
-async fn wrap(cx: Cx<System>, Content(content): Content) -> Result<Response> {
+/// What was sent: it is wrapped like any other answer.
+struct ToWrap(Map<String, Value>);
+
+impl Output for ToWrap {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Data(self.0)))
+    }
+
+    const PART: Part = Part::WrapInfo;
+}
+
+/// The answer that was wrapped, as it would have been sent then: an envelope of any operation, or what was sent to
+/// `wrap`. The status is that of then, too.
+#[derive(JsonSchema)]
+struct Unwrapped {
+    #[serde(flatten)]
+    body: Map<String, Value>,
+    #[serde(skip)]
+    status: u16,
+}
+
+impl Output for Unwrapped {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Bare(self.body.into())).with_status(self.status))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<Self>())
+    }
+
+    const PART: Part = Part::Body;
+}
+
+/// The token that wraps the answer from now on.
+struct Rewrapped(Box<WrapInfo>);
+
+impl Output for Rewrapped {
+    fn into_response(self) -> Result<Response> {
+        Ok(Response::new(Reply::Wrapped(self.0)))
+    }
+
+    const PART: Part = Part::WrapInfo;
+}
+
+async fn wrap(cx: Cx<System>, Content(content): Content) -> Result<ToWrap> {
     if cx.request.wrap_ttl.is_none() {
         return Err(Error::bad_request(
             "endpoint requires response wrapping to be used",
         ));
     }
-    Ok(Response::new(Reply::Data(content)))
+    Ok(ToWrap(content))
 }
 
-async fn unwrap(cx: Cx<System>, input: TokenInput) -> Result<Response> {
+async fn unwrap(cx: Cx<System>, input: TokenInput) -> Result<Unwrapped> {
     let live = cx.live()?;
     let token = wrapping_token(&cx, &live, input).await?;
     let content = live.wrapping.take(&token).await?.ok_or_else(invalid)?;
     live.discard(&token.id).await;
-    content.into_response()
+    match content.into_parts()? {
+        (Value::Object(body), status) => Ok(Unwrapped { body, status }),
+        _ => Err(Error::internal("a wrapped answer is no object")),
+    }
 }
 
-async fn rewrap(cx: Cx<System>, input: TokenInput) -> Result<Response> {
+async fn rewrap(cx: Cx<System>, input: TokenInput) -> Result<Rewrapped> {
     let core = cx.core()?;
     let live = core.live()?;
     let token = wrapping_token(&cx, &live, input).await?;
     let wrapped = core.rewrap(&live, &token).await?.ok_or_else(invalid)?;
-    Ok(Response::new(Reply::Wrapped(wrapped.info)))
+    Ok(Rewrapped(wrapped.info))
 }
 
 async fn lookup(cx: Cx<System>, input: TokenInput) -> Result<Data<Looked>> {

@@ -15,10 +15,10 @@ mod jwt;
 
 use std::time::{Duration, SystemTime};
 
-use obol_mount::{Error, Reply, Response, Result, Secret};
+use obol_mount::{Auth, Error, Reply, Response, Result, Secret, WrapInfo};
 use obol_storage::{Batch, Error as StorageError, View};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::OnceCell;
@@ -43,7 +43,7 @@ pub struct Asked {
 /// An answer that was wrapped.
 pub(crate) struct Wrapped {
     /// `wrap_info` of the envelope: the one time that the wrapping token is seen.
-    pub(crate) info: Value,
+    pub(crate) info: Box<WrapInfo>,
     pub(crate) id: TokenId,
 }
 
@@ -157,7 +157,7 @@ impl Core {
         request: &str,
         path: &str,
         response: &Response,
-        auth: Option<&Value>,
+        auth: Option<&Auth>,
     ) -> Result<Option<Wrapped>> {
         if matches!(response.reply, Reply::Wrapped(_)) {
             return Ok(None);
@@ -171,7 +171,7 @@ impl Core {
         if answer.body.is_empty() {
             return Ok(None);
         }
-        let accessor = auth.and_then(|auth| auth["accessor"].as_str());
+        let accessor = auth.map(|auth| auth.accessor.as_str());
         let content = Content {
             info: Info {
                 creation_time: now_rfc3339()?,
@@ -247,29 +247,27 @@ impl Core {
         } else {
             token
         };
-        let mut wrap_info = json!({
-            "token": shown.expose(),
-            "accessor": issued.entry.accessor,
-            "ttl": info.creation_ttl,
-            "creation_time": info.creation_time,
-            "creation_path": info.creation_path,
-        });
-        if let Some(accessor) = &info.wrapped_accessor {
-            wrap_info["wrapped_accessor"] = accessor.as_str().into();
-        }
+        let wrap_info = WrapInfo {
+            token: shown,
+            accessor: issued.entry.accessor.clone(),
+            ttl: info.creation_ttl,
+            creation_time: info.creation_time,
+            creation_path: info.creation_path,
+            wrapped_accessor: info.wrapped_accessor,
+        };
         Ok(Wrapped {
-            info: wrap_info,
+            info: Box::new(wrap_info),
             id,
         })
     }
 }
 
 impl Content {
-    /// The answer as it would have been sent, with its status.
-    pub(crate) fn into_response(self) -> Result<Response> {
+    /// The answer as it would have been sent, and its status.
+    pub(crate) fn into_parts(self) -> Result<(Value, u16)> {
         let body: Value = serde_json::from_slice(&self.body)
             .map_err(|_| Error::internal("a wrapped answer is not JSON"))?;
-        Ok(Response::new(Reply::Bare(body)).with_status(self.info.status))
+        Ok((body, self.info.status))
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) struct ShownGroup {
 #[serde(untagged)]
 enum GroupAlias {
     One(Box<ShownAlias>),
+    #[schemars(extend("maxProperties" = 0))]
     None {},
 }
 
