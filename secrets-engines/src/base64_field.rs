@@ -20,12 +20,12 @@ pub(crate) fn decode_framed(
     after: usize,
 ) -> Result<Zeroizing<Vec<u8>>> {
     let unbroken;
-    let text = match text.bytes().any(|byte| matches!(byte, b'\r' | b'\n')) {
-        true => {
+    let text = match memchr::memchr2(b'\r', b'\n', text.as_bytes()) {
+        Some(_) => {
             unbroken = Zeroizing::new(text.replace(['\r', '\n'], ""));
             unbroken.as_str()
         }
-        false => text,
+        None => text,
     };
     let estimate = before + decoded_len_estimate(text.len());
     let mut bytes = Zeroizing::new(Vec::with_capacity(estimate + after));

@@ -40,27 +40,21 @@ fn check(path: &str, folder: bool) -> Result<(), Error> {
         (true, Some(rest)) => rest,
         (false, _) => path,
     };
-    // One pass over the bytes: this runs for every read.
-    let (mut start, bytes) = (0, segments.as_bytes());
-    for (at, &byte) in bytes.iter().enumerate() {
-        match byte {
-            b'/' => {
-                check_segment(path, &bytes[start..at])?;
-                start = at + 1;
-            }
-            0..0x20 | 0x7f => return refuse(path, CONTROL),
-            // U+0080 to U+009F, the other control characters, are C2 80 to C2 9F in UTF-8.
-            0xc2 if bytes[at + 1] < 0xa0 => return refuse(path, CONTROL),
-            _ => {}
-        }
+    // This runs for every read, so all bytes are looked at at once, without a way out of the loop. U+0080 to U+009F, the
+    // control characters beyond ASCII, begin with C2 in UTF-8; so do a few others.
+    let odd = |byte: &u8| matches!(byte, 0..0x20 | 0x7f | 0xc2);
+    if path.bytes().fold(false, |any, byte| any | odd(&byte)) && path.contains(char::is_control) {
+        return refuse(path, CONTROL);
     }
-    check_segment(path, &bytes[start..])
+    segments
+        .split('/')
+        .try_for_each(|segment| check_segment(path, segment))
 }
 
-fn check_segment(path: &str, segment: &[u8]) -> Result<(), Error> {
+fn check_segment(path: &str, segment: &str) -> Result<(), Error> {
     match segment {
-        [] => refuse(path, "a segment is empty"),
-        b"." | b".." => refuse(path, "a segment is `.` or `..`"),
+        "" => refuse(path, "a segment is empty"),
+        "." | ".." => refuse(path, "a segment is `.` or `..`"),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! A look at a JSON body before it is parsed: depth, number of values and length of strings are bounded
 //! without allocating for them (threats: `json-bomb`).
 
+use memchr::memchr2;
 use obol_mount::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -28,8 +29,9 @@ pub(super) fn parse_object(body: &[u8], limits: &Limits) -> Result<Map<String, V
 
 fn check(body: &[u8], limits: &Limits) -> Result<()> {
     let (mut depth, mut items) = (0usize, 0usize);
-    let mut bytes = body.iter();
-    while let Some(byte) = bytes.next() {
+    let mut rest = body;
+    while let [byte, behind @ ..] = rest {
+        rest = behind;
         match byte {
             b'{' | b'[' => {
                 depth += 1;
@@ -44,12 +46,14 @@ fn check(body: &[u8], limits: &Limits) -> Result<()> {
             b'}' | b']' => depth = depth.saturating_sub(1),
             b',' | b':' => items += 1,
             b'"' => {
+                // An escaped character counts once; a `\u` escape as what is written.
                 let mut length = 0usize;
-                loop {
-                    match bytes.next() {
-                        Some(b'\\') => drop(bytes.next()),
-                        Some(b'"') | None => break,
-                        Some(_) => {}
+                while let Some(at) = memchr2(b'\\', b'"', rest) {
+                    length += at;
+                    let is_end = rest[at] == b'"';
+                    rest = rest.get(at + 1 + usize::from(!is_end)..).unwrap_or(&[]);
+                    if is_end {
+                        break;
                     }
                     length += 1;
                 }
