@@ -113,6 +113,7 @@ const COMMANDS: &[Entry] = &[
     entry::<operator::backup::Restore>(),
     entry::<operator::backup::RaftSave>(),
     entry::<operator::backup::RaftRestore>(),
+    entry::<operator::usage::Usage>(),
     entry::<check::Check>(),
     entry::<server::Server>(),
     entry::<observe::PluginList>(),

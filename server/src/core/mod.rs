@@ -1,6 +1,7 @@
 //! The server without a network. [`request`] is the life of a request, [`sealing`] what comes before it: init,
 //! unseal, seal. What exists only while unsealed hangs on [`Live`], and is gone when that is dropped.
 
+pub mod activity;
 pub mod audit;
 mod auth_token;
 mod collect;
@@ -47,6 +48,7 @@ use obol_storage::{Barrier, Engine, View};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use activity::Activity;
 use audit::Audit;
 use audit::headers::AuditedHeaders;
 use cors::Cors;
@@ -134,6 +136,7 @@ pub struct Live {
     pub policies: PolicyStore,
     pub audit: Audit,
     pub lockout: Arc<Lockout>,
+    pub activity: Activity,
     pub password_policies: PasswordPolicies,
     rekeying: Rekeying,
     recovery_rekeying: Rekeying,
@@ -332,6 +335,7 @@ impl Core {
             policies,
             audit,
             lockout,
+            activity: Activity::open(view("core/activity/")?, unix_now()).await?,
             password_policies: PasswordPolicies::new(view("core/password-policy/")?),
             rekeying: Rekeying::new(RekeyTarget::Barrier),
             recovery_rekeying: Rekeying::new(RekeyTarget::Recovery),
@@ -368,6 +372,7 @@ impl Live {
         self.quotas.refresh().await?;
         self.audit.headers.refresh().await?;
         self.cors.refresh().await?;
+        self.activity.refresh(unix_now()).await?;
         self.ui_headers.refresh().await
     }
 }

@@ -277,7 +277,11 @@ impl Core {
             return Err(Error::forbidden());
         }
         // Nor may a token be used whose entity is gone or disabled.
-        live.identity_of(&used.token.entry.entity_id).await?;
+        let entity = live.identity_of(&used.token.entry.entity_id).await?;
+        if !live.activity.knows(&used.token, now) {
+            live.activity
+                .see(&live.mounts, &used.token, entity.as_deref(), now);
+        }
         Ok(used)
     }
 

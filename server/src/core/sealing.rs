@@ -215,7 +215,8 @@ impl Core {
             task.abort();
         }
         self.end_streams();
-        if self.live.swap(None).is_some() {
+        if let Some(live) = self.live.swap(None) {
+            live.activity.finish().await;
             tracing::info!("sealed");
         }
         self.barrier.seal();

@@ -116,6 +116,8 @@ impl Core {
                 "the auth method is being disabled",
             ));
         }
+        live.activity
+            .see_login(&live.mounts, &issued.entry, unix_now());
         if let Some(data) = data {
             response.reply = Reply::Json(data);
         }

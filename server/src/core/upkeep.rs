@@ -48,6 +48,9 @@ impl Core {
                     if let Err(error) = live.lockout.tidy(unix_now()).await {
                         tracing::warn!(%error, "failed logins that are over could not be dropped; it is tried again");
                     }
+                    if let Err(error) = live.activity.tidy(unix_now()).await {
+                        tracing::warn!(%error, "clients of months that are over could not be dropped; it is tried again");
+                    }
                     for mounted in live.mounts.all() {
                         let intents = live
                             .leases
@@ -62,6 +65,10 @@ impl Core {
                     }
                 }
             })
+        };
+        let activity = {
+            let live = live.clone();
+            tokio::spawn(async move { live.activity.write_for_ever().await })
         };
         let keys = {
             let (core, live) = (Arc::downgrade(self), live.clone());
@@ -95,7 +102,9 @@ impl Core {
                 }
             })
         };
-        vec![expiry, families, leases, tidy, keys, usage, refresh]
+        vec![
+            expiry, families, leases, tidy, activity, keys, usage, refresh,
+        ]
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod churn;
 mod commands;
 mod cors;
+mod counters;
 mod forwarded;
 mod generate_root;
 mod identity;

@@ -111,10 +111,13 @@ const SURFACE: &[(&str, &[Verb])] = &[
     ("sys/loggers/{}", &[Read, Write, Delete]),
     ("sys/monitor", &[Read]),
     ("sys/metrics", &[Read]),
-    // Of the counters these two. Clients in a time (`activity` and its `config`) are not counted; `requests` answers
-    // nothing in present versions of Vault either.
+    // `requests` answers nothing in present versions of Vault either.
     ("sys/internal/counters/tokens", &[Read]),
     ("sys/internal/counters/entities", &[Read]),
+    ("sys/internal/counters/activity", &[Read]),
+    ("sys/internal/counters/activity/monthly", &[Read]),
+    ("sys/internal/counters/activity/export", &[Read]),
+    ("sys/internal/counters/config", &[Read, Write]),
     ("sys/quotas/config", &[Read, Write]),
     ("sys/quotas/rate-limit", &[List]),
     ("sys/quotas/rate-limit/{}", &[Read, Write, Delete]),

@@ -4,6 +4,7 @@ pub(super) mod backup;
 pub(super) mod generate_root;
 pub(super) mod rekey;
 pub(super) mod rotate;
+pub(super) mod usage;
 
 use obol_mount::Secret;
 use serde_json::{Value, json};

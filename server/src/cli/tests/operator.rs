@@ -272,3 +272,48 @@ fn a_snapshot_goes_back_as_it_is() {
         "{curl}"
     );
 }
+
+#[test]
+fn usage_is_a_table_of_namespaces_with_a_total() {
+    let counts = |n: u64| j!({"entity_clients": n, "non_entity_clients": 2, "secret_syncs": 0, "acme_clients": 0, "clients": n + 2});
+    let report = data(j!({
+        "start_time": "2026-10-01T00:00:00Z",
+        "end_time": "2026-11-30T23:59:59Z",
+        "by_namespace": [{"namespace_id": "root", "namespace_path": "", "counts": counts(40), "mounts": []}],
+        "total": counts(40),
+    }));
+    let out = asks(
+        "operator usage -start-time=2026-10 -end-time=2026-11-30T12:00:00Z",
+        report,
+        "GET",
+        "/v1/sys/internal/counters/activity?start_time=1790812800&end_time=1796040000",
+        Value::Null,
+    );
+    for part in [
+        "Period start: 2026-10-01T00:00:00Z",
+        "[root]            40",
+        "Total",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let shell = Shell::empty();
+    shell
+        .run("operator usage -start-time=yesterday")
+        .failed(1, "-start-time");
+}
+
+#[test]
+fn usage_without_clients_says_whether_they_are_counted() {
+    let server = Server::start([
+        empty(),
+        data(j!({"enabled": "disable"})),
+        empty(),
+        status(403, j!({"errors": ["permission denied"]})),
+    ]);
+    let shell = Shell::of(&server);
+    let ran = shell.run("operator usage").ok();
+    assert!(ran.out.contains("No data is available"), "{}", ran.out);
+    assert!(ran.err.contains("enabled=enable"), "{}", ran.err);
+    let ran = shell.run("operator usage").ok();
+    assert!(!ran.err.contains("enabled"), "{}", ran.err);
+}

@@ -8,7 +8,8 @@ use obol_mount::Result;
 use obol_storage::View;
 
 use super::families::{Family, Value};
-use crate::core::{Core, Live};
+use crate::core::activity::Month;
+use crate::core::{Core, Live, unix_now};
 
 impl Core {
     pub(in crate::core) async fn count_usage(&self, live: &Live) {
@@ -69,6 +70,7 @@ impl Core {
                 kv = kv.with(labels, Value::Gauge(count as f64));
             }
         }
+        let active = live.activity.count_names(Month::of(unix_now())).await?;
         let leases = View::new(self.barrier.clone(), "core/lease/")?;
         let (entries, irrevocable) = (
             leases.count("entry/").await?,
@@ -88,6 +90,16 @@ impl Core {
             kv,
             Family::new("vault.identity.num_entities", "Entities.")
                 .with(Vec::new(), Value::Gauge(entities as f64)),
+            Family::new(
+                "vault.identity.entity.active.partial_month",
+                "Entities that used the server in the present month.",
+            )
+            .with(Vec::new(), Value::Gauge(active.entities as f64)),
+            Family::new(
+                "vault.identity.nonentity.active.partial_month",
+                "Clients without an entity that used the server in the present month.",
+            )
+            .with(Vec::new(), Value::Gauge(active.tokens as f64)),
         ])
     }
 }

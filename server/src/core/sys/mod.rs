@@ -4,6 +4,7 @@ mod audit;
 mod browser;
 mod capabilities;
 mod check;
+mod counters;
 mod documents;
 mod generate_root;
 mod host;
@@ -67,6 +68,7 @@ pub(crate) fn routes() -> Routes<System> {
         .and(host::routes())
         .and(plugins::routes())
         .and(status::routes())
+        .and(counters::routes())
         .and(mounts::routes())
         .and(leases::routes())
         .and(policies::routes())

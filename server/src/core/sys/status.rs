@@ -1,4 +1,4 @@
-//! What clients and user interfaces ask about a server: its nodes, its versions, its configuration, its counts.
+//! What clients and user interfaces ask about a server: its nodes, its versions, its configuration.
 
 use std::collections::BTreeMap;
 
@@ -34,16 +34,6 @@ pub(super) fn routes() -> Routes<System> {
             "config/state/sanitized",
             "The configuration that the server started with, without secrets",
             get(sanitized),
-        )
-        .at(
-            "internal/counters/tokens",
-            "How many service tokens there are",
-            get(tokens),
-        )
-        .at(
-            "internal/counters/entities",
-            "How many entities there are",
-            get(entities),
         )
 }
 
@@ -150,48 +140,4 @@ pub(super) async fn versions(cx: Cx<System>) -> Result<Data<Versions>> {
 
 pub(super) async fn sanitized(cx: Cx<System>) -> Result<Data<Sanitized>> {
     Ok(Data(cx.core()?.settings.sanitized.clone()))
-}
-
-/// How many tokens there are.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct TokenCounts {
-    counters: OfTokens,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct OfTokens {
-    /// Batch tokens are not stored, so nobody knows how many there are.
-    service_tokens: Total,
-}
-
-/// How many entities there are.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct EntityCounts {
-    counters: OfEntities,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct OfEntities {
-    entities: Total,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Total {
-    total: u64,
-}
-
-pub(super) async fn tokens(cx: Cx<System>) -> Result<Data<TokenCounts>> {
-    let total = cx.core()?.count_tokens().await?;
-    let service_tokens = Total { total };
-    Ok(Data(TokenCounts {
-        counters: OfTokens { service_tokens },
-    }))
-}
-
-pub(super) async fn entities(cx: Cx<System>) -> Result<Data<EntityCounts>> {
-    let total = cx.core()?.count_entities().await?;
-    let entities = Total { total };
-    Ok(Data(EntityCounts {
-        counters: OfEntities { entities },
-    }))
 }

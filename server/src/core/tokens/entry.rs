@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwapOption;
 use obol_mount::{Caller, TokenKind, TokenParams};
@@ -139,6 +140,8 @@ pub struct Cached {
     pub caller: Caller,
     /// The ACL, and what it was compiled from: a generation of policies and a state of the entity.
     pub(super) acl: ArcSwapOption<((u64, u64), Arc<Acl>)>,
+    /// The stamp under which its client was counted; 0: not yet ([`crate::core::activity`]).
+    pub(in crate::core) counted: AtomicU64,
 }
 
 impl Cached {
@@ -162,6 +165,7 @@ impl Cached {
             entry,
             caller,
             acl: ArcSwapOption::empty(),
+            counted: AtomicU64::new(0),
         }
     }
 
