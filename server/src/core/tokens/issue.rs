@@ -2,6 +2,7 @@
 //! to become durable with it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use obol_mount::{Error, Result, Secret, TokenKind};
@@ -117,6 +118,12 @@ impl Tokens {
             None => self.random_token()?,
         };
         let id = self.id_of(token.expose());
+        // The token's place in the cache is taken before it is born. Whoever kills it, with its parent for example, takes
+        // the place away, so that it cannot be put there when it is dead already (threats: `child-outlives-parent`).
+        let place = match entry.uses_left {
+            None => self.cache.get_value_or_guard_async(&id).await.err(),
+            Some(_) => None,
+        };
         loop {
             let mut batch = match &entry.parent {
                 Some(_) => with.clone(),
@@ -135,11 +142,8 @@ impl Tokens {
                 Err(error) => return Err(error.into()),
             }
         }
-        if entry.uses_left.is_none() {
-            self.cache.insert(
-                id.clone(),
-                std::sync::Arc::new(Cached::new(id.clone(), entry.clone())),
-            );
+        if let Some(place) = place {
+            let _ = place.insert(Arc::new(Cached::new(id.clone(), entry.clone())));
         }
         Ok(Issued {
             token,
