@@ -139,7 +139,7 @@ impl Identity {
                 }
                 (None, None) => {
                     let entity = Entity::new(None);
-                    self.name_entity(&mut change.batch, None, &entity)?;
+                    self.index_name(&mut change.batch, None, &entity)?;
                     (entity, None)
                 }
             };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use obol_mount::{Error, Result};
-use obol_storage::{Batch, Seen};
+use obol_mount::Result;
+use obol_storage::Seen;
 
 use super::records::Entity;
 use super::{Change, Identity, attempt, names};
@@ -22,42 +22,7 @@ pub struct EntityFields {
 
 impl Identity {
     pub async fn entity(&self, id: &str) -> Result<Option<Entity>> {
-        Ok(self.entity_seen(id).await?.map(|(entity, _)| entity))
-    }
-
-    pub async fn entity_by_name(&self, name: &str) -> Result<Option<Entity>> {
-        Ok(self
-            .entity_by_name_seen(name)
-            .await?
-            .map(|(entity, _)| entity))
-    }
-
-    /// Entities in the order of their ids, a page at a time.
-    pub async fn entities(&self, after: Option<&str>, limit: usize) -> Result<Vec<Entity>> {
-        let view = self.storage();
-        let after = after.map(|after| format!("entity/{after}"));
-        let page = view.scan_folder("entity/", after.as_deref(), limit).await?;
-        page.iter()
-            .map(|(path, entry)| Ok(view.parse(path, entry)?))
-            .collect()
-    }
-
-    /// Entities in the order of their names, a page at a time.
-    pub async fn entities_by_name(&self, after: Option<&str>, limit: usize) -> Result<Vec<Entity>> {
-        let after = after.map(names::key);
-        let page = self
-            .storage()
-            .list("entity-name/", after.as_deref(), limit)
-            .await?;
-        let mut found = Vec::with_capacity(page.len());
-        for key in page {
-            if let Some(id) = self.id_at(&format!("entity-name/{key}")).await?
-                && let Some(entity) = self.entity(&id).await?
-            {
-                found.push(entity);
-            }
-        }
-        Ok(found)
+        self.find(id).await
     }
 
     /// How many entities there are. Reads every id, a page at a time.
@@ -74,25 +39,9 @@ impl Identity {
             names::check_metadata("metadata", metadata)?;
         }
         attempt!(self, change, {
-            let by_id = match &fields.id {
-                None => None,
-                Some(id) => Some(
-                    self.entity_seen(id)
-                        .await?
-                        .ok_or_else(|| Error::bad_request("no entity has this id"))?,
-                ),
-            };
-            let by_name = match &fields.name {
-                None => None,
-                Some(name) => self.entity_by_name_seen(name).await?,
-            };
-            let found = match (by_id, by_name) {
-                (Some((entity, _)), Some((other, _))) if entity.id != other.id => {
-                    return Err(Error::bad_request("the entity's name is already in use"));
-                }
-                (Some(found), _) | (None, Some(found)) => Some(found),
-                (None, None) => None,
-            };
+            let found = self
+                .meant(fields.id.as_deref(), fields.name.as_deref())
+                .await?;
             let is_new = found.is_none();
             let (mut entity, seen) = match found {
                 Some((entity, seen)) => (entity, Some(seen)),
@@ -111,7 +60,7 @@ impl Identity {
             if let Some(disabled) = fields.disabled {
                 entity.disabled = disabled;
             }
-            self.name_entity(&mut change.batch, old_name.as_deref(), &entity)?;
+            self.index_name(&mut change.batch, old_name.as_deref(), &entity)?;
             self.put_entity(&mut change, &mut entity, seen.as_ref())?;
             (entity, is_new)
         })
@@ -132,20 +81,7 @@ impl Identity {
     }
 
     pub(super) async fn entity_seen(&self, id: &str) -> Result<Option<(Entity, Seen)>> {
-        if !names::is_id(id) {
-            return Ok(None);
-        }
-        self.read(&format!("entity/{id}")).await
-    }
-
-    pub(super) async fn entity_by_name_seen(&self, name: &str) -> Result<Option<(Entity, Seen)>> {
-        match self
-            .id_at(&format!("entity-name/{}", names::key(name)))
-            .await?
-        {
-            Some(id) => self.entity_seen(&id).await,
-            None => Ok(None),
-        }
+        self.seen(id).await
     }
 
     /// Adds an entity's record to a change. Without `seen` it must be new.
@@ -156,34 +92,8 @@ impl Identity {
         seen: Option<&Seen>,
     ) -> Result<()> {
         entity.updated = unix_now();
-        let path = format!("entity/{}", entity.id);
-        match seen {
-            Some(seen) => self.storage().expect_in(&mut change.batch, &path, seen),
-            None => self.storage().expect_absent_in(&mut change.batch, &path),
-        }
-        self.storage()
-            .put_json_in(&mut change.batch, &path, entity)?;
+        self.put_record(&mut change.batch, entity, seen)?;
         change.entities.extend(entity.ids());
-        Ok(())
-    }
-
-    /// Adds the index of an entity's name; the name must be free or its own.
-    pub(super) fn name_entity(
-        &self,
-        batch: &mut Batch,
-        old: Option<&str>,
-        entity: &Entity,
-    ) -> Result<()> {
-        let view = self.storage();
-        let path = format!("entity-name/{}", names::key(&entity.name));
-        if let Some(old) = old {
-            if names::same(old, &entity.name) {
-                return Ok(());
-            }
-            view.delete_in(batch, &format!("entity-name/{}", names::key(old)));
-        }
-        view.expect_absent_in(batch, &path);
-        view.put_json_in(batch, &path, &entity.id)?;
         Ok(())
     }
 
@@ -191,10 +101,7 @@ impl Identity {
     pub(super) fn delete_entity_in(&self, change: &mut Change, entity: &Entity, seen: &Seen) {
         let view = self.storage();
         let batch = &mut change.batch;
-        let path = format!("entity/{}", entity.id);
-        view.expect_in(batch, &path, seen);
-        view.delete_in(batch, &path);
-        view.delete_in(batch, &format!("entity-name/{}", names::key(&entity.name)));
+        self.delete_record(batch, entity, seen);
         for alias in &entity.aliases {
             self.unindex_alias(batch, alias);
         }

@@ -96,7 +96,7 @@ impl Identity {
                 }
                 (None, None) => {
                     let group = Group::new(None, GroupKind::External);
-                    self.name_group(&mut change.batch, None, &group)?;
+                    self.index_name(&mut change.batch, None, &group)?;
                     (group, None)
                 }
             };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use obol_mount::{Error, Result};
-use obol_storage::{Batch, Seen};
+use obol_storage::Seen;
 
 use super::records::{Group, GroupKind};
 use super::{Change, Identity, attempt, names};
@@ -24,37 +24,7 @@ pub struct GroupFields {
 
 impl Identity {
     pub async fn group(&self, id: &str) -> Result<Option<Group>> {
-        Ok(self.group_seen(id).await?.map(|(group, _)| group))
-    }
-
-    pub async fn group_by_name(&self, name: &str) -> Result<Option<Group>> {
-        Ok(self.group_by_name_seen(name).await?.map(|(group, _)| group))
-    }
-
-    /// Groups in the order of their ids, a page at a time.
-    pub async fn groups(&self, after: Option<&str>, limit: usize) -> Result<Vec<Group>> {
-        let view = self.storage();
-        let after = after.map(|after| format!("group/{after}"));
-        let page = view.scan_folder("group/", after.as_deref(), limit).await?;
-        page.iter()
-            .map(|(path, entry)| Ok(view.parse(path, entry)?))
-            .collect()
-    }
-
-    /// Groups in the order of their names, a page at a time.
-    pub async fn groups_by_name(&self, after: Option<&str>, limit: usize) -> Result<Vec<Group>> {
-        let after = after.map(names::key);
-        let page = self
-            .storage()
-            .list("group-name/", after.as_deref(), limit)
-            .await?;
-        let mut found = Vec::with_capacity(page.len());
-        for key in page {
-            if let Some(id) = self.id_at(&format!("group-name/{key}")).await? {
-                found.extend(self.group(&id).await?);
-            }
-        }
-        Ok(found)
+        self.find(id).await
     }
 
     /// The groups that a group is a member of.
@@ -71,25 +41,9 @@ impl Identity {
             names::check_metadata("metadata", metadata)?;
         }
         attempt!(self, change, {
-            let by_id = match &fields.id {
-                None => None,
-                Some(id) => Some(
-                    self.group_seen(id)
-                        .await?
-                        .ok_or_else(|| Error::bad_request("no group has this id"))?,
-                ),
-            };
-            let by_name = match &fields.name {
-                None => None,
-                Some(name) => self.group_by_name_seen(name).await?,
-            };
-            let found = match (by_id, by_name) {
-                (Some((group, _)), Some((other, _))) if group.id != other.id => {
-                    return Err(Error::bad_request("the group's name is already in use"));
-                }
-                (Some(found), _) | (None, Some(found)) => Some(found),
-                (None, None) => None,
-            };
+            let found = self
+                .meant(fields.id.as_deref(), fields.name.as_deref())
+                .await?;
             let is_new = found.is_none();
             let (mut group, seen) = match found {
                 Some((group, seen)) => (group, Some(seen)),
@@ -111,7 +65,7 @@ impl Identity {
             if let Some(policies) = &fields.policies {
                 group.policies.clone_from(policies);
             }
-            self.name_group(&mut change.batch, old_name.as_deref(), &group)?;
+            self.index_name(&mut change.batch, old_name.as_deref(), &group)?;
             if let Some(wanted) = &fields.member_entities {
                 self.set_members(&mut change, &group, wanted).await?;
             }
@@ -130,13 +84,7 @@ impl Identity {
                 return Ok(());
             };
             let view = self.storage();
-            let path = format!("group/{id}");
-            view.expect_in(&mut change.batch, &path, &seen);
-            view.delete_in(&mut change.batch, &path);
-            view.delete_in(
-                &mut change.batch,
-                &format!("group-name/{}", names::key(&group.name)),
-            );
+            self.delete_record(&mut change.batch, &group, &seen);
             if let Some(alias) = &group.alias {
                 self.unindex_group_alias(&mut change.batch, alias);
             }
@@ -157,20 +105,7 @@ impl Identity {
     }
 
     pub(super) async fn group_seen(&self, id: &str) -> Result<Option<(Group, Seen)>> {
-        if !names::is_id(id) {
-            return Ok(None);
-        }
-        self.read(&format!("group/{id}")).await
-    }
-
-    async fn group_by_name_seen(&self, name: &str) -> Result<Option<(Group, Seen)>> {
-        match self
-            .id_at(&format!("group-name/{}", names::key(name)))
-            .await?
-        {
-            Some(id) => self.group_seen(&id).await,
-            None => Ok(None),
-        }
+        self.seen(id).await
     }
 
     /// Adds a group's record to a change. Without `seen` it must be new.
@@ -182,33 +117,8 @@ impl Identity {
     ) -> Result<()> {
         group.updated = unix_now();
         group.modified += 1;
-        let path = format!("group/{}", group.id);
-        match seen {
-            Some(seen) => self.storage().expect_in(&mut change.batch, &path, seen),
-            None => self.storage().expect_absent_in(&mut change.batch, &path),
-        }
-        self.storage()
-            .put_json_in(&mut change.batch, &path, group)?;
+        self.put_record(&mut change.batch, group, seen)?;
         change.groups = true;
-        Ok(())
-    }
-
-    pub(super) fn name_group(
-        &self,
-        batch: &mut Batch,
-        old: Option<&str>,
-        group: &Group,
-    ) -> Result<()> {
-        let view = self.storage();
-        let path = format!("group-name/{}", names::key(&group.name));
-        if let Some(old) = old {
-            if names::same(old, &group.name) {
-                return Ok(());
-            }
-            view.delete_in(batch, &format!("group-name/{}", names::key(old)));
-        }
-        view.expect_absent_in(batch, &path);
-        view.put_json_in(batch, &path, &group.id)?;
         Ok(())
     }
 

@@ -129,7 +129,7 @@ impl Identity {
                 let mut alias = Alias::new(&who.name, &who.mount);
                 alias.local = who.local;
                 alias.metadata = who.metadata.clone().unwrap_or_default();
-                self.name_entity(&mut change.batch, None, &entity)?;
+                self.index_name(&mut change.batch, None, &entity)?;
                 self.storage().expect_absent_in(&mut change.batch, &path);
                 self.index_alias(&mut change.batch, &alias, &entity.id)?;
                 entity.aliases.push(alias);

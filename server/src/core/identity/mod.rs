@@ -25,6 +25,7 @@ mod check;
 mod entities;
 mod group_aliases;
 mod groups;
+mod kept;
 mod login;
 mod members;
 mod merge;
@@ -44,6 +45,7 @@ use quick_cache::sync::Cache;
 use serde::de::DeserializeOwned;
 
 pub(crate) use api::{IdentityBackend, routes};
+pub use kept::Kept;
 pub use login::Who;
 pub use records::{Alias, Entity, Group, GroupKind};
 pub use resolve::{Member, Resolved};

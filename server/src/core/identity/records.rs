@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::kept::Kept;
 use crate::core::unix_now;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,6 +82,30 @@ pub struct Group {
     pub updated: u64,
     /// Counts the changes.
     pub modified: u64,
+}
+
+impl Kept for Entity {
+    const KIND: &'static str = "entity";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Kept for Group {
+    const KIND: &'static str = "group";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl Entity {

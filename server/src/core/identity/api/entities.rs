@@ -1,14 +1,14 @@
 //! `identity/entity`: who is who.
 
 use obol_mount::fields::{CommaList, Flag};
-use obol_mount::{Cx, Data, DataOrNothing, Error, NoContent, Result, Routes, get, list, post};
+use obol_mount::{Cx, DataOrNothing, Error, NoContent, Result, Routes, get, list, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named::{self, Named};
 use super::shown::{Places, ShownAlias, ShownEntity};
-use super::{
-    IdInput, IdentityBackend, ListInput, Listing, Metadata, NameInput, PAGE, pages, policies,
-};
+use super::{IdentityBackend, Metadata, policies};
+use crate::core::Live;
 use crate::core::identity::Entity;
 use crate::core::identity::entities::EntityFields;
 
@@ -19,17 +19,29 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
             "Make an entity, or change the one of an id or a name",
             post(write),
         )
-        .at("entity/id", "The ids of all entities", list(list_ids))
+        .at(
+            "entity/id",
+            "The ids of all entities",
+            list(named::list_ids::<Entity>),
+        )
         .at(
             "entity/id/{id}",
             "One entity",
-            get(read).post(write_by_id).delete(remove),
+            get(named::read::<Entity>)
+                .post(write_by_id)
+                .delete(named::remove::<Entity>),
         )
-        .at("entity/name", "The names of all entities", list(list_names))
+        .at(
+            "entity/name",
+            "The names of all entities",
+            list(named::list_names::<Entity>),
+        )
         .at(
             "entity/name/{name*}",
             "One entity, by its name",
-            get(read_by_name).post(write_by_name).delete(remove_by_name),
+            get(named::read_by_name::<Entity>)
+                .post(write_by_name)
+                .delete(named::remove_by_name::<Entity>),
         )
         .at(
             "entity/merge",
@@ -50,12 +62,8 @@ struct WriteInput {
     id: Option<String>,
     /// A name, compared without case; made up when a new entity has none. Without `id`, changes the entity of this name.
     name: Option<String>,
-    /// Texts by name, for people and for templated policies.
-    metadata: Option<Metadata>,
-    /// Policies that all its tokens have besides their own; never `root`.
-    policies: Option<CommaList>,
-    /// A disabled entity cannot log in, and its tokens are refused as long as it is disabled.
-    disabled: Option<Flag>,
+    #[serde(flatten)]
+    fields: Fields,
 }
 
 /// An entity to be changed.
@@ -64,18 +72,21 @@ struct WriteByIdInput {
     id: String,
     /// A name, compared without case.
     name: Option<String>,
-    /// Texts by name, for people and for templated policies.
-    metadata: Option<Metadata>,
-    /// Policies that all its tokens have besides their own; never `root`.
-    policies: Option<CommaList>,
-    /// A disabled entity cannot log in, and its tokens are refused as long as it is disabled.
-    disabled: Option<Flag>,
+    #[serde(flatten)]
+    fields: Fields,
 }
 
 /// An entity to be made or changed.
 #[derive(Deserialize, JsonSchema)]
 struct WriteByNameInput {
     name: String,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+/// What an entity has besides its name.
+#[derive(Deserialize, JsonSchema)]
+struct Fields {
     /// Texts by name, for people and for templated policies.
     metadata: Option<Metadata>,
     /// Policies that all its tokens have besides their own; never `root`.
@@ -124,9 +135,9 @@ async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
     let fields = EntityFields {
         id: input.id.filter(|id| !id.is_empty()),
         name: input.name.filter(|name| !name.is_empty()),
-        metadata: input.metadata.map(|m| m.0),
-        policies: policies(input.policies)?,
-        disabled: input.disabled.map(|flag| flag.0),
+        metadata: input.fields.metadata.map(|m| m.0),
+        policies: policies(input.fields.policies)?,
+        disabled: input.fields.disabled.map(|flag| flag.0),
     };
     let (entity, is_new) = cx.live()?.identity.write_entity(&fields).await?;
     Ok(DataOrNothing(is_new.then_some(Created {
@@ -137,57 +148,15 @@ async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
 }
 
 async fn write_by_id(cx: Cx<IdentityBackend>, input: WriteByIdInput) -> Result<Outcome> {
-    let input = WriteInput {
-        id: Some(input.id),
-        name: input.name,
-        metadata: input.metadata,
-        policies: input.policies,
-        disabled: input.disabled,
-    };
-    write(cx, input).await
+    let WriteByIdInput { id, name, fields } = input;
+    let id = Some(id);
+    write(cx, WriteInput { id, name, fields }).await
 }
 
 async fn write_by_name(cx: Cx<IdentityBackend>, input: WriteByNameInput) -> Result<Outcome> {
-    let input = WriteInput {
-        id: None,
-        name: Some(input.name),
-        metadata: input.metadata,
-        policies: input.policies,
-        disabled: input.disabled,
-    };
-    write(cx, input).await
-}
-
-async fn read(cx: Cx<IdentityBackend>, input: IdInput) -> Result<Option<Data<ShownEntity>>> {
-    let live = cx.live()?;
-    match live.identity.entity(&input.id).await? {
-        Some(entity) => Ok(Some(Data(ShownEntity::of(entity, &live).await?))),
-        None => Ok(None),
-    }
-}
-
-async fn read_by_name(
-    cx: Cx<IdentityBackend>,
-    input: NameInput,
-) -> Result<Option<Data<ShownEntity>>> {
-    let live = cx.live()?;
-    match live.identity.entity_by_name(&input.name).await? {
-        Some(entity) => Ok(Some(Data(ShownEntity::of(entity, &live).await?))),
-        None => Ok(None),
-    }
-}
-
-async fn remove(cx: Cx<IdentityBackend>, input: IdInput) -> Result<NoContent> {
-    cx.live()?.identity.delete_entities(&[input.id]).await?;
-    Ok(NoContent)
-}
-
-async fn remove_by_name(cx: Cx<IdentityBackend>, input: NameInput) -> Result<NoContent> {
-    let live = cx.live()?;
-    if let Some(entity) = live.identity.entity_by_name(&input.name).await? {
-        live.identity.delete_entities(&[entity.id]).await?;
-    }
-    Ok(NoContent)
+    let WriteByNameInput { name, fields } = input;
+    let (id, name) = (None, Some(name));
+    write(cx, WriteInput { id, name, fields }).await
 }
 
 async fn batch_delete(cx: Cx<IdentityBackend>, input: BatchInput) -> Result<NoContent> {
@@ -215,62 +184,37 @@ async fn merge(cx: Cx<IdentityBackend>, input: MergeInput) -> Result<NoContent> 
 
 /// An entity in a listing.
 #[derive(Serialize, JsonSchema)]
-struct EntityInfo {
+pub(super) struct EntityInfo {
     name: String,
     aliases: Vec<ShownAlias>,
 }
 
-async fn list_ids(
-    cx: Cx<IdentityBackend>,
-    input: ListInput,
-) -> Result<Option<Data<Listing<EntityInfo>>>> {
-    let live = cx.live()?;
-    let all = pages!(
-        input,
-        async |after: Option<String>, limit| live.identity.entities(after.as_deref(), limit).await,
-        |entity: &Entity| entity.id.clone()
-    );
-    Ok(listing(&Places::of(&live), all, |entity| entity.id.clone()))
-}
+impl Named for Entity {
+    type Shown = ShownEntity;
+    type Info = EntityInfo;
 
-async fn list_names(
-    cx: Cx<IdentityBackend>,
-    input: ListInput,
-) -> Result<Option<Data<Listing<EntityInfo>>>> {
-    let live = cx.live()?;
-    let all = pages!(
-        input,
-        async |after: Option<String>, limit| live
-            .identity
-            .entities_by_name(after.as_deref(), limit)
-            .await,
-        |entity: &Entity| entity.name.clone()
-    );
-    Ok(listing(&Places::of(&live), all, |entity| {
-        entity.name.clone()
-    }))
-}
+    async fn shown(self, live: &Live) -> Result<ShownEntity> {
+        ShownEntity::of(self, live).await
+    }
 
-fn listing(
-    places: &Places,
-    all: Vec<Entity>,
-    key: impl Fn(&Entity) -> String,
-) -> Option<Data<Listing<EntityInfo>>> {
-    (!all.is_empty()).then(|| {
-        Data(Listing {
-            keys: all.iter().map(key).collect(),
-            key_info: all
-                .into_iter()
-                .map(|entity| {
-                    let aliases = entity
-                        .aliases
-                        .iter()
-                        .map(|alias| ShownAlias::of(alias, &entity.id, places))
-                        .collect();
-                    let name = entity.name;
-                    (entity.id, EntityInfo { name, aliases })
-                })
-                .collect(),
-        })
-    })
+    async fn info(self, _: &Live, places: &Places) -> Result<EntityInfo> {
+        let of = |alias| ShownAlias::of(alias, &self.id, places);
+        let aliases = self.aliases.iter().map(of).collect();
+        let name = self.name;
+        Ok(EntityInfo { name, aliases })
+    }
+
+    async fn of_alias(live: &Live, id: &str) -> Result<Option<Self>> {
+        let found = live.identity.alias(id).await?;
+        Ok(found.map(|(entity, _)| entity))
+    }
+
+    async fn of_alias_at(live: &Live, mount: &str, name: &str) -> Result<Option<Self>> {
+        let found = live.identity.alias_of(mount, name).await?;
+        Ok(found.map(|(entity, _)| entity))
+    }
+
+    async fn delete(live: &Live, id: String) -> Result<()> {
+        live.identity.delete_entities(&[id]).await
+    }
 }

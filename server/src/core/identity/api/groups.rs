@@ -1,14 +1,13 @@
 //! `identity/group`: policies for many at once.
 
 use obol_mount::fields::CommaList;
-use obol_mount::{Cx, Data, DataOrNothing, NoContent, Result, Routes, get, list, post};
+use obol_mount::{Cx, DataOrNothing, Result, Routes, get, list, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shown::ShownGroup;
-use super::{
-    IdInput, IdentityBackend, ListInput, Listing, Metadata, NameInput, PAGE, pages, policies,
-};
+use super::named::{self, Named};
+use super::shown::{Places, ShownGroup};
+use super::{IdentityBackend, Metadata, policies};
 use crate::core::Live;
 use crate::core::identity::groups::GroupFields;
 use crate::core::identity::{Group, GroupKind};
@@ -20,17 +19,29 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
             "Make a group, or change the one of an id or a name",
             post(write),
         )
-        .at("group/id", "The ids of all groups", list(list_ids))
+        .at(
+            "group/id",
+            "The ids of all groups",
+            list(named::list_ids::<Group>),
+        )
         .at(
             "group/id/{id}",
             "One group",
-            get(read).post(write_by_id).delete(remove),
+            get(named::read::<Group>)
+                .post(write_by_id)
+                .delete(named::remove::<Group>),
         )
-        .at("group/name", "The names of all groups", list(list_names))
+        .at(
+            "group/name",
+            "The names of all groups",
+            list(named::list_names::<Group>),
+        )
         .at(
             "group/name/{name*}",
             "One group, by its name",
-            get(read_by_name).post(write_by_name).delete(remove_by_name),
+            get(named::read_by_name::<Group>)
+                .post(write_by_name)
+                .delete(named::remove_by_name::<Group>),
         )
 }
 
@@ -41,17 +52,8 @@ struct WriteInput {
     id: Option<String>,
     /// A name, compared without case; made up when a new group has none. Without `id`, changes the group of this name.
     name: Option<String>,
-    /// `internal` (the default): you name the members. `external`: those of its alias, as logins say. Never changes.
-    #[serde(rename = "type")]
-    kind: Option<GroupKind>,
-    /// Texts by name, for people and for templated policies.
-    metadata: Option<Metadata>,
-    /// Policies that all members have; never `root`.
-    policies: Option<CommaList>,
-    /// The ids of the entities that are members. Of an internal group only.
-    member_entity_ids: Option<CommaList>,
-    /// The ids of the groups whose members are members here too. Of an internal group only.
-    member_group_ids: Option<CommaList>,
+    #[serde(flatten)]
+    fields: Fields,
 }
 
 /// A group to be changed.
@@ -60,23 +62,21 @@ struct WriteByIdInput {
     id: String,
     /// A name, compared without case.
     name: Option<String>,
-    /// `internal` or `external`, as it is: it never changes.
-    #[serde(rename = "type")]
-    kind: Option<GroupKind>,
-    /// Texts by name, for people and for templated policies.
-    metadata: Option<Metadata>,
-    /// Policies that all members have; never `root`.
-    policies: Option<CommaList>,
-    /// The ids of the entities that are members. Of an internal group only.
-    member_entity_ids: Option<CommaList>,
-    /// The ids of the groups whose members are members here too. Of an internal group only.
-    member_group_ids: Option<CommaList>,
+    #[serde(flatten)]
+    fields: Fields,
 }
 
 /// A group to be made or changed.
 #[derive(Deserialize, JsonSchema)]
 struct WriteByNameInput {
     name: String,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+/// What a group has besides its name.
+#[derive(Deserialize, JsonSchema)]
+struct Fields {
     /// `internal` (the default): you name the members. `external`: those of its alias, as logins say. Never changes.
     #[serde(rename = "type")]
     kind: Option<GroupKind>,
@@ -104,11 +104,11 @@ async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
     let fields = GroupFields {
         id: input.id.filter(|id| !id.is_empty()),
         name: input.name.filter(|name| !name.is_empty()),
-        kind: input.kind,
-        metadata: input.metadata.map(|m| m.0),
-        policies: policies(input.policies)?,
-        member_entities: input.member_entity_ids.map(|list| list.0),
-        member_groups: input.member_group_ids.map(|list| list.0),
+        kind: input.fields.kind,
+        metadata: input.fields.metadata.map(|m| m.0),
+        policies: policies(input.fields.policies)?,
+        member_entities: input.fields.member_entity_ids.map(|list| list.0),
+        member_groups: input.fields.member_group_ids.map(|list| list.0),
     };
     let (group, is_new) = cx.live()?.identity.write_group(&fields).await?;
     Ok(DataOrNothing(is_new.then_some(Created {
@@ -118,117 +118,52 @@ async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
 }
 
 async fn write_by_id(cx: Cx<IdentityBackend>, input: WriteByIdInput) -> Result<Outcome> {
-    let input = WriteInput {
-        id: Some(input.id),
-        name: input.name,
-        kind: input.kind,
-        metadata: input.metadata,
-        policies: input.policies,
-        member_entity_ids: input.member_entity_ids,
-        member_group_ids: input.member_group_ids,
-    };
-    write(cx, input).await
+    let WriteByIdInput { id, name, fields } = input;
+    let id = Some(id);
+    write(cx, WriteInput { id, name, fields }).await
 }
 
 async fn write_by_name(cx: Cx<IdentityBackend>, input: WriteByNameInput) -> Result<Outcome> {
-    let input = WriteInput {
-        id: None,
-        name: Some(input.name),
-        kind: input.kind,
-        metadata: input.metadata,
-        policies: input.policies,
-        member_entity_ids: input.member_entity_ids,
-        member_group_ids: input.member_group_ids,
-    };
-    write(cx, input).await
-}
-
-async fn read(cx: Cx<IdentityBackend>, input: IdInput) -> Result<Option<Data<ShownGroup>>> {
-    let live = cx.live()?;
-    match live.identity.group(&input.id).await? {
-        Some(group) => Ok(Some(Data(ShownGroup::of(group, &live).await?))),
-        None => Ok(None),
-    }
-}
-
-async fn read_by_name(
-    cx: Cx<IdentityBackend>,
-    input: NameInput,
-) -> Result<Option<Data<ShownGroup>>> {
-    let live = cx.live()?;
-    match live.identity.group_by_name(&input.name).await? {
-        Some(group) => Ok(Some(Data(ShownGroup::of(group, &live).await?))),
-        None => Ok(None),
-    }
-}
-
-async fn remove(cx: Cx<IdentityBackend>, input: IdInput) -> Result<NoContent> {
-    cx.live()?.identity.delete_group(&input.id).await?;
-    Ok(NoContent)
-}
-
-async fn remove_by_name(cx: Cx<IdentityBackend>, input: NameInput) -> Result<NoContent> {
-    let live = cx.live()?;
-    if let Some(group) = live.identity.group_by_name(&input.name).await? {
-        live.identity.delete_group(&group.id).await?;
-    }
-    Ok(NoContent)
+    let WriteByNameInput { name, fields } = input;
+    let (id, name) = (None, Some(name));
+    write(cx, WriteInput { id, name, fields }).await
 }
 
 /// A group in a listing.
 #[derive(Serialize, JsonSchema)]
-struct GroupInfo {
+pub(super) struct GroupInfo {
     name: String,
     num_member_entities: u64,
     num_parent_groups: usize,
 }
 
-async fn list_ids(
-    cx: Cx<IdentityBackend>,
-    input: ListInput,
-) -> Result<Option<Data<Listing<GroupInfo>>>> {
-    let live = cx.live()?;
-    let all = pages!(
-        input,
-        async |after: Option<String>, limit| live.identity.groups(after.as_deref(), limit).await,
-        |group: &Group| group.id.clone()
-    );
-    listing(&live, all, |group| group.id.clone()).await
-}
+impl Named for Group {
+    type Shown = ShownGroup;
+    type Info = GroupInfo;
 
-async fn list_names(
-    cx: Cx<IdentityBackend>,
-    input: ListInput,
-) -> Result<Option<Data<Listing<GroupInfo>>>> {
-    let live = cx.live()?;
-    let all = pages!(
-        input,
-        async |after: Option<String>, limit| live
-            .identity
-            .groups_by_name(after.as_deref(), limit)
-            .await,
-        |group: &Group| group.name.clone()
-    );
-    listing(&live, all, |group| group.name.clone()).await
-}
+    async fn shown(self, live: &Live) -> Result<ShownGroup> {
+        ShownGroup::of(self, live).await
+    }
 
-async fn listing(
-    live: &Live,
-    all: Vec<Group>,
-    key: impl Fn(&Group) -> String,
-) -> Result<Option<Data<Listing<GroupInfo>>>> {
-    if all.is_empty() {
-        return Ok(None);
+    async fn info(self, live: &Live, _: &Places) -> Result<GroupInfo> {
+        Ok(GroupInfo {
+            num_member_entities: live.identity.count_members(&self.id).await?,
+            num_parent_groups: live.identity.parent_groups(&self.id).await?.len(),
+            name: self.name,
+        })
     }
-    let keys = all.iter().map(key).collect();
-    let mut key_info = std::collections::BTreeMap::new();
-    for group in all {
-        let info = GroupInfo {
-            num_member_entities: live.identity.count_members(&group.id).await?,
-            num_parent_groups: live.identity.parent_groups(&group.id).await?.len(),
-            name: group.name,
-        };
-        key_info.insert(group.id, info);
+
+    async fn of_alias(live: &Live, id: &str) -> Result<Option<Self>> {
+        let found = live.identity.group_alias(id).await?;
+        Ok(found.map(|(group, _)| group))
     }
-    Ok(Some(Data(Listing { keys, key_info })))
+
+    async fn of_alias_at(live: &Live, mount: &str, name: &str) -> Result<Option<Self>> {
+        let found = live.identity.group_alias_of(mount, name).await?;
+        Ok(found.map(|(group, _)| group))
+    }
+
+    async fn delete(live: &Live, id: String) -> Result<()> {
+        live.identity.delete_group(&id).await
+    }
 }

@@ -5,19 +5,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::IdentityBackend;
-use super::shown::{ShownEntity, ShownGroup};
+use super::named::{Named, shown};
+use crate::core::identity::{Entity, Group};
 
 pub(super) fn routes() -> Routes<IdentityBackend> {
     Routes::new()
         .at(
             "lookup/entity",
             "Find an entity by its name, its id, or an alias",
-            post(entity),
+            post(find::<Entity>),
         )
         .at(
             "lookup/group",
             "Find a group by its name, its id, or its alias",
-            post(group),
+            post(find::<Group>),
         )
 }
 
@@ -84,40 +85,16 @@ impl LookupInput {
 }
 
 /// What was found; 204 for nothing, as Vault answers.
-type Found<T> = DataOrNothing<T>;
-
-async fn entity(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<ShownEntity>> {
+async fn find<T: Named>(
+    cx: Cx<IdentityBackend>,
+    input: LookupInput,
+) -> Result<DataOrNothing<T::Shown>> {
     let live = cx.live()?;
-    let identity = &live.identity;
-    let found = match input.query()? {
-        Query::Name(name) => identity.entity_by_name(&name).await?,
-        Query::Id(id) => identity.entity(&id).await?,
-        Query::Alias(id) => identity.alias(&id).await?.map(|(entity, _)| entity),
-        Query::AliasOf(mount, name) => identity
-            .alias_of(&mount, &name)
-            .await?
-            .map(|(entity, _)| entity),
+    let found: Option<T> = match input.query()? {
+        Query::Name(name) => live.identity.find_named(&name).await?,
+        Query::Id(id) => live.identity.find(&id).await?,
+        Query::Alias(id) => T::of_alias(&live, &id).await?,
+        Query::AliasOf(mount, name) => T::of_alias_at(&live, &mount, &name).await?,
     };
-    Ok(DataOrNothing(match found {
-        Some(entity) => Some(ShownEntity::of(entity, &live).await?),
-        None => None,
-    }))
-}
-
-async fn group(cx: Cx<IdentityBackend>, input: LookupInput) -> Result<Found<ShownGroup>> {
-    let live = cx.live()?;
-    let identity = &live.identity;
-    let found = match input.query()? {
-        Query::Name(name) => identity.group_by_name(&name).await?,
-        Query::Id(id) => identity.group(&id).await?,
-        Query::Alias(id) => identity.group_alias(&id).await?.map(|(group, _)| group),
-        Query::AliasOf(mount, name) => identity
-            .group_alias_of(&mount, &name)
-            .await?
-            .map(|(group, _)| group),
-    };
-    Ok(DataOrNothing(match found {
-        Some(group) => Some(ShownGroup::of(group, &live).await?),
-        None => None,
-    }))
+    Ok(DataOrNothing(shown(found, &live).await?))
 }

@@ -4,6 +4,7 @@ mod aliases;
 mod entities;
 mod groups;
 mod lookup;
+mod named;
 mod shown;
 
 use std::collections::BTreeMap;
