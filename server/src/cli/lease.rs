@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::answer::AnswerFlags;
 use super::client::{Client, HttpFlags, Request, seconds};
 use super::failure::{Failure, Outcome, SUCCESS};
-use super::logical::{print_secret_or_field, sanitised};
-use super::output::{FieldFlag, Format, FormatFlag};
+use super::logical::sanitised;
+use super::output::{Format, FormatFlag};
 use super::{Command, Example, Session};
 
 /// Show a lease: when it was issued, how long it still lives
@@ -14,11 +15,7 @@ pub(super) struct Lookup {
     #[arg(value_name = "LEASE_ID")]
     lease_id: String,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Lookup {
@@ -29,13 +26,12 @@ impl Command for Lookup {
     )];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let id = sanitised(&self.lease_id);
         let answer = client
             .send(Request::put("sys/leases/lookup", json!({ "lease_id": id })))
             .map_err(|failure| failure.doing(format!("looking up the lease {id}")))?;
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 
@@ -48,11 +44,7 @@ pub(super) struct Renew {
     #[arg(long, visible_alias = "i", value_name = "DURATION")]
     increment: Option<String>,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Renew {
@@ -63,8 +55,7 @@ impl Command for Renew {
     )];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let id = sanitised(&self.lease_id);
         let mut body = json!({ "lease_id": id });
         if let Some(increment) = &self.increment {
@@ -73,7 +64,7 @@ impl Command for Renew {
         let answer = client
             .send(Request::put("sys/leases/renew", body))
             .map_err(|failure| failure.doing(format!("renewing the lease {id}")))?;
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 

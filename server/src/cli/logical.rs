@@ -3,10 +3,11 @@
 use obol_mount::Secret;
 use serde_json::{Map, Value, json};
 
+use super::answer::AnswerFlags;
 use super::client::{Client, HttpFlags, Request, Token, TokenSource};
 use super::data;
 use super::failure::{Failure, Outcome, REMOTE, SUCCESS};
-use super::output::{FieldFlag, Format, FormatFlag, field_of};
+use super::output::{Format, FormatFlag};
 use super::{Command, Example, Session};
 
 /// Read a secret or a configuration
@@ -19,11 +20,7 @@ pub(super) struct Read {
     #[arg(value_name = "KEY=VALUE")]
     data: Vec<String>,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Read {
@@ -40,8 +37,7 @@ impl Command for Read {
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let path = sanitised(&self.path);
         let request = with_query(Request::get(path), &self.data, session)?;
         let found = client
@@ -50,7 +46,7 @@ impl Command for Read {
         let Some(answer) = found.filter(|answer| !answer.is_empty()) else {
             return Err(nothing_at(path));
         };
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 
@@ -68,11 +64,7 @@ pub(super) struct Write {
     #[arg(long, visible_alias = "f")]
     force: bool,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Write {
@@ -97,8 +89,7 @@ impl Command for Write {
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let path = sanitised(&self.path);
         if self.data.is_empty() && !self.force {
             return Err(Failure::local("there is no data to write")
@@ -113,13 +104,11 @@ impl Command for Write {
         let answer = client
             .send(request)
             .map_err(|failure| failure.doing(format!("writing data to {path}")))?;
-        if answer.is_empty() {
-            if format == Format::Table {
-                session.line(&format!("Success! Data written to: {path}"))?;
-            }
-            return Ok(SUCCESS);
-        }
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret_or(
+            session,
+            &answer.body,
+            &format!("Success! Data written to: {path}"),
+        )
     }
 }
 
@@ -137,11 +126,7 @@ pub(super) struct Patch {
     #[arg(long, visible_alias = "f")]
     force: bool,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Patch {
@@ -158,8 +143,7 @@ impl Command for Patch {
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let path = sanitised(&self.path);
         if self.data.is_empty() && !self.force {
             return Err(Failure::local("there is nothing to change")
@@ -177,13 +161,11 @@ impl Command for Patch {
                 };
                 failure.doing(format!("patching {path}"))
             })?;
-        if answer.is_empty() {
-            if format == Format::Table {
-                session.line(&format!("Success! Data written to: {path}"))?;
-            }
-            return Ok(SUCCESS);
-        }
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret_or(
+            session,
+            &answer.body,
+            &format!("Success! Data written to: {path}"),
+        )
     }
 }
 
@@ -195,11 +177,7 @@ pub(super) struct Delete {
     #[arg(value_name = "KEY=VALUE")]
     data: Vec<String>,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Delete {
@@ -210,20 +188,17 @@ impl Command for Delete {
     )];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let path = sanitised(&self.path);
         let request = with_query(Request::delete(path), &self.data, session)?;
         let answer = client
             .send(request)
             .map_err(|failure| failure.doing(format!("deleting {path}")))?;
-        if answer.is_empty() {
-            if format == Format::Table {
-                session.line(&format!("Success! Data deleted (if it existed) at: {path}"))?;
-            }
-            return Ok(SUCCESS);
-        }
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret_or(
+            session,
+            &answer.body,
+            &format!("Success! Data deleted (if it existed) at: {path}"),
+        )
     }
 }
 
@@ -264,11 +239,7 @@ pub(super) struct Unwrap {
     /// The wrapping token, or - to read it from standard input; without it, the token of this shell is unwrapped
     token: Option<String>,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Unwrap {
@@ -279,8 +250,7 @@ impl Command for Unwrap {
     )];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let mut client = Client::new(&self.http, &session.env)?;
+        let (mut client, show) = self.answer.open(session)?;
         let given = match self.token.as_deref() {
             Some("-") => Some(session.read_secret("wrapping token")?),
             Some(token) => Some(Secret::new(token.trim().to_owned())),
@@ -295,13 +265,11 @@ impl Command for Unwrap {
         let answer = client
             .send(Request::put_empty("sys/wrapping/unwrap"))
             .map_err(|failure| failure.doing("unwrapping"))?;
-        if answer.is_empty() {
-            if format == Format::Table {
-                session.line("Success! There was nothing in the wrapping token.")?;
-            }
-            return Ok(SUCCESS);
-        }
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret_or(
+            session,
+            &answer.body,
+            "Success! There was nothing in the wrapping token.",
+        )
     }
 }
 
@@ -371,19 +339,6 @@ pub(super) fn list(
             }
             return Err(nothing_at(path));
         }
-    }
-    Ok(SUCCESS)
-}
-
-pub(super) fn print_secret_or_field(
-    session: &mut Session<'_>,
-    format: Format,
-    field: &FieldFlag,
-    body: &Value,
-) -> Outcome {
-    match &field.field {
-        Some(name) => session.print_field(format, name, field_of(body, name))?,
-        None => session.print_secret(format, body)?,
     }
     Ok(SUCCESS)
 }

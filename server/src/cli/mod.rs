@@ -3,6 +3,7 @@
 //! A command is a struct whose fields are its arguments, with an implementation of [`Command`], in the file of its
 //! group; and one line in [`COMMANDS`]. Help, parsing and the check of its examples derive from these.
 
+mod answer;
 mod args;
 mod audit;
 mod auth;

@@ -4,10 +4,11 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
+use super::answer::AnswerFlags;
 use super::client::{Client, HttpFlags, Request};
 use super::failure::{Failure, Outcome, SUCCESS};
-use super::logical::{nothing_at, print_secret_or_field, sanitised};
-use super::output::{FieldFlag, Format, FormatFlag, cell, printable, table};
+use super::logical::{nothing_at, sanitised};
+use super::output::{Format, FormatFlag, cell, printable, table};
 use super::{Command, Example, Session};
 
 /// Show what the server logs, as it happens, until Ctrl-C
@@ -191,11 +192,7 @@ pub(super) struct PluginInfo {
     kind: String,
     name: String,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for PluginInfo {
@@ -203,8 +200,7 @@ impl Command for PluginInfo {
     const EXAMPLES: &'static [Example] = &[("Is it built in?", "obol plugin info auth kerberos")];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let path = format!(
             "sys/plugins/catalog/{}/{}",
             self.kind,
@@ -214,7 +210,7 @@ impl Command for PluginInfo {
             .find(Request::get(&path))
             .map_err(|failure| failure.doing("reading the plugin"))?
             .ok_or_else(|| nothing_at(&path))?;
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 

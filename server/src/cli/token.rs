@@ -3,11 +3,12 @@
 use obol_mount::Secret;
 use serde_json::{Value, json};
 
+use super::answer::AnswerFlags;
 use super::client::{Client, HttpFlags, Request, seconds};
 use super::failure::{Failure, Outcome, SUCCESS};
-use super::logical::{print_secret_or_field, sanitised};
+use super::logical::sanitised;
 use super::mounts::pairs;
-use super::output::{FieldFlag, Format, FormatFlag};
+use super::output::{Format, FormatFlag};
 use super::token_file;
 use super::{Command, Example, Session};
 
@@ -21,11 +22,7 @@ pub(super) struct Lookup {
     #[arg(long)]
     accessor: bool,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Lookup {
@@ -39,8 +36,7 @@ impl Command for Lookup {
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let request = match subject(session, self.token.as_deref(), self.accessor)? {
             Subject::Own => Request::get("auth/token/lookup-self"),
             Subject::Token(token) => {
@@ -54,7 +50,7 @@ impl Command for Lookup {
         let answer = client
             .send(request)
             .map_err(|failure| failure.doing("looking up the token"))?;
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 
@@ -106,11 +102,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "TOKEN")]
     id: Option<String>,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Create {
@@ -131,8 +123,7 @@ impl Command for Create {
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let mut body = json!({});
         for (key, flag, value) in [
             ("ttl", "ttl", &self.ttl),
@@ -184,7 +175,7 @@ impl Command for Create {
         let answer = client
             .send(Request::post(path, body))
             .map_err(|failure| failure.doing("creating the token"))?;
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 
@@ -201,11 +192,7 @@ pub(super) struct Renew {
     #[arg(long, visible_alias = "i", value_name = "DURATION")]
     increment: Option<String>,
     #[command(flatten)]
-    http: HttpFlags,
-    #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    field: FieldFlag,
+    answer: AnswerFlags,
 }
 
 impl Command for Renew {
@@ -216,8 +203,7 @@ impl Command for Renew {
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
-        let format = self.format.resolve(&session.env)?;
-        let client = Client::new(&self.http, &session.env)?;
+        let (client, show) = self.answer.open(session)?;
         let mut body = json!({});
         if let Some(increment) = &self.increment {
             body["increment"] = seconds("increment", increment)?;
@@ -236,7 +222,7 @@ impl Command for Renew {
         let answer = client
             .send(Request::put(path, body))
             .map_err(|failure| failure.doing("renewing the token"))?;
-        print_secret_or_field(session, format, &self.field, &answer.body)
+        show.secret(session, &answer.body)
     }
 }
 

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Located, MountFlag, Place, version_numbers};
+use crate::cli::answer::Show;
 use crate::cli::client::{Answer, Client, HttpFlags, Request};
 use crate::cli::data;
 use crate::cli::failure::{Failure, Outcome, SUCCESS};
-use crate::cli::logical::{self, nothing_at, print_secret_or_field};
+use crate::cli::logical::{self, nothing_at};
 use crate::cli::output::{FieldFlag, Format, FormatFlag, field_of, heading, members_width};
 use crate::cli::{Command, Example, Session};
 
@@ -68,7 +69,7 @@ impl Command for Get {
                     print_section(session, "Data", &body["data"], false)?;
                     Ok(SUCCESS)
                 }
-                _ => print_secret_or_field(session, format, &self.field, body),
+                _ => Show::new(format, &self.field).secret(session, body),
             };
         }
         let secret = &body["data"]["data"];
@@ -265,28 +266,12 @@ impl Command for Delete {
         let answer = client
             .send(request)
             .map_err(|failure| failure.doing(format!("deleting {path}")))?;
-        finish(
+        Show::whole(format).secret_or(
             session,
-            format,
             &answer.body,
             &format!("Success! Data deleted (if it existed) at: {path}"),
         )
     }
-}
-
-/// The answer where there is one, a sentence otherwise.
-pub(super) fn finish(
-    session: &mut Session<'_>,
-    format: Format,
-    body: &Value,
-    sentence: &str,
-) -> Outcome {
-    if !body.is_null() {
-        session.print_secret(format, body)?;
-    } else if format == Format::Table {
-        session.line(sentence)?;
-    }
-    Ok(SUCCESS)
 }
 
 fn print_path(session: &mut Session<'_>, path: &str) -> Result<(), Failure> {

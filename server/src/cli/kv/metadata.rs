@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::data::finish;
 use super::{Located, Place};
+use crate::cli::answer::Show;
 use crate::cli::client::{Client, HttpFlags, Request, seconds};
 use crate::cli::failure::{Failure, Outcome, SUCCESS};
 use crate::cli::logical::nothing_at;
@@ -199,7 +199,7 @@ fn send_settings(
         .send(request(&path))
         .map_err(|failure| failure.doing(format!("writing to {path}")))?;
     let done = format!("Success! Data written to: {path}");
-    finish(session, format, &answer.body, &done)
+    Show::whole(format).secret_or(session, &answer.body, &done)
 }
 
 /// Delete a secret with all its versions, for ever
@@ -229,9 +229,8 @@ impl Command for Delete {
         let answer = client
             .send(Request::delete(&path))
             .map_err(|failure| failure.doing(format!("deleting {path}")))?;
-        finish(
+        Show::whole(format).secret_or(
             session,
-            format,
             &answer.body,
             &format!("Success! Data deleted (if it existed) at: {path}"),
         )

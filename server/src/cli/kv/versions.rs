@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::data::finish;
 use super::{Located, Place, version_numbers};
+use crate::cli::answer::Show;
 use crate::cli::client::{Client, HttpFlags, Request};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::FormatFlag;
@@ -75,11 +75,6 @@ impl Which {
         let answer = client
             .send(Request::put(&path, json!({ "versions": versions })))
             .map_err(|failure| failure.doing(format!("writing to {path}")))?;
-        finish(
-            session,
-            format,
-            &answer.body,
-            &format!("Success! {done}: {path}"),
-        )
+        Show::whole(format).secret_or(session, &answer.body, &format!("Success! {done}: {path}"))
     }
 }

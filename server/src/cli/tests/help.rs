@@ -1,5 +1,7 @@
 //! Help, examples, usage errors.
 
+use std::collections::BTreeSet;
+
 use super::harness::{Shell, split};
 use crate::cli::{COMMANDS, GROUPS, args, tree};
 
@@ -66,6 +68,78 @@ fn every_command_and_group_says_what_it_is_for_and_shows_its_examples() {
             .count();
         assert!(count > 0, "the group {group} is empty");
     }
+}
+
+/// `-field` and `-format` as Vault's pages on its commands have them: `-field` where one thing is answered, never on a
+/// listing. What is marked has one of them in Obol alone.
+#[test]
+fn field_and_format_stand_where_vault_documents_them() {
+    const BOTH: &[&str] = &[
+        "login",
+        "read",
+        "write",
+        "patch",
+        "delete",
+        "unwrap",
+        "kv get",
+        "kv put",
+        "kv patch",
+        "kv rollback",     // ours: it answers as kv put does
+        "kv metadata get", // ours
+        "lease lookup",    // ours
+        "lease renew",     // ours
+        "token create",
+        "token lookup", // ours
+        "token renew",  // ours
+        "plugin info",
+    ];
+    const FORMAT: &[&str] = &[
+        "list",
+        "path-help",
+        "kv list",
+        "kv delete",
+        "kv undelete",
+        "kv destroy",
+        "kv metadata put",
+        "kv metadata patch",
+        "kv metadata delete",
+        "lease revoke", // ours
+        "token capabilities",
+        "policy list",
+        "policy read",
+        "auth list",
+        "secrets list",
+        "audit list",
+        "kerberos doctor",         // ours
+        "kerberos keytab inspect", // ours
+        "status",
+        "operator init",
+        "operator unseal",
+        "operator rekey",
+        "operator generate-root",
+        "operator rotate",
+        "operator key-status",
+        "operator check", // ours
+        "plugin list",
+        "version-history",
+        "version", // ours
+    ];
+    let root = tree();
+    let with = |flag: &str| -> BTreeSet<&str> {
+        let leaf = |name: &str| {
+            let find = |command: &clap::Command, word| command.find_subcommand(word).cloned();
+            name.split(' ')
+                .try_fold(root.clone(), |command, word| find(&command, word))
+        };
+        let has = |name: &&str| args::find(&leaf(name).unwrap(), flag).is_some();
+        COMMANDS
+            .iter()
+            .map(|entry| entry.name)
+            .filter(has)
+            .collect()
+    };
+    assert_eq!(with("field"), BOTH.iter().copied().collect());
+    assert_eq!(with("format"), BOTH.iter().chain(FORMAT).copied().collect());
 }
 
 #[test]
