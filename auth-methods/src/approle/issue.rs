@@ -51,7 +51,9 @@ pub(super) struct CustomInput {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Issued {
     secret_id: String,
+    /// A name of it with which it can be looked up and destroyed, but not used.
     secret_id_accessor: String,
+    /// How many logins it is good for; 0: without limit.
     secret_id_num_uses: u64,
     /// Seconds; 0: without end.
     secret_id_ttl: u64,
@@ -91,16 +93,23 @@ pub(super) struct AccessorInput {
 /// What is known of a secret ID.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Shown {
+    /// From where it may be used; empty: from everywhere that the role allows.
     cidr_list: Vec<String>,
+    /// RFC 3339.
     creation_time: String,
+    /// RFC 3339; `0001-01-01T00:00:00Z` for one without an end.
     expiration_time: String,
+    /// RFC 3339.
     last_updated_time: String,
+    /// What its tokens have for metadata.
     metadata: BTreeMap<String, String>,
+    /// A name of it with which it can be looked up and destroyed, but not used.
     secret_id_accessor: String,
     /// Logins that are left; 0: without limit.
     secret_id_num_uses: u64,
     /// Seconds; 0: without end.
     secret_id_ttl: u64,
+    /// From where its tokens may be used; empty: from everywhere that the role allows.
     token_bound_cidrs: Vec<String>,
 }
 

@@ -96,19 +96,29 @@ struct KeyInfo {
     #[serde(rename = "type")]
     kind: KeyType,
     derived: bool,
+    /// Whether the key may be deleted.
     deletion_allowed: bool,
+    /// The first version that there is: those before it were trimmed. 0: none was.
     min_available_version: u64,
+    /// The first version whose ciphertexts are decrypted and whose signatures are valid.
     min_decryption_version: u64,
+    /// The first version that may be asked for to encrypt, sign or compute an HMAC; 0 is `min_decryption_version`.
     min_encryption_version: u64,
+    /// What encrypts and signs where no version is asked for.
     latest_version: u64,
     exportable: bool,
     allow_plaintext_backup: bool,
+    /// Whether `encrypt` takes the key.
     supports_encryption: bool,
+    /// Whether `decrypt` takes the key.
     supports_decryption: bool,
+    /// Whether `sign` and `verify` take the key.
     supports_signing: bool,
+    /// Whether keys of its type can be `derived`.
     supports_derivation: bool,
-    /// Seconds.
+    /// Seconds after which the key rotates by itself; 0: it does not.
     auto_rotate_period: u64,
+    /// Always false: keys are made here.
     imported_key: bool,
     /// In bytes, of `hmac` keys.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,10 +128,13 @@ struct KeyInfo {
     kdf: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     convergent_encryption: Option<bool>,
+    /// Of convergent keys: in which way their nonces are made.
     #[serde(skip_serializing_if = "Option::is_none")]
     convergent_encryption_version: Option<u32>,
+    /// When it was backed up the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     backup_info: Option<MarkInfo>,
+    /// When it was restored from a backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     restore_info: Option<MarkInfo>,
     /// The versions from `min_decryption_version` on, by number.
@@ -132,6 +145,7 @@ struct KeyInfo {
 struct MarkInfo {
     /// RFC 3339.
     time: String,
+    /// The key's latest version then.
     version: u64,
 }
 

@@ -37,14 +37,19 @@ pub(super) struct ListInput {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LockedUsers {
+    /// All of them: there are no namespaces.
     by_namespace: Vec<OfNamespace>,
+    /// How many names are locked.
     total: u64,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct OfNamespace {
+    /// Always `root`.
     namespace_id: &'static str,
+    /// Always empty.
     namespace_path: &'static str,
+    /// How many names are locked.
     counts: u64,
     mount_accessors: Vec<OfMount>,
 }
@@ -52,7 +57,9 @@ struct OfNamespace {
 #[derive(Serialize, JsonSchema)]
 struct OfMount {
     mount_accessor: String,
+    /// How many of its names are locked.
     counts: u64,
+    /// The names.
     alias_identifiers: Vec<String>,
 }
 

@@ -45,7 +45,9 @@ pub(super) struct ListInput {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct PolicyList {
+    /// The names.
     keys: Vec<String>,
+    /// The same: older clients read them here.
     policies: Vec<String>,
 }
 

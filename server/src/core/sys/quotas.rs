@@ -110,6 +110,7 @@ struct RateLimitOut {
     path: String,
     rate: f64,
     role: String,
+    /// `rate-limit`.
     #[serde(rename = "type")]
     kind: &'static str,
 }

@@ -57,13 +57,16 @@ pub(super) struct StatusInput {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Status {
+    /// As the answer to the move named it.
     migration_id: String,
     migration_info: MigrationInfo,
 }
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct MigrationInfo {
+    /// From where it is moved.
     source_mount: String,
+    /// To where.
     target_mount: String,
     /// `in-progress`, `success` or `failure`; the log says why it failed.
     status: &'static str,

@@ -1,11 +1,11 @@
 //! `identity/entity`: who is who.
 
 use obol_mount::fields::{CommaList, Flag};
-use obol_mount::{Cx, DataOrNothing, Error, NoContent, Result, Routes, get, list, post};
+use obol_mount::{Cx, Error, NoContent, Result, Routes, get, list, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::named::{self, Named};
+use super::named::{self, Named, Which};
 use super::shown::{Places, ShownAlias, ShownEntity};
 use super::{IdentityBackend, Metadata, policies};
 use crate::core::Live;
@@ -17,7 +17,7 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
         .at(
             "entity",
             "Make an entity, or change the one of an id or a name",
-            post(write),
+            post(named::write::<Entity>),
         )
         .at(
             "entity/id",
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
             "entity/id/{id}",
             "One entity",
             get(named::read::<Entity>)
-                .post(write_by_id)
+                .post(named::write_by_id::<Entity>)
                 .delete(named::remove::<Entity>),
         )
         .at(
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
             "entity/name/{name*}",
             "One entity, by its name",
             get(named::read_by_name::<Entity>)
-                .post(write_by_name)
+                .post(named::write_by_name::<Entity>)
                 .delete(named::remove_by_name::<Entity>),
         )
         .at(
@@ -55,38 +55,9 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
         )
 }
 
-/// An entity to be made or changed; what is left out stays as it is.
-#[derive(Deserialize, JsonSchema)]
-struct WriteInput {
-    /// Changes the entity of this id.
-    id: Option<String>,
-    /// A name, compared without case; made up when a new entity has none. Without `id`, changes the entity of this name.
-    name: Option<String>,
-    #[serde(flatten)]
-    fields: Fields,
-}
-
-/// An entity to be changed.
-#[derive(Deserialize, JsonSchema)]
-struct WriteByIdInput {
-    id: String,
-    /// A name, compared without case.
-    name: Option<String>,
-    #[serde(flatten)]
-    fields: Fields,
-}
-
-/// An entity to be made or changed.
-#[derive(Deserialize, JsonSchema)]
-struct WriteByNameInput {
-    name: String,
-    #[serde(flatten)]
-    fields: Fields,
-}
-
 /// What an entity has besides its name.
 #[derive(Deserialize, JsonSchema)]
-struct Fields {
+pub(super) struct Fields {
     /// Texts by name, for people and for templated policies.
     metadata: Option<Metadata>,
     /// Policies that all its tokens have besides their own; never `root`.
@@ -121,42 +92,11 @@ struct BatchInput {
 
 /// A new entity.
 #[derive(Serialize, JsonSchema)]
-struct Created {
+pub(super) struct Created {
     id: String,
     name: String,
     /// The ids of its aliases; a new entity has none.
     aliases: Option<Vec<String>>,
-}
-
-/// What was made; nothing when it was only changed.
-type Outcome = DataOrNothing<Created>;
-
-async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
-    let fields = EntityFields {
-        id: input.id.filter(|id| !id.is_empty()),
-        name: input.name.filter(|name| !name.is_empty()),
-        metadata: input.fields.metadata.map(|m| m.0),
-        policies: policies(input.fields.policies)?,
-        disabled: input.fields.disabled.map(|flag| flag.0),
-    };
-    let (entity, is_new) = cx.live()?.identity.write_entity(&fields).await?;
-    Ok(DataOrNothing(is_new.then_some(Created {
-        id: entity.id,
-        name: entity.name,
-        aliases: None,
-    })))
-}
-
-async fn write_by_id(cx: Cx<IdentityBackend>, input: WriteByIdInput) -> Result<Outcome> {
-    let WriteByIdInput { id, name, fields } = input;
-    let id = Some(id);
-    write(cx, WriteInput { id, name, fields }).await
-}
-
-async fn write_by_name(cx: Cx<IdentityBackend>, input: WriteByNameInput) -> Result<Outcome> {
-    let WriteByNameInput { name, fields } = input;
-    let (id, name) = (None, Some(name));
-    write(cx, WriteInput { id, name, fields }).await
 }
 
 async fn batch_delete(cx: Cx<IdentityBackend>, input: BatchInput) -> Result<NoContent> {
@@ -192,6 +132,24 @@ pub(super) struct EntityInfo {
 impl Named for Entity {
     type Shown = ShownEntity;
     type Info = EntityInfo;
+    type Fields = Fields;
+    type Created = Created;
+
+    async fn write(live: &Live, which: Which, fields: Fields) -> Result<Option<Created>> {
+        let fields = EntityFields {
+            id: which.id,
+            name: which.name,
+            metadata: fields.metadata.map(|m| m.0),
+            policies: policies(fields.policies)?,
+            disabled: fields.disabled.map(|flag| flag.0),
+        };
+        let (entity, is_new) = live.identity.write_entity(&fields).await?;
+        Ok(is_new.then_some(Created {
+            id: entity.id,
+            name: entity.name,
+            aliases: None,
+        }))
+    }
 
     async fn shown(self, live: &Live) -> Result<ShownEntity> {
         ShownEntity::of(self, live).await

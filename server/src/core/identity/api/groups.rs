@@ -1,11 +1,11 @@
 //! `identity/group`: policies for many at once.
 
 use obol_mount::fields::CommaList;
-use obol_mount::{Cx, DataOrNothing, Result, Routes, get, list, post};
+use obol_mount::{Result, Routes, get, list, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::named::{self, Named};
+use super::named::{self, Named, Which};
 use super::shown::{Places, ShownGroup};
 use super::{IdentityBackend, Metadata, policies};
 use crate::core::Live;
@@ -17,7 +17,7 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
         .at(
             "group",
             "Make a group, or change the one of an id or a name",
-            post(write),
+            post(named::write::<Group>),
         )
         .at(
             "group/id",
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
             "group/id/{id}",
             "One group",
             get(named::read::<Group>)
-                .post(write_by_id)
+                .post(named::write_by_id::<Group>)
                 .delete(named::remove::<Group>),
         )
         .at(
@@ -40,43 +40,14 @@ pub(super) fn routes() -> Routes<IdentityBackend> {
             "group/name/{name*}",
             "One group, by its name",
             get(named::read_by_name::<Group>)
-                .post(write_by_name)
+                .post(named::write_by_name::<Group>)
                 .delete(named::remove_by_name::<Group>),
         )
 }
 
-/// A group to be made or changed; what is left out stays as it is.
-#[derive(Deserialize, JsonSchema)]
-struct WriteInput {
-    /// Changes the group of this id.
-    id: Option<String>,
-    /// A name, compared without case; made up when a new group has none. Without `id`, changes the group of this name.
-    name: Option<String>,
-    #[serde(flatten)]
-    fields: Fields,
-}
-
-/// A group to be changed.
-#[derive(Deserialize, JsonSchema)]
-struct WriteByIdInput {
-    id: String,
-    /// A name, compared without case.
-    name: Option<String>,
-    #[serde(flatten)]
-    fields: Fields,
-}
-
-/// A group to be made or changed.
-#[derive(Deserialize, JsonSchema)]
-struct WriteByNameInput {
-    name: String,
-    #[serde(flatten)]
-    fields: Fields,
-}
-
 /// What a group has besides its name.
 #[derive(Deserialize, JsonSchema)]
-struct Fields {
+pub(super) struct Fields {
     /// `internal` (the default): you name the members. `external`: those of its alias, as logins say. Never changes.
     #[serde(rename = "type")]
     kind: Option<GroupKind>,
@@ -92,41 +63,9 @@ struct Fields {
 
 /// A new group.
 #[derive(Serialize, JsonSchema)]
-struct Created {
+pub(super) struct Created {
     id: String,
     name: String,
-}
-
-/// What was made; nothing when it was only changed.
-type Outcome = DataOrNothing<Created>;
-
-async fn write(cx: Cx<IdentityBackend>, input: WriteInput) -> Result<Outcome> {
-    let fields = GroupFields {
-        id: input.id.filter(|id| !id.is_empty()),
-        name: input.name.filter(|name| !name.is_empty()),
-        kind: input.fields.kind,
-        metadata: input.fields.metadata.map(|m| m.0),
-        policies: policies(input.fields.policies)?,
-        member_entities: input.fields.member_entity_ids.map(|list| list.0),
-        member_groups: input.fields.member_group_ids.map(|list| list.0),
-    };
-    let (group, is_new) = cx.live()?.identity.write_group(&fields).await?;
-    Ok(DataOrNothing(is_new.then_some(Created {
-        id: group.id,
-        name: group.name,
-    })))
-}
-
-async fn write_by_id(cx: Cx<IdentityBackend>, input: WriteByIdInput) -> Result<Outcome> {
-    let WriteByIdInput { id, name, fields } = input;
-    let id = Some(id);
-    write(cx, WriteInput { id, name, fields }).await
-}
-
-async fn write_by_name(cx: Cx<IdentityBackend>, input: WriteByNameInput) -> Result<Outcome> {
-    let WriteByNameInput { name, fields } = input;
-    let (id, name) = (None, Some(name));
-    write(cx, WriteInput { id, name, fields }).await
 }
 
 /// A group in a listing.
@@ -140,6 +79,25 @@ pub(super) struct GroupInfo {
 impl Named for Group {
     type Shown = ShownGroup;
     type Info = GroupInfo;
+    type Fields = Fields;
+    type Created = Created;
+
+    async fn write(live: &Live, which: Which, fields: Fields) -> Result<Option<Created>> {
+        let fields = GroupFields {
+            id: which.id,
+            name: which.name,
+            kind: fields.kind,
+            metadata: fields.metadata.map(|m| m.0),
+            policies: policies(fields.policies)?,
+            member_entities: fields.member_entity_ids.map(|list| list.0),
+            member_groups: fields.member_group_ids.map(|list| list.0),
+        };
+        let (group, is_new) = live.identity.write_group(&fields).await?;
+        Ok(is_new.then_some(Created {
+            id: group.id,
+            name: group.name,
+        }))
+    }
 
     async fn shown(self, live: &Live) -> Result<ShownGroup> {
         ShownGroup::of(self, live).await

@@ -35,28 +35,38 @@ impl Places {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ShownAlias {
+    /// The entity or the group that it belongs to.
     canonical_id: String,
+    /// RFC 3339.
     creation_time: String,
     /// Set by the operator.
     custom_metadata: BTreeMap<String, String>,
     id: String,
+    /// RFC 3339.
     last_update_time: String,
+    /// Whether its mount is local to this cluster.
     local: bool,
     /// The entities that it belonged to before merges.
     merged_from_canonical_ids: Option<Vec<String>>,
     /// Set by the auth method at each login.
     metadata: Option<BTreeMap<String, String>>,
+    /// The auth method that knows it by its name.
     mount_accessor: String,
     /// Empty when the mount is gone.
     mount_path: String,
+    /// Likewise.
     mount_type: String,
+    /// As it was first spelled; compared without case.
     name: String,
+    /// Always `root`: there are no namespaces.
     namespace_id: &'static str,
 }
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ShownEntity {
+    /// Its names at the auth methods, at most one for each.
     aliases: Vec<ShownAlias>,
+    /// RFC 3339.
     creation_time: String,
     /// The groups that it is a member of by itself.
     direct_group_ids: Vec<String>,
@@ -66,10 +76,13 @@ pub(super) struct ShownEntity {
     id: String,
     /// The groups that it is in through other groups.
     inherited_group_ids: Vec<String>,
+    /// RFC 3339.
     last_update_time: String,
+    /// The entities that became part of it.
     merged_entity_ids: Option<Vec<String>>,
     metadata: Option<BTreeMap<String, String>>,
     name: String,
+    /// Always `root`: there are no namespaces.
     namespace_id: &'static str,
     policies: Vec<String>,
 }
@@ -78,8 +91,10 @@ pub(super) struct ShownEntity {
 pub(super) struct ShownGroup {
     /// Of an external group; empty without one.
     alias: GroupAlias,
+    /// RFC 3339.
     creation_time: String,
     id: String,
+    /// RFC 3339.
     last_update_time: String,
     member_entity_ids: Vec<String>,
     member_group_ids: Option<Vec<String>>,
@@ -87,7 +102,9 @@ pub(super) struct ShownGroup {
     /// Counts the changes of the group itself.
     modify_index: u64,
     name: String,
+    /// Always `root`: there are no namespaces.
     namespace_id: &'static str,
+    /// The groups that it is a member of.
     parent_group_ids: Option<Vec<String>>,
     policies: Vec<String>,
     #[serde(rename = "type")]
