@@ -119,6 +119,7 @@ fn field_and_format_stand_where_vault_documents_them() {
         "operator generate-root",
         "operator rotate",
         "operator key-status",
+        "operator usage",
         "operator check", // ours
         "plugin list",
         "version-history",
@@ -138,8 +139,11 @@ fn field_and_format_stand_where_vault_documents_them() {
             .filter(has)
             .collect()
     };
-    assert_eq!(with("field"), BOTH.iter().copied().collect());
-    assert_eq!(with("format"), BOTH.iter().chain(FORMAT).copied().collect());
+    let wanted =
+        "a new command goes into the list that Vault's page on it says, or is marked as ours";
+    assert_eq!(with("field"), BOTH.iter().copied().collect(), "{wanted}");
+    let format = BOTH.iter().chain(FORMAT).copied();
+    assert_eq!(with("format"), format.collect(), "{wanted}");
 }
 
 #[test]
