@@ -85,21 +85,33 @@ impl RocksDb {
         })
     }
 
-    /// Runs a read against what is in memory, and when that does not answer it, again on a
-    /// blocking thread with the disk.
+    /// Runs a short read against what is in memory, and when that does not answer it, again with the disk; a long one
+    /// with the disk at once. A long one walks over much, to count or to tidy, and must not push out of memory what
+    /// requests need.
     async fn read<T: Send + 'static>(
         &self,
-        in_memory_first: bool,
+        is_short: bool,
         read: impl Fn(&DB, ReadOptions) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        if in_memory_first {
+        if is_short {
             match read(&self.db, memory_only()) {
                 Err(error) if error.is_not_in_memory() => {}
                 other => return other.map_err(EngineError::unavailable),
             }
         }
+        self.on_disk(is_short, read).await
+    }
+
+    /// Runs a read that may need the disk on a blocking thread.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        keep_blocks: bool,
+        read: impl Fn(&DB, ReadOptions) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, EngineError> {
         let db = Arc::clone(&self.db);
-        tokio::task::spawn_blocking(move || read(&db, ReadOptions::default()))
+        let mut options = ReadOptions::default();
+        options.fill_cache(keep_blocks);
+        tokio::task::spawn_blocking(move || read(&db, options))
             .await
             .map_err(EngineError::unavailable)?
             .map_err(EngineError::unavailable)
@@ -121,8 +133,8 @@ impl Engine for RocksDb {
         let value = match self.db.get_opt(key, &memory_only()) {
             Err(error) if error.kind() == ErrorKind::Incomplete => {
                 let key = key.to_owned();
-                let read = move |db: &DB, options| Ok(db.get_opt(&key, &options)?);
-                self.read(false, read).await?
+                self.on_disk(true, move |db, options| Ok(db.get_opt(&key, &options)?))
+                    .await?
             }
             other => other.map_err(EngineError::unavailable)?,
         };

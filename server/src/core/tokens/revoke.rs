@@ -346,7 +346,7 @@ const PAGE: usize = 128;
 /// How many tokens a revocation removes before it answers.
 const AT_ONCE: usize = 512;
 /// After so many tokens others get their turn on the thread.
-const BREATH: usize = 16;
+const BREATH: usize = 4;
 /// How often a commit is tried against others' changes.
 const ATTEMPTS: usize = 16;
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
