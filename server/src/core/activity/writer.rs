@@ -25,10 +25,17 @@ impl Activity {
         }
     }
 
-    /// The last turn, when the server is sealed or stops.
+    /// The last turn, when the server is sealed or stops. A disk that hangs must not keep the keys in memory, so it has
+    /// its time.
     pub async fn finish(&self) {
-        if let Err(error) = self.flush().await {
-            tracing::error!(%error, "the newest clients could not be written and are not counted");
+        match tokio::time::timeout(LAST_TURN, self.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the newest clients could not be written and are not counted");
+            }
+            Err(_) => {
+                tracing::error!("storage took too long: the newest clients are not counted");
+            }
         }
     }
 
@@ -130,4 +137,5 @@ impl Activity {
 
 /// How much a crash may lose.
 const TICK: Duration = Duration::from_secs(1);
+const LAST_TURN: Duration = Duration::from_secs(5);
 const MOST_MONTHS: usize = 1000;
