@@ -165,10 +165,10 @@ impl Tokens {
             after = Some(last.clone());
             for head in heads {
                 let began = Instant::now();
-                self.reap(vec![TokenId::stored(&head)], PAGE, forget)
+                self.reap(vec![TokenId::stored(&head)], SHARE, forget)
                     .await?;
-                // Half of the time is the requests': a removal is in nobody's way.
-                tokio::time::sleep(began.elapsed().min(LONGEST_PAUSE)).await;
+                // Small commits, and most of the time is the requests': a removal is in nobody's way.
+                tokio::time::sleep((2 * began.elapsed()).min(LONGEST_PAUSE)).await;
             }
         }
     }
@@ -186,7 +186,7 @@ impl Tokens {
                 }
                 let children: Vec<TokenId> = self
                     .storage
-                    .list(&folder, None, PAGE)
+                    .list(&folder, None, PAGE.min(budget - spent))
                     .await?
                     .iter()
                     .map(|child| TokenId::stored(child))
@@ -345,6 +345,8 @@ fn last_id(path: &str) -> Option<TokenId> {
 const PAGE: usize = 128;
 /// How many tokens a revocation removes before it answers.
 const AT_ONCE: usize = 512;
+/// How many tokens the background removes before it pauses.
+const SHARE: usize = 16;
 /// After so many tokens others get their turn on the thread.
 const BREATH: usize = 4;
 /// How often a commit is tried against others' changes.
