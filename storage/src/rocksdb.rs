@@ -352,7 +352,7 @@ fn database_options(options: &RocksDbOptions) -> Options {
     database.set_block_based_table_factory(&table);
     database.set_write_buffer_size(options.write_buffer);
     database.set_max_write_buffer_number(3);
-    // What must not be there yet (a token's id, a used proof) is looked for with each write.
+    // What must not be there yet (a used proof, a new secret) is looked for with each write.
     database.set_memtable_prefix_bloom_ratio(0.02);
     database.set_memtable_whole_key_filtering(true);
     database.set_arena_block_size(256 << 10);

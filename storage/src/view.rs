@@ -126,13 +126,23 @@ impl View {
     /// How many values there are below `folder` (empty, or ending with a slash), at any depth. Reads names alone, in
     /// pages between which others get their turn.
     pub async fn count(&self, folder: &str) -> Result<u64, Error> {
+        self.count_to(folder, u64::MAX).await
+    }
+
+    /// The same to `most` and no further.
+    pub async fn count_to(&self, folder: &str, most: u64) -> Result<u64, Error> {
         let mut total = 0;
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
             let mut after = None::<String>;
             loop {
-                let page = self.list(&folder, after.as_deref(), COUNT_PAGE).await?;
-                let last = page.len() < COUNT_PAGE;
+                let wanted = usize::try_from(most - total).unwrap_or(usize::MAX);
+                if wanted == 0 {
+                    return Ok(total);
+                }
+                let limit = COUNT_PAGE.min(wanted);
+                let page = self.list(&folder, after.as_deref(), limit).await?;
+                let last = page.len() < limit;
                 after = page.last().cloned();
                 for name in page {
                     match name.ends_with('/') {

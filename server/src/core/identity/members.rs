@@ -26,7 +26,7 @@ impl Identity {
     }
 
     pub async fn count_members(&self, group: &str) -> Result<u64> {
-        self.count(&format!("members/{group}/")).await
+        Ok(self.storage().count(&format!("members/{group}/")).await?)
     }
 
     /// The groups that an entity is in by itself.

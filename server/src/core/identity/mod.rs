@@ -135,19 +135,6 @@ impl Identity {
         Ok(self.0.storage.get_json(path).await?)
     }
 
-    /// How many names a folder's level has, without holding them.
-    async fn count(&self, folder: &str) -> Result<u64> {
-        let (mut count, mut after) = (0u64, None::<String>);
-        loop {
-            let page = self.storage().list(folder, after.as_deref(), PAGE).await?;
-            count += page.len() as u64;
-            match page.into_iter().next_back() {
-                Some(last) => after = Some(last),
-                None => return Ok(count),
-            }
-        }
-    }
-
     /// Every name of a folder's level. Only for folders that the operator fills: a group's members, an entity's groups.
     async fn all_names(&self, folder: &str) -> Result<Vec<String>> {
         self.0.all_names(folder).await

@@ -505,6 +505,65 @@ async fn aliases_move_between_entities_names_and_mounts_and_never_onto_another()
     );
 }
 
+/// A login of which nothing is new asks no storage; each of these is new.
+#[tokio::test]
+async fn group_gone_a_name_that_logged_in_before_finds_every_change_at_once() {
+    let identity = identity().await;
+    let who = |groups: &[&str]| Who::new(&mount("m1"), "grace").with_groups(texts(groups));
+    let first = identity.log_in(&who(&["works"])).await;
+    for _ in 0..2 {
+        assert_eq!(identity.log_in(&who(&["works"])).await, first);
+    }
+    // A group that the directory has named all the time gets its alias, and goes.
+    let group = identity.external("works", "m1").await;
+    assert_eq!(identity.log_in(&who(&["works"])).await, first);
+    assert_eq!(identity.policies_of(&first).await, ["works"]);
+    identity.log_in(&who(&[])).await;
+    assert!(identity.policies_of(&first).await.is_empty());
+    identity.log_in(&who(&["works"])).await;
+    identity.delete_group(&group).await.unwrap();
+    assert!(identity.policies_of(&first).await.is_empty());
+    assert_eq!(identity.log_in(&who(&["works"])).await, first);
+    // The entity is switched off and on.
+    let disabled = |disabled| EntityFields {
+        id: Some(first.clone()),
+        disabled: Some(disabled),
+        ..EntityFields::default()
+    };
+    identity.write_entity(&disabled(true)).await.unwrap();
+    let refused = identity.bind(&who(&[])).await.err().unwrap();
+    assert_eq!(refused.status(), 403);
+    identity.write_entity(&disabled(false)).await.unwrap();
+    assert_eq!(identity.log_in(&who(&[])).await, first);
+    // The alias goes, and comes back on another entity.
+    let alias = identity
+        .alias_of("m1", "grace")
+        .await
+        .unwrap()
+        .unwrap()
+        .1
+        .id;
+    identity.delete_alias(&alias).await.unwrap();
+    let second = identity.log_in(&who(&[])).await;
+    assert_ne!(second, first);
+    let moved = AliasFields {
+        name: Some("GRACE".into()),
+        mount: Some("m1".into()),
+        owner: Some(first.clone()),
+        ..AliasFields::default()
+    };
+    identity.write_alias(&moved).await.unwrap();
+    assert_eq!(identity.log_in(&who(&[])).await, first);
+    // The entity is gone.
+    identity
+        .delete_entities(std::slice::from_ref(&first))
+        .await
+        .unwrap();
+    let third = identity.log_in(&who(&[])).await;
+    assert!(![&first, &second].contains(&&third));
+    assert!(identity.is_whole().await);
+}
+
 #[tokio::test]
 async fn another_process_on_the_same_storage_changes_nothing_twice() {
     let barrier = barrier().await;

@@ -30,23 +30,9 @@ impl Leases {
     }
 
     /// How many leases there are, or how many of a mount; counted to `most` and no further.
-    pub async fn count(&self, mount: Option<&str>, most: usize) -> Result<u64> {
-        const PAGE: usize = 1000;
+    pub async fn count(&self, mount: Option<&str>, most: u64) -> Result<u64> {
         let folder = mount.map_or("mount/".to_owned(), |uuid| format!("mount/{uuid}/"));
-        let (mut count, mut after) = (0, None::<String>);
-        while count < most {
-            let limit = PAGE.min(most - count);
-            let page = self
-                .storage
-                .scan_folder(&folder, after.as_deref(), limit)
-                .await?;
-            count += page.len();
-            match page.into_iter().next_back() {
-                Some((last, _)) => after = Some(last),
-                None => break,
-            }
-        }
-        Ok(count as u64)
+        Ok(self.storage.count_to(&folder, most).await?)
     }
 
     /// How many leases of each mount (by UUID) are irrevocable.

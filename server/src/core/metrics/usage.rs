@@ -21,22 +21,8 @@ impl Core {
         }
     }
 
-    /// Service tokens that there are, read by their names alone.
-    pub(in crate::core) async fn count_tokens(&self) -> Result<u64> {
-        Ok(View::new(self.barrier.clone(), "core/token/")?
-            .count("id/")
-            .await?)
-    }
-
-    pub(in crate::core) async fn count_entities(&self) -> Result<u64> {
-        Ok(View::new(self.barrier.clone(), "core/identity/")?
-            .count("entity/")
-            .await?)
-    }
-
     async fn usage(&self, live: &Live) -> Result<Vec<Family>> {
-        let tokens = View::new(self.barrier.clone(), "core/token/")?;
-        let total = self.count_tokens().await?;
+        let total = live.tokens.count(None, u64::MAX).await?;
         // Those that a method issued; the rest came from other tokens.
         let mut by_method: BTreeMap<String, u64> = BTreeMap::new();
         let mut issued = 0;
@@ -44,9 +30,8 @@ impl Core {
             if !mounted.entry.path.starts_with("auth/") {
                 continue;
             }
-            let own = tokens
-                .count(&format!("issued/{}/", mounted.entry.uuid))
-                .await?;
+            let issuer = Some(mounted.entry.uuid.as_str());
+            let own = live.tokens.count(issuer, u64::MAX).await?;
             *by_method.entry(mounted.entry.kind.clone()).or_default() += own;
             issued += own;
         }
@@ -59,7 +44,7 @@ impl Core {
             let labels = vec![("auth_method", method)];
             by_auth = by_auth.with(labels, Value::Gauge(count as f64));
         }
-        let entities = self.count_entities().await?;
+        let entities = live.identity.count_entities().await?;
         let mut kv = Family::new(
             "vault.secret.kv.count",
             "Secrets, by the mount that keeps them.",

@@ -43,8 +43,8 @@ impl LeaseCount {
                 None => return Ok(0),
             },
         };
-        let most = usize::try_from(self.max_leases.saturating_add(1)).unwrap_or(usize::MAX);
-        let tokens = live.tokens.count_issued(mount.as_deref(), most).await?;
+        let most = self.max_leases.saturating_add(1);
+        let tokens = live.tokens.count(mount.as_deref(), most).await?;
         let leases = live.leases.count(mount.as_deref(), most).await?;
         Ok(tokens.saturating_add(leases))
     }

@@ -31,20 +31,6 @@ impl Live {
 }
 
 impl Tokens {
-    /// How many service tokens there are. Reads the whole index, a page at a time.
-    pub async fn count(&self) -> Result<u64> {
-        let mut count = 0;
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.accessors(after.as_deref(), 1024).await?;
-            count += page.len() as u64;
-            match page.last() {
-                Some(last) => after = Some(last.clone()),
-                None => return Ok(count),
-            }
-        }
-    }
-
     /// Whether a token is stored, or is dead and its family still to be removed.
     pub async fn exists_or_goes(&self, id: &TokenId) -> Result<bool> {
         // In this order: a token leaves its mark in the commit that removes its record.

@@ -161,24 +161,10 @@ impl Tokens {
         Ok(self.storage.list("accessor/", after, limit).await?)
     }
 
-    /// How many tokens there are, or how many a mount has issued; counted to `most` and no further.
-    pub async fn count_issued(&self, issuer: Option<&str>, most: usize) -> Result<u64> {
-        const PAGE: usize = 1000;
-        let folder = issuer.map_or("accessor/".to_owned(), |mount| format!("issued/{mount}/"));
-        let (mut count, mut after) = (0, None::<String>);
-        while count < most {
-            let limit = PAGE.min(most - count);
-            let page = self
-                .storage
-                .scan_folder(&folder, after.as_deref(), limit)
-                .await?;
-            count += page.len();
-            match page.into_iter().next_back() {
-                Some((last, _)) => after = Some(last),
-                None => break,
-            }
-        }
-        Ok(count as u64)
+    /// How many service tokens there are, or how many a mount has issued; counted to `most` and no further.
+    pub async fn count(&self, issuer: Option<&str>, most: u64) -> Result<u64> {
+        let folder = issuer.map_or("id/".to_owned(), |mount| format!("issued/{mount}/"));
+        Ok(self.storage.count_to(&folder, most).await?)
     }
 
     pub(super) async fn read(&self, id: &TokenId) -> Result<Option<TokenEntry>> {

@@ -64,7 +64,7 @@ struct Total {
 }
 
 async fn tokens(cx: Cx<System>) -> Result<Data<TokensOut>> {
-    let total = cx.core()?.count_tokens().await?;
+    let total = cx.live()?.tokens.count(None, u64::MAX).await?;
     let service_tokens = Total { total };
     Ok(Data(TokensOut {
         counters: TokenCounters { service_tokens },
@@ -72,7 +72,7 @@ async fn tokens(cx: Cx<System>) -> Result<Data<TokensOut>> {
 }
 
 async fn entities(cx: Cx<System>) -> Result<Data<EntitiesOut>> {
-    let total = cx.core()?.count_entities().await?;
+    let total = cx.live()?.identity.count_entities().await?;
     let entities = Total { total };
     Ok(Data(EntitiesOut {
         counters: EntityCounters { entities },
