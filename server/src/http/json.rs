@@ -129,6 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn json_bomb_no_string_hides_what_follows_it() {
+        let deep = "[".repeat(20);
+        for string in [
+            "", "x", r"\\", r#"\""#, r#"\\\""#, r"\u0022", "\u{e9}", r#"x\\\\"#,
+        ] {
+            let body = format!("{{\"a\":\"{string}\",\"b\":{deep}");
+            let refused = parse_object(body.as_bytes(), &limits()).unwrap_err();
+            assert!(refused.to_string().contains("nested"), "{body}: {refused}");
+        }
+        // What is inside of one is no structure, also behind an escaped quote.
+        assert_eq!(status(&format!(r#"{{"a":"\"{deep}"}}"#)), None);
+        assert_eq!(status(r#"{"a":"\"#), Some(400));
+    }
+
+    #[test]
     fn error_leaks_input_a_body_that_does_not_parse_is_not_repeated() {
         for body in [
             r#"{"password": hunter2}"#,
