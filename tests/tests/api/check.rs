@@ -42,8 +42,8 @@ fn a_server_at_work_agrees_with_itself_and_what_is_broken_is_found() {
     let broken = [
         (
             "tokens",
-            "core/token/accessor/lost".to_owned(),
-            json!({"id": "nobody"}),
+            "core/token/child/nobody/lost".to_owned(),
+            json!(null),
         ),
         (
             "leases",

@@ -132,7 +132,7 @@ impl Live {
             }
             match self.leases.storage.commit(batch).await {
                 Ok(()) => return Ok(()),
-                // The token's first child or lease was noted at the same moment.
+                // The token was renewed or used up, or its first child or lease noted, at the same moment.
                 Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use obol_mount::Result;
 use obol_storage::Batch;
 
-use super::family::AccessorRecord;
 use super::{Forget, TokenEntry, TokenId, Tokens};
 use crate::core::Live;
 use crate::core::leases::Inconsistency;
@@ -110,10 +109,6 @@ impl Tokens {
             return self.what_is_wrong_with(&TokenId::stored(name)).await;
         }
         let id = match folder {
-            "accessor/" => match self.storage.get_json::<AccessorRecord>(path).await? {
-                Some(record) => record.id,
-                None => return Ok(None),
-            },
             "issued/" => match name.strip_prefix(super::LEASE_MARK) {
                 Some(id) => TokenId::stored(id),
                 None => return Ok(Some("a lease id that names no token")),
@@ -127,20 +122,18 @@ impl Tokens {
                 _ => Some("an index entry without its token"),
             });
         };
-        let mut wanted = Self::indexes(&id, &entry);
-        wanted.push(Self::accessor_path(&entry.accessor));
-        Ok(
-            (!wanted.iter().any(|index| index == path))
-                .then_some("an index entry at a wrong place"),
-        )
+        let is_wanted = Self::indexes(&id, &entry).iter().any(|index| index == path);
+        Ok((!is_wanted).then_some("an index entry at a wrong place"))
     }
 
     async fn what_is_wrong_with(&self, id: &TokenId) -> Result<Option<&'static str>> {
         let Some(entry) = self.read(id).await? else {
             return Ok(None);
         };
-        let accessor = Self::accessor_path(&entry.accessor);
-        for index in Self::indexes(id, &entry).into_iter().chain([accessor]) {
+        if id.bytes().map(|id| self.accessors.of(id)).as_ref() != Some(&entry.accessor) {
+            return Ok(Some("a token with a wrong accessor"));
+        }
+        for index in Self::indexes(id, &entry) {
             if self.storage.get(&index).await?.is_none() {
                 return Ok(Some("a token misses an index entry"));
             }
@@ -153,7 +146,7 @@ impl Tokens {
         Ok(None)
     }
 
-    /// The index entries of a token that say nothing but that it is there: all but the accessor's.
+    /// The index entries of a token. They say nothing but that it is there.
     pub(super) fn indexes(id: &TokenId, entry: &TokenEntry) -> Vec<String> {
         let mut paths = Vec::with_capacity(4);
         if let Some(parent) = &entry.parent {
@@ -172,4 +165,4 @@ impl Tokens {
 
 /// How many entries are looked at together.
 const PAGE: usize = 128;
-const FOLDERS: [&str; 5] = ["id/", "accessor/", "child/", "issued/", "expiry/"];
+const FOLDERS: [&str; 4] = ["id/", "child/", "issued/", "expiry/"];

@@ -10,18 +10,37 @@ use obol_mount::{Caller, TokenKind, TokenParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::family::Belongings;
 use crate::core::identity::Resolved;
 use crate::core::policies::Acl;
 use crate::core::policy_store::PolicyStore;
 
-/// The HMAC of a token's id, in hexadecimal: what storage, caches and indexes know a token by.
+/// The HMAC of a token, in hexadecimal: what storage, caches and indexes know a token by. The first half of
+/// HMAC-SHA-256: 128 bits, as few as RFC 2104 (section 5) allows, and one block for the accessor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(Arc<str>);
 
 impl TokenId {
+    pub(super) const BYTES: usize = 16;
+
+    /// Of an HMAC that is at least as long.
     pub(super) fn from_tag(tag: &[u8]) -> Self {
-        Self(crate::core::hex(tag).as_str().into())
+        Self(
+            crate::core::hex(&tag[..Self::BYTES.min(tag.len())])
+                .as_str()
+                .into(),
+        )
+    }
+
+    /// An id that somebody sent: `None` when it has not the form of one.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (text.len() == 2 * Self::BYTES && text.bytes().all(is_digit)).then(|| Self(text.into()))
+    }
+
+    pub(super) fn bytes(&self) -> Option<[u8; Self::BYTES]> {
+        Some(u128::from_str_radix(&self.0, 16).ok()?.to_be_bytes())
     }
 
     /// An id that was read from an index of our own.
@@ -53,6 +72,7 @@ impl fmt::Display for TokenId {
 /// A token as it is stored. Times are seconds since 1970, durations seconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokenEntry {
+    /// Of a batch token, which cannot be looked up: empty.
     pub accessor: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TokenId>,
@@ -96,6 +116,9 @@ pub struct TokenEntry {
     /// What the issuing mount wants to see again at renewal.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub internal: Map<String, Value>,
+    /// What hangs, or once hung, on it.
+    #[serde(default, skip_serializing_if = "Belongings::is_none")]
+    pub(super) belongings: Belongings,
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -1,5 +1,4 @@
-//! Issuing: one commit makes the token, its accessor, its indexes and whatever the login wants
-//! to become durable with it.
+//! Issuing: one commit makes the token, its indexes and whatever the login wants to become durable with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use obol_mount::{Error, Result, Secret, TokenKind};
 use obol_storage::{Batch, Error as StorageError};
 use serde_json::{Map, Value};
 
-use super::family::AccessorRecord;
+use super::family::Belongings;
 use super::{Belonging, Cached, TokenEntry, TokenId, Tokens};
 
 /// The TTLs that apply where a token is issued: the mount's tuning, or the system's.
@@ -95,6 +94,7 @@ impl Tokens {
             bound_cidrs: new.bound_cidrs,
             entity_id: new.entity_id,
             internal: new.internal,
+            belongings: Belongings::default(),
         };
         if entry.kind == TokenKind::Batch {
             refuse_for_batch(&entry, is_chosen)?;
@@ -112,12 +112,12 @@ impl Tokens {
             });
         }
         entry.kind = TokenKind::Service;
-        entry.accessor = self.random_base62(24)?.to_string();
         let token = match chosen {
             Some(token) => token,
             None => self.random_token()?,
         };
         let id = self.id_of(token.expose());
+        entry.accessor = self.accessor_of(&id)?;
         // The token's place in the cache is taken before it is born. Whoever kills it, with its parent for example, takes
         // the place away, so that it cannot be put there when it is dead already (threats: `child-outlives-parent`).
         let place = match entry.uses_left {
@@ -131,13 +131,12 @@ impl Tokens {
             };
             if is_chosen {
                 self.storage
-                    .expect_absent_in(&mut batch, &format!("id/{id}"));
+                    .expect_absent_in(&mut batch, &Self::path_of(&id));
             }
             let contended = self.born_in(&id, &entry, &mut batch, now).await?;
             match self.storage.commit(batch).await {
                 Ok(()) => break,
-                // Another first child or lease of the same parent was noted at the same moment. That happens once
-                // in a parent's life; from then on its record stays as it is.
+                // The parent was renewed or used up, or another first child or lease noted on it, at the same moment.
                 Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -171,9 +170,7 @@ impl Tokens {
         for index in Self::indexes(id, entry) {
             view.put_in(batch, &index, Vec::new());
         }
-        let record = AccessorRecord::new(id.clone());
-        view.put_json_in(batch, &Self::accessor_path(&entry.accessor), &record)?;
-        view.put_json_in(batch, &format!("id/{id}"), entry)?;
+        view.put_json_in(batch, &Self::path_of(id), entry)?;
         Ok(contended)
     }
 }

@@ -115,11 +115,8 @@ impl Tokens {
 
     /// The living token behind an accessor.
     pub async fn by_accessor(&self, accessor: &str, now: u64) -> Result<Option<Arc<Cached>>> {
-        if accessor.is_empty() || !accessor.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Ok(None);
-        }
-        match self.accessor(accessor).await? {
-            Some((record, _)) => self.get(&record.id, now).await,
+        match self.accessors.id_of(accessor) {
+            Some(id) => self.get(&id, now).await,
             None => Ok(None),
         }
     }
@@ -129,11 +126,13 @@ impl Tokens {
         let Some((path, name)) = lease.rsplit_once('/') else {
             return Ok(None);
         };
-        let id = match name.strip_prefix(super::LEASE_MARK) {
-            Some(id) if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) => id,
-            _ => return Ok(None),
+        let Some(id) = name
+            .strip_prefix(super::LEASE_MARK)
+            .and_then(TokenId::parse)
+        else {
+            return Ok(None);
         };
-        let found = self.get(&TokenId::stored(id), now).await?;
+        let found = self.get(&id, now).await?;
         // A token that never ends has no lease, as in Vault.
         Ok(found.filter(|token| token.entry.path == path && token.entry.expires.is_some()))
     }
@@ -156,9 +155,21 @@ impl Tokens {
         Ok(names)
     }
 
-    /// Accessors in order, a page at a time.
+    /// Accessors, a page at a time, in the order of storage, which is no order to see.
     pub async fn accessors(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        Ok(self.storage.list("accessor/", after, limit).await?)
+        let after = match after.filter(|after| !after.is_empty()) {
+            Some(accessor) => Some(self.accessors.id_of(accessor).ok_or_else(|| {
+                Error::bad_request(
+                    "after: this is no accessor; give the last one of the page before",
+                )
+            })?),
+            None => None,
+        };
+        let after = after.as_ref().map(TokenId::as_str);
+        let ids = self.storage.list("id/", after, limit).await?;
+        ids.iter()
+            .map(|id| self.accessor_of(&TokenId::stored(id)))
+            .collect()
     }
 
     /// How many service tokens there are, or how many a mount has issued; counted to `most` and no further.
@@ -168,7 +179,7 @@ impl Tokens {
     }
 
     pub(super) async fn read(&self, id: &TokenId) -> Result<Option<TokenEntry>> {
-        Ok(self.storage.get_json(&format!("id/{id}")).await?)
+        Ok(self.storage.get_json(&Self::path_of(id)).await?)
     }
 
     async fn find_batch(&self, token: &str, now: u64) -> Result<Option<Arc<Cached>>> {
@@ -189,7 +200,7 @@ impl Tokens {
     /// Takes one use off a limited token, against everybody else who does the same.
     async fn spend(&self, id: &TokenId) -> Result<Use> {
         let turn = self.turns.begin(id);
-        let path = format!("id/{id}");
+        let path = Self::path_of(id);
         let spent = self
             .storage
             .update_json(&path, |entry: Option<TokenEntry>| {

@@ -1,18 +1,18 @@
 //! Tokens: issued, looked up, renewed, revoked. A service token is a record under the HMAC of its id; its
-//! accessor, its place below its parent, the mount that issued it and the time it ends are index
-//! entries, written and removed in one commit with it.
+//! place below its parent, the mount that issued it and the time it ends are index entries, written and removed in one
+//! commit with it. Its accessor is that id, encrypted.
 //!
 //! | path below `core/token/` | holds |
 //! | --- | --- |
-//! | `id/<hmac>` | the token's record |
-//! | `accessor/<accessor>` | the hmac, and whether children or leases hang on the token |
-//! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
+//! | `id/<hmac>` | the token's record, which also says whether children or leases hang on it |
+//! //! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
 //! | `issued/<mount uuid>/<issuing path>/h<hmac>` | nothing: what the mount issued, by lease id; `token` for no mount |
 //! | `expiry/<time>/<hmac>` | nothing: ordered by time, read from the front, never loaded whole |
 //! | `revoking/<hmac>` | nothing: a dead token whose family is still to be removed |
 //! | `role/<name>` | a role of `auth/token` |
-//! | `keys` | the HMAC key of ids and the key of batch tokens |
+//! | `keys` | the HMAC key of ids, the key of accessors and the key of batch tokens |
 
+mod accessor;
 mod batch;
 mod check;
 mod entry;
@@ -57,6 +57,7 @@ const CACHED_TOKENS: usize = 8192;
 pub struct Tokens {
     storage: View,
     hmac: hmac::Key,
+    accessors: accessor::Accessors,
     batch: batch::BatchSealer,
     cache: Cache<TokenId, Arc<Cached>>,
     /// Requests under way with tokens of limited uses.
@@ -71,6 +72,7 @@ pub struct Tokens {
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 struct StoredKeys {
     hmac: Vec<u8>,
+    accessor: Vec<u8>,
     batch: Vec<u8>,
 }
 
@@ -84,14 +86,14 @@ impl Tokens {
             None => {
                 let mut keys = StoredKeys {
                     hmac: vec![0; 32],
+                    accessor: vec![0; accessor::KEY],
                     batch: vec![0; 32],
                 };
-                random
-                    .fill(&mut keys.hmac)
-                    .map_err(|_| Error::internal("no randomness"))?;
-                random
-                    .fill(&mut keys.batch)
-                    .map_err(|_| Error::internal("no randomness"))?;
+                for key in [&mut keys.hmac, &mut keys.accessor, &mut keys.batch] {
+                    random
+                        .fill(key)
+                        .map_err(|_| Error::internal("no randomness"))?;
+                }
                 storage.put_json("keys", &keys).await?;
                 keys
             }
@@ -105,6 +107,7 @@ impl Tokens {
             reaping,
             tidying: Arc::new(Semaphore::new(1)),
             hmac: hmac::Key::new(hmac::HMAC_SHA256, &keys.hmac),
+            accessors: accessor::Accessors::new(&keys.accessor)?,
             batch: batch::BatchSealer::new(&keys.batch)?,
             cache: Cache::new(CACHED_TOKENS),
             turns: turns::Turns::default(),
@@ -148,6 +151,18 @@ impl Tokens {
             }
         }
         Ok(out)
+    }
+
+    /// The accessor of a service token.
+    fn accessor_of(&self, id: &TokenId) -> Result<String> {
+        let id = id
+            .bytes()
+            .ok_or_else(|| Error::internal("a stored token id is malformed"))?;
+        Ok(self.accessors.of(id))
+    }
+
+    fn path_of(id: &TokenId) -> String {
+        format!("id/{id}")
     }
 
     fn expiry_path(expires: u64, id: &TokenId) -> String {

@@ -19,7 +19,7 @@ impl Tokens {
         limits: Limits,
         now: u64,
     ) -> Result<(TokenEntry, Vec<String>)> {
-        let path = format!("id/{id}");
+        let path = Self::path_of(id);
         for _ in 0..16 {
             let Some((mut entry, seen)) = self.storage.get_json_seen::<TokenEntry>(&path).await?
             else {

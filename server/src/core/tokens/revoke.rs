@@ -274,24 +274,17 @@ impl Tokens {
         batch: &mut Batch,
         forget: &Forget<'_>,
     ) -> Result<Option<bool>> {
-        let path = format!("id/{id}");
+        let path = Self::path_of(id);
         let view = &self.storage;
         let Some((entry, seen)) = view.get_json_seen::<TokenEntry>(&path).await? else {
             return Ok(None);
         };
         view.expect_in(batch, &path, &seen);
         view.delete_in(batch, &path);
-        let has_family = match self.accessor(&entry.accessor).await? {
-            Some((record, seen)) => {
-                view.expect_in(batch, &Self::accessor_path(&entry.accessor), &seen);
-                record.has_family()
-            }
-            None => true,
-        };
-        let accessor = Self::accessor_path(&entry.accessor);
-        for index in Self::indexes(id, &entry).into_iter().chain([accessor]) {
+        for index in Self::indexes(id, &entry) {
             view.delete_in(batch, &index);
         }
+        let has_family = !entry.belongings.is_none();
         if has_family {
             view.put_in(batch, &format!("revoking/{id}"), Vec::new());
         }
@@ -304,7 +297,7 @@ impl Tokens {
         for _ in 0..ATTEMPTS {
             let mut batch = Batch::new();
             for child in children {
-                let path = format!("id/{child}");
+                let path = Self::path_of(&TokenId::stored(child));
                 let view = &self.storage;
                 view.delete_in(&mut batch, &format!("child/{parent}/{child}"));
                 if let Some((mut entry, seen)) = view.get_json_seen::<TokenEntry>(&path).await? {
