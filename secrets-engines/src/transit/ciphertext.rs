@@ -1,7 +1,5 @@
 //! The text form of ciphertexts, signatures and HMACs: `vault:v3:` and base64, as Vault writes it.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use obol_mount::{Error, Result};
 
 use super::head::Head;
@@ -31,7 +29,7 @@ pub(super) fn text(version: u64, bytes: &[u8]) -> String {
     let prefix = format!("{PREFIX}{version}:");
     let mut text = String::with_capacity(prefix.len() + base64_field::encoded_len(bytes.len()));
     text.push_str(&prefix);
-    STANDARD.encode_string(bytes, &mut text);
+    base64_field::encode_onto(&mut text, bytes);
     text
 }
 

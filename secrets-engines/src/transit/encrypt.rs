@@ -64,6 +64,8 @@ pub(super) struct EncryptItem {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Encrypted {
     /// `vault:`, the version of the key, and the message.
+    #[serde(serialize_with = "base64_field::serialize")]
+    #[schemars(with = "String")]
     ciphertext: String,
     /// The version that encrypted it.
     key_version: u64,
@@ -105,7 +107,7 @@ pub(super) struct DecryptItem {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Decrypted {
     /// The message, as base64.
-    #[serde(serialize_with = "expose")]
+    #[serde(serialize_with = "base64_field::serialize")]
     #[schemars(with = "String")]
     plaintext: Zeroizing<String>,
 }
@@ -434,10 +436,6 @@ fn sent(field: &Option<String>) -> bool {
 
 fn sent_secret(field: &Option<Secret>) -> bool {
     field.as_ref().is_some_and(|secret| !secret.is_empty())
-}
-
-fn expose<S: Serializer>(text: &Zeroizing<String>, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(text)
 }
 
 fn expose_some<S: Serializer>(text: &Option<Zeroizing<String>>, s: S) -> Result<S::Ok, S::Error> {
