@@ -2,7 +2,7 @@
 //! mark; from then on nobody below it is let in (`lookup.rs` looks at the parents while there are marks), and the
 //! rest is removed in pages. A crash in between is taken up at the next unseal.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use obol_mount::{Error, Result};
@@ -30,6 +30,11 @@ impl Forget<'_> {
     }
 }
 
+/// How far the removal of each family has come: its last child that is gone. Nothing is born below a dead token, so
+/// storage need not look again through what is behind that.
+#[derive(Default)]
+pub(super) struct Progress(HashMap<TokenId, String>);
+
 /// What one commit removed.
 #[derive(Default)]
 pub(super) struct Killed {
@@ -44,7 +49,8 @@ impl Tokens {
     pub async fn revoke(&self, id: &TokenId, forget: &Forget<'_>) -> Result<()> {
         let _begun = self.reaping.begin();
         let killed = self.kill(std::slice::from_ref(id), forget).await?;
-        self.reap(killed.heads, AT_ONCE, forget).await
+        self.reap(killed.heads, AT_ONCE, &mut Progress::default(), forget)
+            .await
     }
 
     /// Revokes a token alone; its children live on as orphans.
@@ -94,7 +100,8 @@ impl Tokens {
                 self.storage.delete_in(&mut batch, path);
             }
             self.storage.commit(batch).await?;
-            self.reap(killed.heads, PAGE, forget).await?;
+            self.reap(killed.heads, PAGE, &mut Progress::default(), forget)
+                .await?;
         }
     }
 
@@ -132,11 +139,14 @@ impl Tokens {
     /// Removes the families of dead tokens: those that are too large to go at once, and those that a crash left.
     /// Never returns; sealing ends it.
     pub async fn reap_for_ever(&self, forget: &Forget<'_>) {
+        let mut progress = Progress::default();
         loop {
             let epoch = self.reaping.epoch();
-            match self.reap_round(forget).await {
+            match self.reap_round(&mut progress, forget).await {
                 Ok(true) => {
                     self.reaping.found_clean(epoch);
+                    // Of families that another server has removed meanwhile.
+                    progress = Progress::default();
                     // Another server's marks are found by looking now and then.
                     let _ = tokio::time::timeout(LOOK_AGAIN, self.reaping.awoken()).await;
                 }
@@ -150,7 +160,11 @@ impl Tokens {
     }
 
     /// Does a share of every removal that is under way; `true` when there is none.
-    pub(super) async fn reap_round(&self, forget: &Forget<'_>) -> Result<bool> {
+    pub(super) async fn reap_round(
+        &self,
+        progress: &mut Progress,
+        forget: &Forget<'_>,
+    ) -> Result<bool> {
         let mut after = None;
         let mut none = true;
         loop {
@@ -165,7 +179,7 @@ impl Tokens {
             after = Some(last.clone());
             for head in heads {
                 let began = Instant::now();
-                self.reap(vec![TokenId::stored(&head)], SHARE, forget)
+                self.reap(vec![TokenId::stored(&head)], SHARE, progress, forget)
                     .await?;
                 // Small commits, and most of the time is the requests': a removal is in nobody's way.
                 tokio::time::sleep((2 * began.elapsed()).min(LONGEST_PAUSE)).await;
@@ -175,7 +189,13 @@ impl Tokens {
 
     /// Removes what hangs on dead tokens, page by page, until about `budget` tokens are gone. What is left has its
     /// mark and goes in the background.
-    async fn reap(&self, heads: Vec<TokenId>, budget: usize, forget: &Forget<'_>) -> Result<()> {
+    async fn reap(
+        &self,
+        heads: Vec<TokenId>,
+        budget: usize,
+        Progress(gone): &mut Progress,
+        forget: &Forget<'_>,
+    ) -> Result<()> {
         let mut heads = VecDeque::from(heads);
         let mut spent = 0;
         while let Some(head) = heads.pop_front() {
@@ -184,20 +204,25 @@ impl Tokens {
                 if spent >= budget {
                     return Ok(());
                 }
-                let children: Vec<TokenId> = self
+                let after = gone.get(&head).map(String::as_str);
+                let names = self
                     .storage
-                    .list(&folder, None, PAGE.min(budget - spent))
-                    .await?
-                    .iter()
-                    .map(|child| TokenId::stored(child))
-                    .collect();
-                spent += children.len() + 1;
-                if !children.is_empty() {
+                    .list(&folder, after, PAGE.min(budget - spent))
+                    .await?;
+                spent += names.len() + 1;
+                if let Some(last) = names.last() {
+                    let children: Vec<TokenId> =
+                        names.iter().map(|child| TokenId::stored(child)).collect();
                     let killed = self.kill(&children, forget).await?;
                     heads.extend(killed.heads);
                     if killed.count < children.len() {
                         self.drop_lost_children(&folder, &children).await?;
                     }
+                    gone.insert(head.clone(), last.clone());
+                    continue;
+                }
+                // Once more from the front, before it is called done.
+                if gone.remove(&head).is_some() {
                     continue;
                 }
                 if !forget.leases.surrender(&head).await? {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use obol_storage::{Batch, View};
 use serde_json::json;
 
+use super::revoke::Progress;
 use super::{IssueError, Issued, Limits, NewToken, TokenId, Tokens};
 use crate::core::testing::World;
 use crate::core::unix_now;
@@ -96,7 +97,12 @@ async fn half_written_a_removal_that_a_crash_cut_off_lets_nobody_in_and_goes_on(
     assert_eq!(living(&first, &family).await, 0);
     let after_the_crash = other_server(&world).await;
     assert_eq!(living(&after_the_crash, &family).await, 0);
-    while !after_the_crash.reap_round(&live.forget()).await.unwrap() {}
+    let mut progress = Progress::default();
+    while !after_the_crash
+        .reap_round(&mut progress, &live.forget())
+        .await
+        .unwrap()
+    {}
     assert_eq!(world.keys("core/token/id/").await.len(), 1);
     assert_eq!(world.keys("core/token/revoking/").await.len(), 0);
     world.is_consistent().await;
