@@ -1,5 +1,6 @@
 //! The limits: the same axum and serde_json with a handler that does nothing, and the storage engine's own synced puts.
 
+use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -8,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::any;
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Failure;
@@ -21,13 +23,18 @@ pub(crate) const VALUE: usize = 600;
 
 /// What a table's lines are compared with.
 pub(crate) enum Limit {
-    Handler(Handler),
+    Handler(Handler, Option<String>),
     Puts(Arc<Puts>),
 }
 
 impl Limit {
     pub(crate) fn empty_handler() -> Result<Self, Failure> {
-        Ok(Self::Handler(Handler::start()?))
+        Ok(Self::Handler(Handler::start()?, None))
+    }
+
+    /// The same handler, which is posted a body of JSON and parses it.
+    pub(crate) fn empty_handler_given(body: String) -> Result<Self, Failure> {
+        Ok(Self::Handler(Handler::start()?, Some(body)))
     }
 
     pub(crate) fn synced_puts() -> Result<Self, Failure> {
@@ -36,15 +43,20 @@ impl Limit {
 
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Handler(_) => "axum with an empty JSON handler",
+            Self::Handler(_, None) => "axum with an empty JSON handler",
+            Self::Handler(_, Some(_)) => "axum with an empty JSON handler, posted the same",
             Self::Puts(_) => "RocksDB synced puts, 600 bytes, 64 threads",
         }
     }
 
     pub(crate) async fn measure(&self, clients: usize, time: Duration) -> Result<Run, Failure> {
         match self {
-            Self::Handler(handler) => {
-                let make = |_, _| request("GET", "/v1/anything", "", None);
+            Self::Handler(handler, body) => {
+                let body = body.clone();
+                let make = move |_, _| match &body {
+                    Some(body) => request("POST", "/v1/anything", "", Some(body)),
+                    None => request("GET", "/v1/anything", "", None),
+                };
                 load::run(handler.address, clients, time, make).await
             }
             Self::Puts(puts) => {
@@ -90,7 +102,12 @@ pub(crate) fn serve() -> Result<(), Failure> {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("{}", listener.local_addr()?.port());
-        let router = Router::new().fallback(any(|| async {
+        let router = Router::new().fallback(any(|body: Bytes| async move {
+            let parsed = match body.is_empty() {
+                true => Value::Null,
+                false => serde_json::from_slice(&body).unwrap_or_default(),
+            };
+            drop(black_box(parsed));
             axum::Json(json!({ "data": { "value": "empty" } }))
         }));
         axum::serve(listener, router).await?;

@@ -46,13 +46,17 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
         })
     };
     let sealed = json!({ "ciphertext": sealed["data"]["ciphertext"] });
+    let limit = Limit::empty_handler_given(body.to_string())?;
     let lines = [
         post("encrypt", "/v1/transit/encrypt/orders", body.to_string()),
         post("decrypt", "/v1/transit/decrypt/orders", sealed.to_string()),
     ];
-    let limit = Limit::empty_handler()?;
     let limit = compare(&mut table, plan, &limit, &server, CLIENTS, &lines).await?;
     let time = Duration::from_secs(plan.seconds);
+    let unasked = Limit::empty_handler()?;
+    let run = unasked.measure(CLIENTS, time).await?;
+    let share = run.per_second() / limit;
+    table.measured(unasked.name(), &run.measured(), None, share, "to compare");
     let cipher = tokio::task::spawn_blocking(move || cipher(time)).await??;
     let share = cipher.per_second() / limit;
     table.measured(
