@@ -173,6 +173,12 @@ where
         Some(answers)
     }
 
+    /// Whether an answer is kept. Does not count as a use of it.
+    pub(crate) fn keeps(&self, key: &K) -> bool {
+        let kept = self.shared.kept.peek(key);
+        kept.is_some_and(|kept| Instant::now() < kept.answer.until)
+    }
+
     /// Asks again for what is kept, so that nobody has to wait when its time is up.
     pub(crate) async fn renew(
         &self,

@@ -144,6 +144,12 @@ impl Directory {
         }
     }
 
+    /// Whether the answer for a user is remembered, so that [`Directory::lookup`] asks nothing.
+    pub fn remembers(&self, username: &str) -> bool {
+        let users = &self.inner.users;
+        !users.ttl().is_zero() && users.keeps(&username.to_owned())
+    }
+
     /// The same, asked of the directory now, and not remembered.
     pub async fn lookup_fresh(&self, username: &str) -> Result<Membership, DirectoryError> {
         let (membership, _) = self.ask(username, Names::Fresh).await?;

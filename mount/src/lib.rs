@@ -33,8 +33,8 @@ pub use pattern::{BadPattern, Pattern};
 pub use policy_name::{PolicyName, PolicyNameError, assignable_policies, same_policies};
 pub use reference::{FieldReference, OperationReference, PathReference};
 pub use reply::{
-    Bare, Begun, Data, DataOrNothing, Keys, Login, NoContent, Output, Part, Reply, Response,
-    ShowingLogin, Stream, Text, TokenParams, Warned, Written,
+    Bare, Begun, Data, DataOrNothing, Keys, Login, NoContent, OnConflict, Output, Part, Reply,
+    Response, ShowingLogin, Stream, Text, TokenParams, Warned, Written,
 };
 pub use request::{Cx, Operation, RequestInfo, Upload};
 pub use routes::{

@@ -3,6 +3,8 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -133,15 +135,34 @@ pub struct Login {
     pub renewable: bool,
     /// What must become durable together with the token, or refuse it: a replay mark, for example.
     pub commit: Batch,
-    /// What the client is told when an expectation of `commit` is not met: for a replay mark, that the
-    /// ticket was used before. `None`: the general answer for a conflict.
-    pub on_conflict: Option<Error>,
+    /// The refusal when an expectation of `commit` is not met: for a replay mark, that the ticket was used before.
+    /// `None`: the general answer for a conflict.
+    pub on_conflict: Option<OnConflict>,
     /// What the mount needs to see again when the token is renewed. Stored with the token; no secrets.
     pub internal: Map<String, Value>,
     /// Response headers, for example the acceptor's own token in `WWW-Authenticate`.
     pub headers: Vec<(&'static str, String)>,
     /// Kept until the commit is done, and dropped then: a lock, where logins that spend the same thing must take turns.
     pub held: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// Makes a login's refusal, and logs its cause, once it is known to be one.
+pub struct OnConflict(Box<dyn FnOnce() -> Error + Send + Sync>);
+
+impl OnConflict {
+    pub fn new(refuse: impl FnOnce() -> Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(refuse))
+    }
+
+    pub fn refuse(self) -> Error {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for OnConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnConflict")
+    }
 }
 
 /// Vault's `token_*` fields, shared by every auth method that has them.
@@ -207,6 +228,15 @@ impl Output for NoContent {
     }
 
     const STATUS: u16 = 204;
+}
+
+/// Of a handler that always refuses, with 401: a login that asks for another proof.
+impl Output for Infallible {
+    fn into_response(self) -> Result<Response> {
+        match self {}
+    }
+
+    const STATUS: u16 = 401;
 }
 
 /// 204; with something to warn of, the core answers 200 and an envelope instead, as Vault does.

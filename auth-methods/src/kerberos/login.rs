@@ -2,6 +2,8 @@
 //! asked before the ticket is accepted (threats: `ldap-before-auth`), and the client learns one
 //! plain sentence and the request's id, while the log has the cause and the mend.
 
+use std::convert::Infallible;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_kerberos::{
@@ -9,7 +11,7 @@ use obol_kerberos::{
     TokenError, parse_authorization_header,
 };
 use obol_mount::fields::Flag;
-use obol_mount::{Cx, Error, Login, NoContent, RequestInfo, Result, Secret, ShowingLogin, cidr};
+use obol_mount::{Cx, Error, Login, OnConflict, RequestInfo, Result, Secret, ShowingLogin, cidr};
 use obol_storage::Batch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +29,7 @@ use crate::directory::answer::{self, sentence};
 use crate::named::fold;
 
 /// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
-pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<NoContent> {
+pub(super) async fn challenge(_: Cx<Kerberos>) -> Result<Infallible> {
     Err(ask())
 }
 
@@ -57,21 +59,16 @@ pub(super) async fn login(
         .map_err(|error| not_accepted(request, &error))?;
     let client = accepted.client.to_string();
     let digest = &accepted.authenticator_digest;
-    // The commit refuses a replay; looked for before, it costs the directory no question.
-    if service.ticket.group_source.asks_ldap()
-        && replay::is_known(&cx.proofs, digest, request.now_unix()).await?
-    {
-        return Err(refused(
-            request,
-            Some(&client),
-            &replayed(),
-            replay_error(request),
-        ));
-    }
     let user = user(&accepted, Rules::of(service, users)).map_err(|refusal| {
         let error = sentence(request, Error::bad_request, "this user may not log in here");
         refused(request, Some(&client), &refusal, error)
     })?;
+    // The commit refuses a replay; looked for before, it costs the directory no question.
+    if membership::needs_question(service, users, &user)
+        && replay::is_known(&cx.proofs, digest, request.now_unix()).await?
+    {
+        return Err(refuse_replay(request, &client));
+    }
     let names = input.show_groups.0 || snapshot.needs_group_names;
     let membership = membership::at_login(service, users, &user, &accepted.pac, names)
         .await
@@ -99,6 +96,10 @@ pub(super) async fn login(
         true => membership.names(),
         false => Vec::new(),
     };
+    let on_conflict = {
+        let (request, client) = (cx.request.clone(), client.clone());
+        OnConflict::new(move || refuse_replay(&request, &client))
+    };
     let proof = Proof {
         principal: user.principal.clone(),
         client,
@@ -123,7 +124,7 @@ pub(super) async fn login(
         token: users.token.clone(),
         renewable: true,
         commit,
-        on_conflict: Some(replay_error(request)),
+        on_conflict: Some(on_conflict),
         internal: proof.to_map()?,
         headers: reply
             .map(|reply| {
@@ -305,12 +306,13 @@ pub(super) fn replayed() -> Refusal {
 }
 
 /// What a client gets whose proof was taken before, or is being taken by another request.
-fn replay_error(request: &RequestInfo) -> Error {
-    sentence(
+fn refuse_replay(request: &RequestInfo, client: &str) -> Error {
+    let answer = sentence(
         request,
         Error::unauthorized,
         "this proof was used before; a new one is needed for each login",
-    )
+    );
+    refused(request, Some(client), &replayed(), answer)
 }
 
 /// Logs a refusal and hands on its answer.

@@ -98,6 +98,11 @@ pub(super) async fn at_login(
     Ok(membership)
 }
 
+/// Whether a login of this user asks the directory who they are, instead of what is remembered.
+pub(super) fn needs_question(service: &Service, users: &Users, user: &User) -> bool {
+    service.ticket.group_source.asks_ldap() && !users.directory.remembers(&user.directory_name)
+}
+
 /// The directory's answer alone: at a renewal there is no ticket any more.
 pub(super) async fn in_directory(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
     let found = users.directory.lookup(&user.directory_name).await?;

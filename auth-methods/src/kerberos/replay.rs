@@ -10,9 +10,9 @@
 //! by this: they could have used it before the rightful request arrived, and it ends when its five
 //! minutes do.
 //!
-//! Layout: `replay/PERIOD/DIGEST`, empty, where a period is a quarter of an hour. A login looks into
-//! every period from which a mark could still count, so a mark is one entry, needs no index, and goes
-//! with its whole period.
+//! Layout: `replay/PERIOD/DIGEST`, empty, where a period is half an hour. A login looks into every
+//! period from which a mark could still count (two, with the usual `clockskew`), so a mark is one
+//! entry, needs no index, and goes with its whole period.
 
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
@@ -105,6 +105,6 @@ fn kept() -> Duration {
 
 const MARKS: &str = "replay/";
 /// Seconds.
-const PERIOD: u64 = 900;
+const PERIOD: u64 = 1800;
 const WIDTH: usize = 10;
 const PAGE: usize = 64;

@@ -138,7 +138,9 @@ impl Mount {
     async fn settle(&self, mut login: Login) -> Result<Login> {
         match self.view.commit(std::mem::take(&mut login.commit)).await {
             Ok(()) => Ok(login),
-            Err(obol_storage::Error::Conflict { .. }) => Err(login.on_conflict.take().unwrap()),
+            Err(obol_storage::Error::Conflict { .. }) => {
+                Err(login.on_conflict.take().unwrap().refuse())
+            }
             Err(other) => panic!("{other}"),
         }
     }

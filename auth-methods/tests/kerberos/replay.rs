@@ -72,8 +72,8 @@ async fn marks_go_when_no_clock_takes_the_proof_any_more_and_not_before() {
     mount.tidy_at(Duration::from_secs(14 * 60)).await;
     assert_eq!(marks(mount.paths().await), 1);
     assert_eq!(mount.login(&token).await.unwrap_err().status(), 401);
-    // They go by quarters of an hour.
-    mount.tidy_at(Duration::from_secs(31 * 60)).await;
+    // They go by half hours.
+    mount.tidy_at(Duration::from_secs(46 * 60)).await;
     assert_eq!(marks(mount.paths().await), 0);
     // Everything else is still there.
     mount.login(&Client::of("grace").token()).await.unwrap();

@@ -40,8 +40,11 @@ pub(super) fn responses(
     };
     let mut responses = Map::new();
     let unwarned = (doc.status == 204).then_some(200);
-    for status in doc.also.iter().copied().chain([doc.status]).chain(unwarned) {
-        let refusal = REFUSALS.iter().find(|(refused, _)| *refused == status);
+    let refusal = |status| REFUSALS.iter().find(|(refused, _)| *refused == status);
+    // A handler that always refuses has nothing else to say: what that is stands below.
+    let success = Some(doc.status).filter(|status| refusal(*status).is_none());
+    for status in doc.also.iter().copied().chain(success).chain(unwarned) {
+        let refusal = refusal(status);
         let described = match (status, refusal) {
             (204, _) => json!({ "description": "Done; no body" }),
             (202, _) if doc.status == 204 => {

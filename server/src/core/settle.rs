@@ -105,7 +105,10 @@ impl Core {
             Ok(issued) => issued,
             Err(IssueError::Refused(error)) => return Err(error),
             Err(IssueError::Conflict(error)) => {
-                return Err(on_conflict.unwrap_or_else(|| error.into()));
+                return Err(match on_conflict {
+                    Some(on_conflict) => on_conflict.refuse(),
+                    None => error.into(),
+                });
             }
         };
         // The mount may have been disabled while this login was at work: its tokens were revoked then, and
