@@ -27,6 +27,7 @@ pub struct Auth {
     pub metadata: Option<BTreeMap<String, String>>,
     /// Seconds until it ends; 0 for a token that never does.
     pub lease_duration: u64,
+    /// Whether it can be renewed; false for a batch token and for one that never ends.
     pub renewable: bool,
     /// Who it stands for; empty for a token without an entity.
     pub entity_id: String,

@@ -330,6 +330,7 @@ impl<T: Serialize + JsonSchema + Send + 'static> Output for Data<T> {
 /// A listing: `{"keys": [...]}`, or 404 when there is nothing, as Vault answers.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Keys {
+    /// The names, or the accessors where those are listed; a folder ends with a slash.
     pub keys: Vec<String>,
 }
 

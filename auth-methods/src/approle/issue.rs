@@ -50,6 +50,7 @@ pub(super) struct CustomInput {
 /// A new secret ID: the one time that it is seen.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Issued {
+    /// The secret ID: the random one that was made, or the chosen one.
     secret_id: String,
     /// A name of it with which it can be looked up and destroyed, but not used.
     secret_id_accessor: String,

@@ -322,6 +322,7 @@ pub(super) struct ShownId {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ShownLocal {
+    /// Whether the secret IDs belong to this cluster alone.
     local_secret_ids: bool,
 }
 

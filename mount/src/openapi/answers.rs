@@ -167,7 +167,10 @@ pub(super) fn error_schema() -> Value {
     json!({
         "type": "object",
         "required": ["errors"],
-        "properties": { "errors": { "type": "array", "items": { "type": "string" } } },
+        "properties": { "errors": {
+            "type": "array", "items": { "type": "string" },
+            "description": "Why there is no answer, in words; empty where the status says it all, as a plain 404 does",
+        } },
     })
 }
 

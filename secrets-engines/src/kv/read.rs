@@ -69,6 +69,7 @@ pub(super) struct VersionInfo {
     deletion_time: String,
     /// Whether the data is gone for good.
     destroyed: bool,
+    /// The number of the version; the first one is 1.
     version: u64,
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Export {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Exported {
+    /// The key.
     name: String,
     #[serde(rename = "type")]
     kind: KeyType,

@@ -16,6 +16,7 @@ pub struct Sanitized {
     pub disable_mlock: bool,
     /// Whether there are pages for people.
     pub enable_ui: bool,
+    /// The addresses that the server listens on.
     pub listeners: Vec<SanitizedListener>,
     /// `standard` or `json`.
     pub log_format: &'static str,
@@ -25,6 +26,7 @@ pub struct Sanitized {
     pub max_lease_ttl: u64,
     /// Empty where none is set.
     pub pid_file: String,
+    /// What unseals the server; always one.
     pub seals: Vec<SanitizedSeal>,
     pub storage: SanitizedStorage,
     pub telemetry: SanitizedTelemetry,

@@ -12,6 +12,7 @@ pub(in super::super) struct Report {
     ok: bool,
     /// One sentence: that everything works, or the first fault and its mend.
     summary: String,
+    /// What was tried, in this order.
     steps: Vec<Step>,
     /// The user who was asked for, or whose ticket was sent.
     user: Option<UserReport>,
@@ -20,6 +21,7 @@ pub(in super::super) struct Report {
 /// One thing that was tried.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Step {
+    /// What was tried: `keytab`, `kdc`, `service ticket` and so on.
     name: &'static str,
     status: Status,
     /// What was found.
@@ -30,6 +32,7 @@ pub(super) struct Step {
     windows: String,
     /// The command to run with MIT Kerberos or with Obol, if there is one.
     mit: String,
+    /// Milliseconds that it took.
     took_ms: u64,
 }
 
@@ -47,9 +50,11 @@ pub(super) enum Status {
 /// What is known of one user.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct UserReport {
+    /// The principal without its realm; with it where the realm is one of `allowed_realms`.
     pub(super) name: String,
     /// The entry in the directory; null if it was not found.
     pub(super) dn: Option<String>,
+    /// The groups that were found, by name; empty when there are none.
     pub(super) groups: Vec<GroupReport>,
     /// The policies that a login would get, those of `token_policies` included.
     pub(super) policies: Vec<String>,

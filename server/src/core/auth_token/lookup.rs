@@ -127,6 +127,7 @@ struct ShownToken<'a> {
     /// Those of its entity and of the entity's groups, as they are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity_policies: Option<&'a [String]>,
+    /// Whether it can be renewed; false for a batch token and for one that never ends.
     renewable: bool,
     /// Seconds left; 0 for a token that never ends.
     ttl: u64,

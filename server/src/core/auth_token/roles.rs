@@ -196,6 +196,7 @@ pub(super) struct ShownRole {
     disallowed_policies: Vec<String>,
     disallowed_policies_glob: Vec<String>,
     explicit_max_ttl: Ttl,
+    /// The role's name.
     name: String,
     orphan: bool,
     path_suffix: String,

@@ -56,10 +56,13 @@ pub fn prometheus(families: &[Family]) -> Result<String> {
 pub struct JsonMetrics {
     /// When they were read, such as `2026-01-31 23:59:59 +0000 UTC`.
     timestamp: String,
+    /// Values as they are now.
     gauges: Vec<GaugeValue>,
     /// Always empty: nothing is kept as single points.
     points: Vec<f64>,
+    /// How often things happened since the server was started.
     counters: Vec<CounterValue>,
+    /// How long things took.
     samples: Vec<Sample>,
 }
 
@@ -67,8 +70,11 @@ pub struct JsonMetrics {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct GaugeValue {
+    /// What is measured, such as `obol.uptime.seconds`.
     name: String,
+    /// A number of things, or of seconds or bytes where the name says so; 1 and 0 are yes and no.
     value: f64,
+    /// What tells the values of one name apart, such as `mount_point`; empty for a name with one value.
     labels: Labels,
 }
 
@@ -76,10 +82,13 @@ struct GaugeValue {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct CounterValue {
+    /// What is counted, such as `obol.kerberos.logins.total`.
     name: String,
+    /// How often it happened.
     count: u64,
     /// The same as `Count`.
     sum: u64,
+    /// What tells the values of one name apart, such as `outcome`; empty for a name with one value.
     labels: Labels,
 }
 
@@ -87,6 +96,7 @@ struct CounterValue {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct Sample {
+    /// What is timed; requests to a mount have the mount at its end.
     name: String,
     /// How often it was measured.
     count: u64,
@@ -94,6 +104,7 @@ struct Sample {
     sum: f64,
     /// Milliseconds, on average.
     mean: f64,
+    /// Always empty: no timing has labels.
     labels: Labels,
 }
 

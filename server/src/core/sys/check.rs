@@ -41,9 +41,11 @@ struct Checked {
 
 #[derive(Serialize, JsonSchema)]
 struct Finding {
+    /// Where it was found: `tokens`, `leases`, `mounts`, `cubbyholes` or `identity`.
     section: &'static str,
     /// Where in storage.
     path: String,
+    /// What does not agree, in words.
     what: &'static str,
 }
 

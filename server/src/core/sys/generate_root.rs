@@ -89,6 +89,7 @@ pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare<Att
 pub(super) struct Attempt {
     /// Names the attempt; empty when there is none.
     nonce: String,
+    /// Whether there is an attempt; true in the answer that completes it, too.
     started: bool,
     /// How many different keys were given so far.
     progress: usize,

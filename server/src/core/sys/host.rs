@@ -36,10 +36,14 @@ pub(super) struct HostInfo {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Host {
+    /// The host name; null where the system does not tell it.
     #[serde(rename = "hostname")]
     host_name: Option<String>,
+    /// The operating system: `linux`.
     os: &'static str,
+    /// The architecture that the server was built for, such as `x86_64` or `aarch64`.
     kernel_arch: &'static str,
+    /// The release of the kernel; null where the system does not tell it.
     kernel_version: Option<String>,
     /// Seconds since the start.
     uptime: u64,
@@ -51,6 +55,7 @@ struct Host {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Memory {
+    /// Bytes of memory that the system has.
     total: Option<u64>,
     /// What programs can have without swapping.
     available: Option<u64>,
@@ -58,10 +63,15 @@ struct Memory {
     used: Option<u64>,
     /// A hundred means all.
     used_percent: Option<f64>,
+    /// Bytes that nothing uses, not even a cache.
     free: Option<u64>,
+    /// Bytes that hold raw blocks of disks.
     buffers: Option<u64>,
+    /// Bytes that hold contents of files.
     cached: Option<u64>,
+    /// Bytes of swap space; 0 where there is none.
     swap_total: Option<u64>,
+    /// Bytes of swap space that are not in use.
     swap_free: Option<u64>,
 }
 
@@ -71,7 +81,9 @@ struct Memory {
 struct Processor {
     /// Its number.
     cpu: u64,
+    /// Its model; null where the system does not tell it.
     model_name: Option<String>,
+    /// The speed at which it runs now, in MHz; null where the system does not tell it.
     mhz: Option<f64>,
 }
 

@@ -27,6 +27,7 @@ struct ShownRequest {
     client_remote_address: Option<String>,
     /// With `/v1/`.
     request_path: String,
+    /// The HTTP method, such as `GET` or `LIST`; `other` for one that the server does not know.
     request_method: &'static str,
 }
 

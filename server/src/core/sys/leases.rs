@@ -189,6 +189,7 @@ struct ShownLease {
     expire_time: Option<String>,
     /// RFC 3339; null when it was never renewed.
     last_renewal: Option<String>,
+    /// Whether it can be renewed; false for one that has ended. A token's lease is renewed with the token.
     renewable: bool,
     /// Seconds left.
     ttl: u64,
@@ -208,12 +209,14 @@ struct Counts {
 struct IrrevocableList {
     /// How many are listed.
     lease_count: u64,
+    /// The leases, at most as many as `limit` says.
     leases: Vec<ShownIrrevocable>,
 }
 
 /// A lease that could not be revoked.
 #[derive(Serialize, JsonSchema)]
 struct ShownIrrevocable {
+    /// The lease id.
     lease_id: String,
     /// The accessor of the mount.
     mount_id: String,

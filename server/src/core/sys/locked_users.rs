@@ -51,11 +51,13 @@ struct OfNamespace {
     namespace_path: &'static str,
     /// How many names are locked.
     counts: u64,
+    /// The auth methods with locked names, those with the most first.
     mount_accessors: Vec<OfMount>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct OfMount {
+    /// The accessor of the auth method.
     mount_accessor: String,
     /// How many of its names are locked.
     counts: u64,

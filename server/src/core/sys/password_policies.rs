@@ -59,6 +59,7 @@ struct PolicyOut {
 
 #[derive(Serialize, JsonSchema)]
 struct Generated {
+    /// The new password; the server does not keep it.
     password: String,
 }
 

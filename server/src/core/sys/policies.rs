@@ -69,13 +69,16 @@ pub(super) struct WriteInput {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct PolicyOut {
+    /// Its name, in lower case.
     name: String,
     policy: String,
 }
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LegacyPolicyOut {
+    /// Its name, in lower case.
     name: String,
+    /// The policy as it was written, in HCL or JSON; empty for `root`, which has no text.
     rules: String,
 }
 

@@ -106,6 +106,7 @@ struct RateLimitOut {
     block_interval: u64,
     inheritable: bool,
     interval: u64,
+    /// The name of the quota.
     name: String,
     path: String,
     rate: f64,
@@ -135,9 +136,12 @@ struct LeaseCountOut {
     counter: u64,
     inheritable: bool,
     max_leases: u64,
+    /// The name of the quota.
     name: String,
     path: String,
+    /// Always empty: leases are not counted by role.
     role: String,
+    /// `lease-count`.
     #[serde(rename = "type")]
     kind: &'static str,
 }

@@ -183,6 +183,7 @@ type Which = fn(&Live) -> &Rekeying;
 pub(super) struct RekeyState {
     /// Names the rekey; empty when there is none.
     nonce: String,
+    /// Whether a rekey is under way; the proof of the new keys is a part of it.
     started: bool,
     /// How many of the new keys will be needed; 0 when nothing was begun.
     t: u8,
@@ -205,6 +206,7 @@ pub(super) struct RekeyState {
 /// The new keys, given out this once.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Rekeyed {
+    /// Names the rekey that made them.
     nonce: String,
     /// Always true.
     complete: bool,
@@ -251,6 +253,7 @@ pub(super) struct Verification {
 /// The new keys are in force.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Verified {
+    /// Names the round of giving them back.
     nonce: String,
     /// Always true.
     complete: bool,

@@ -62,6 +62,7 @@ pub(super) fn routes() -> Routes<System> {
 /// Whether the server is initialized.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Initialized {
+    /// Whether the server was initialized, which gave it its keys.
     initialized: bool,
 }
 
@@ -203,7 +204,9 @@ pub(super) struct SealStatus {
     /// `shamir`, or `static` where the server unseals itself.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Whether the server was initialized, which gave it its keys.
     initialized: bool,
+    /// Whether it is sealed; a server that is not initialized is sealed, too.
     sealed: bool,
     /// How many keys unseal the server.
     t: u8,
@@ -213,6 +216,7 @@ pub(super) struct SealStatus {
     progress: usize,
     /// Names this round of giving keys; empty when there is none.
     nonce: String,
+    /// The version of the server.
     version: &'static str,
     /// Always empty: a build says its version alone.
     build_date: &'static str,
@@ -351,7 +355,9 @@ pub(super) struct HealthInput {
 /// The server's state. The status of the answer says it, too.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Health {
+    /// Whether the server was initialized, which gave it its keys.
     initialized: bool,
+    /// Whether it is sealed; a server that is not initialized is sealed, too.
     sealed: bool,
     /// Always false: there is one server.
     standby: bool,
@@ -363,6 +369,7 @@ pub(super) struct Health {
     replication_dr_mode: &'static str,
     /// Seconds since 1970.
     server_time_utc: u64,
+    /// The version of the server.
     version: &'static str,
     /// Always false.
     enterprise: bool,

@@ -46,6 +46,7 @@ pub(super) struct HaStatus {
 
 #[derive(Serialize, JsonSchema)]
 struct Node {
+    /// The host name of the machine; empty where the system does not tell it.
     hostname: String,
     /// The address that clients should use.
     api_address: String,
@@ -55,6 +56,7 @@ struct Node {
     active_node: bool,
     /// Always null: there is nobody to hear from.
     last_echo: (),
+    /// The version of the server.
     version: &'static str,
 }
 

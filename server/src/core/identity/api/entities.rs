@@ -93,7 +93,9 @@ struct BatchInput {
 /// A new entity.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Created {
+    /// The id that it was given.
     id: String,
+    /// Its name; one that was made up where none was asked for.
     name: String,
     /// The ids of its aliases; a new entity has none.
     aliases: Option<Vec<String>>,
@@ -125,7 +127,9 @@ async fn merge(cx: Cx<IdentityBackend>, input: MergeInput) -> Result<NoContent> 
 /// An entity in a listing.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct EntityInfo {
+    /// The name of the entity.
     name: String,
+    /// Its names at the auth methods, at most one for each.
     aliases: Vec<ShownAlias>,
 }
 

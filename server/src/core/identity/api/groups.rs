@@ -64,15 +64,20 @@ pub(super) struct Fields {
 /// A new group.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Created {
+    /// The id that it was given.
     id: String,
+    /// Its name; one that was made up where none was asked for.
     name: String,
 }
 
 /// A group in a listing.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct GroupInfo {
+    /// The name of the group.
     name: String,
+    /// How many entities are members by themselves.
     num_member_entities: u64,
+    /// How many groups it is a member of by itself.
     num_parent_groups: usize,
 }
 

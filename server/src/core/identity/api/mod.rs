@@ -92,6 +92,7 @@ const PAGE: usize = 512;
 /// A listing: the keys, and something of each by its id.
 #[derive(Serialize, JsonSchema)]
 struct Listing<T> {
+    /// The ids, or the names where those are listed.
     keys: Vec<String>,
     /// By id.
     key_info: BTreeMap<String, T>,
@@ -112,6 +113,7 @@ struct NameInput {
 /// An id and a name, as answers to a creation have them.
 #[derive(Serialize, JsonSchema)]
 struct AliasOut {
+    /// The id of the alias.
     id: String,
     /// What the alias belongs to.
     canonical_id: String,

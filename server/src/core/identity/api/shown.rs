@@ -41,6 +41,7 @@ pub(super) struct ShownAlias {
     creation_time: String,
     /// Set by the operator.
     custom_metadata: BTreeMap<String, String>,
+    /// The id of the alias.
     id: String,
     /// RFC 3339.
     last_update_time: String,
@@ -73,6 +74,7 @@ pub(super) struct ShownEntity {
     disabled: bool,
     /// All its groups.
     group_ids: Vec<String>,
+    /// The id of the entity; it never changes.
     id: String,
     /// The groups that it is in through other groups.
     inherited_group_ids: Vec<String>,
@@ -93,6 +95,7 @@ pub(super) struct ShownGroup {
     alias: GroupAlias,
     /// RFC 3339.
     creation_time: String,
+    /// The id of the group; it never changes.
     id: String,
     /// RFC 3339.
     last_update_time: String,

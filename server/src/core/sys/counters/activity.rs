@@ -66,7 +66,9 @@ struct MountCounts {
 
 #[derive(Serialize, JsonSchema)]
 struct NamespaceCounts {
+    /// Always `root`.
     namespace_id: &'static str,
+    /// Always empty.
     namespace_path: &'static str,
     counts: Counts,
     /// Those with the most clients first.
@@ -76,6 +78,7 @@ struct NamespaceCounts {
 #[derive(Serialize, JsonSchema)]
 struct NewClients {
     counts: Counts,
+    /// The same by mount, in the one namespace that there is; empty when nobody is new.
     namespaces: Vec<NamespaceCounts>,
 }
 
@@ -85,6 +88,7 @@ struct MonthCounts {
     timestamp: String,
     /// Nothing for a month without clients; so are the two below.
     counts: Option<Counts>,
+    /// The same by mount, in the one namespace that there is.
     namespaces: Option<Vec<NamespaceCounts>>,
     /// Those who are in no earlier month of the report.
     new_clients: Option<NewClients>,
@@ -110,6 +114,7 @@ struct ActivityOut {
 struct MonthlyOut {
     #[serde(flatten)]
     total: Counts,
+    /// The same by mount: each client with the one that it first came from.
     by_namespace: Vec<NamespaceCounts>,
     /// The present month.
     months: Vec<MonthCounts>,

@@ -60,6 +60,7 @@ struct EntityCounters {
 
 #[derive(Serialize, JsonSchema)]
 struct Total {
+    /// How many there are now.
     total: u64,
 }
 
