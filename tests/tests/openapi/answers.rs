@@ -31,6 +31,32 @@ const FREE: &[(&str, &str)] = &[
 ];
 
 #[test]
+fn every_field_of_an_answer_has_words() {
+    let server = with_everything();
+    let document = document(&server.root());
+    let mut fields = 0;
+    let mut without = Vec::new();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for (field, described) in schema["properties"].as_object().into_iter().flatten() {
+            fields += 1;
+            // What refers to another schema has that one's words.
+            let parts = ["allOf", "anyOf"]
+                .into_iter()
+                .filter_map(|of| described[of].as_array());
+            let mut all = parts.flatten().chain([described]);
+            if !all.any(|part| !part["description"].is_null() || !part["$ref"].is_null()) {
+                without.push(format!("{name}.{field}"));
+            }
+        }
+    }
+    assert!(fields > 500, "{fields}");
+    assert!(
+        without.is_empty(),
+        "a `///` above each of these fields is missing: {without:#?}"
+    );
+}
+
+#[test]
 fn every_success_has_a_shape_or_stands_on_the_list_with_a_reason() {
     let server = with_everything();
     let document = document(&server.root());
