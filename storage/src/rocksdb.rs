@@ -15,7 +15,7 @@ use std::str::Utf8Error;
 use std::sync::Arc;
 
 use ::rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, Error, ErrorKind,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, Env, Error, ErrorKind,
     LogLevel, LruCacheOptions, Options, ReadOptions, ReadTier,
 };
 use async_trait::async_trait;
@@ -356,6 +356,12 @@ fn database_options(options: &RocksDbOptions) -> Options {
     database.set_memtable_prefix_bloom_ratio(0.02);
     database.set_memtable_whole_key_filtering(true);
     database.set_arena_block_size(256 << 10);
+    // A compaction takes a core for seconds, and can wait; requests get the core first. Flushing keeps its share, or
+    // writes would have to wait for it.
+    if let Ok(mut threads) = Env::new() {
+        threads.lower_thread_pool_cpu_priority();
+        database.set_env(&threads);
+    }
     database.set_max_background_jobs(i32::try_from(options.background_jobs).unwrap_or(i32::MAX));
     database.set_max_open_files(i32::try_from(options.open_files).unwrap_or(i32::MAX));
     database.set_max_file_opening_threads(1);
