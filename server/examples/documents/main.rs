@@ -113,6 +113,7 @@ fn operation(path: &PathReference, operation: &OperationReference) -> Value {
         "answer": match (operation.status, operation.gives_token) {
             (_, true) => "Answers with a token, in `auth`.".to_owned(),
             (204, _) => "Answers 204, without a body.".to_owned(),
+            (refused @ 400.., _) => format!("Always refused, with {refused}."),
             _ if answer.is_empty() => String::new(),
             _ => format!("Answers {}.", answer.join(", ")),
         },
