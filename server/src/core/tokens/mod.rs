@@ -5,7 +5,7 @@
 //! | path below `core/token/` | holds |
 //! | --- | --- |
 //! | `id/<hmac>` | the token's record, which also says whether children or leases hang on it |
-//! //! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
+//! | `child/<parent hmac>/<hmac>` | nothing: the parent's children |
 //! | `issued/<mount uuid>/<issuing path>/h<hmac>` | nothing: what the mount issued, by lease id; `token` for no mount |
 //! | `expiry/<time>/<hmac>` | nothing: ordered by time, read from the front, never loaded whole |
 //! | `revoking/<hmac>` | nothing: a dead token whose family is still to be removed |
