@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 pub use batch::{Batch, Entry, Seen};
 
-use crate::engine::{Commit, Engine, EngineError, Op};
+use crate::engine::{Commit, Engine, EngineError, Expected, Op};
 use crate::error::{Corruption, Error};
 use crate::path;
 use crate::seal::{self, RootKey};
@@ -131,12 +131,12 @@ impl Barrier {
     ) -> Result<(), Error> {
         let raw = Keyring::generate()?.seal(root)?;
         let mut commit = Commit {
-            expect: vec![(keyring::PATH.to_owned(), None)],
+            expect: vec![(keyring::PATH.to_owned(), Expected::Absent)],
             ops: vec![Op::Put(keyring::PATH.to_owned(), raw)],
         };
         for (path, record) in records {
             debug_assert!(is_reserved(path));
-            commit.expect.push((path.to_owned(), None));
+            commit.expect.push((path.to_owned(), Expected::Absent));
             commit.ops.push(Op::Put(path.to_owned(), record));
         }
         match self.engine.commit(commit).await {
@@ -477,12 +477,10 @@ fn seal_batch(key: &TermKey, batch: Batch) -> Result<Commit, Error> {
             Change::DeletePrefix(prefix) => Op::DeletePrefix(prefix),
         })
         .collect();
-    let expect = batch
-        .expect
-        .into_iter()
-        .map(|(path, seen)| (path, seen.map(|Seen(raw)| raw)))
-        .collect();
-    Ok(Commit { expect, ops })
+    Ok(Commit {
+        expect: batch.expect,
+        ops,
+    })
 }
 
 fn seal_value(key: &TermKey, path: &str, nonce: [u8; NONCE_LEN], plain: &[u8]) -> Bytes {

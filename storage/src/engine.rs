@@ -67,10 +67,39 @@ pub struct Aborted;
 /// Changes that happen together, and what must hold for them to happen.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
-    /// Keys and the exact bytes (or the absence) that the writer saw there.
-    pub expect: Vec<(String, Option<Bytes>)>,
+    /// Keys, and what must be there when the commit is applied.
+    pub expect: Vec<(String, Expected)>,
     /// Applied in order.
     pub ops: Vec<Op>,
+}
+
+/// What a commit finds at a key, or else it conflicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// No value.
+    Absent,
+    /// Any value.
+    Present,
+    /// These bytes, which the writer saw there.
+    Exactly(Bytes),
+}
+
+impl Expected {
+    /// Whether what is stored is what was expected.
+    pub fn is_met_by(&self, stored: Option<&[u8]>) -> bool {
+        match (self, stored) {
+            (Self::Absent, None) | (Self::Present, Some(_)) => true,
+            (Self::Exactly(seen), Some(stored)) => seen == stored,
+            _ => false,
+        }
+    }
+}
+
+/// What [`Engine::get`] returned.
+impl From<Option<Bytes>> for Expected {
+    fn from(seen: Option<Bytes>) -> Self {
+        seen.map_or(Self::Absent, Self::Exactly)
+    }
 }
 
 /// One change.

@@ -18,7 +18,7 @@ mod timing;
 mod view;
 
 pub use barrier::{Barrier, BarrierMeters, BarrierOptions, Batch, Entry, KeyStatus, Seen};
-pub use engine::{Aborted, Commit, Engine, EngineError, NextEntry, Op};
+pub use engine::{Aborted, Commit, Engine, EngineError, Expected, NextEntry, Op};
 pub use error::{Corruption, Error};
 pub use memory::Memory;
 #[cfg(feature = "rocksdb")]

@@ -99,7 +99,7 @@ impl Engine for Memory {
             return Err(EngineError::Closed);
         }
         for (key, expected) in &commit.expect {
-            if state.map.get(key) != expected.as_ref() {
+            if !expected.is_met_by(state.map.get(key).map(Bytes::as_ref)) {
                 return Err(EngineError::Conflict { key: key.clone() });
             }
         }

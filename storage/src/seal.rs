@@ -25,7 +25,7 @@ pub use static_key::{StaticKey, StaticKeyError, StaticSeal};
 
 use crate::barrier::Barrier;
 use crate::barrier::envelope::{KEY_LEN, Key, random_key, unwrap, wrap};
-use crate::engine::{Commit, Op};
+use crate::engine::{Commit, Expected, Op};
 use crate::error::{Corruption, Error};
 
 /// The key above all others: the keyring rests under it. Wiped when dropped, never printed.
@@ -248,7 +248,7 @@ async fn rewrap(
 ) -> Result<(), Error> {
     config.key_id = Some(keys.current.id().to_owned());
     let commit = Commit {
-        expect: vec![(ROOT_KEY_PATH.to_owned(), Some(seen))],
+        expect: vec![(ROOT_KEY_PATH.to_owned(), Expected::Exactly(seen))],
         ops: vec![
             Op::Put(
                 ROOT_KEY_PATH.to_owned(),

@@ -259,6 +259,10 @@ impl View {
         batch.expect(self.full(path), seen);
     }
 
+    pub fn expect_present_in(&self, batch: &mut Batch, path: &str) {
+        batch.expect_present(self.full(path));
+    }
+
     pub fn expect_absent_in(&self, batch: &mut Batch, path: &str) {
         batch.expect_absent(self.full(path));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use obol_storage::{Commit, Engine, EngineError, Memory, Op};
+use obol_storage::{Commit, Engine, EngineError, Expected, Memory, Op};
 use proptest::prelude::*;
 
 type Model = BTreeMap<String, Bytes>;
@@ -60,7 +60,7 @@ fn run<E: Engine>(steps: Vec<Step>, engine: Arc<E>, reopen: impl Fn(Arc<E>, bool
             Step::Informed(keys, ops) => {
                 let expect = keys.into_iter().map(|key| {
                     let value = model.get(&key).cloned();
-                    (key, value)
+                    (key, value.into())
                 });
                 let expect = expect.collect();
                 check_commit(&*engine, &mut model, Commit { expect, ops });
@@ -99,7 +99,11 @@ fn check_commit(engine: &dyn Engine, model: &mut Model, commit: Commit) {
     let unmet = commit
         .expect
         .iter()
-        .find(|(key, value)| model.get(key) != value.as_ref())
+        .find(|(key, expected)| match expected {
+            Expected::Absent => model.contains_key(key),
+            Expected::Present => !model.contains_key(key),
+            Expected::Exactly(seen) => model.get(key) != Some(seen),
+        })
         .map(|(key, _)| key.clone());
     let ops = commit.ops.clone();
     match (block_on(engine.commit(commit)), unmet) {
@@ -141,7 +145,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let expectations = prop::collection::vec((key(), prop::option::of(value())), 0..3);
+    let expected = prop_oneof![
+        Just(Expected::Absent),
+        Just(Expected::Present),
+        value().prop_map(Expected::Exactly),
+    ];
+    let expectations = prop::collection::vec((key(), expected), 0..3);
     prop_oneof![
         2 => (expectations, ops()).prop_map(|(expect, ops)| Step::Commit(Commit { expect, ops })),
         4 => (prop::collection::vec(key(), 0..3), ops()).prop_map(|(k, o)| Step::Informed(k, o)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use obol_storage::{Aborted, Commit, Engine, EngineError, Memory, Op};
+use obol_storage::{Aborted, Commit, Engine, EngineError, Expected, Memory, Op};
 
 macro_rules! on_every_engine {
     ($($test:ident)*) => {
@@ -33,7 +33,7 @@ on_every_engine! {
     a_value_is_read_back_until_it_is_deleted
     the_operations_of_a_commit_apply_in_order
     an_unmet_expectation_leaves_nothing_half_written
-    an_expectation_is_met_by_the_same_bytes_only
+    an_expectation_is_met_by_what_it_says_only
     a_listing_shows_one_level_in_order_and_each_name_once
     a_listing_can_be_taken_in_pages_of_any_size
     a_listing_goes_past_a_folder_of_many_values
@@ -216,8 +216,8 @@ async fn an_unmet_expectation_leaves_nothing_half_written(engine: Arc<dyn Engine
     put(&*engine, &[("a", "1"), ("p/x", "1")]).await;
     let commit = Commit {
         expect: vec![
-            ("a".into(), Some("1".into())),
-            ("b".into(), Some("1".into())),
+            ("a".into(), Expected::Exactly("1".into())),
+            ("b".into(), Expected::Present),
         ],
         ops: vec![op("c", "1"), op("a", "2"), Op::DeletePrefix("p/".into())],
     };
@@ -228,29 +228,35 @@ async fn an_unmet_expectation_leaves_nothing_half_written(engine: Arc<dyn Engine
     assert_eq!(all(&*engine).await, pairs(&[("a", "1"), ("p/x", "1")]));
 }
 
-async fn an_expectation_is_met_by_the_same_bytes_only(engine: Arc<dyn Engine>) {
-    let attempt = |expected: Option<&'static str>, value: &'static str| {
+async fn an_expectation_is_met_by_what_it_says_only(engine: Arc<dyn Engine>) {
+    let attempt = |expected: Expected, value: &'static str| {
         let engine = Arc::clone(&engine);
         async move {
             let commit = Commit {
-                expect: vec![("a".into(), expected.map(Bytes::from))],
+                expect: vec![("a".into(), expected)],
                 ops: vec![op("a", value)],
             };
             engine.commit(commit).await.is_ok()
         }
     };
-    assert!(!attempt(Some("1"), "x").await);
-    assert!(!attempt(Some(""), "x").await);
-    assert!(attempt(None, "1").await);
-    assert!(!attempt(None, "x").await);
-    assert!(!attempt(Some("10"), "x").await);
-    assert!(attempt(Some("1"), "").await);
-    assert!(!attempt(None, "x").await, "an empty value is a value");
-    assert!(attempt(Some(""), "2").await);
+    let seen = |value: &'static str| Expected::Exactly(value.into());
+    assert!(!attempt(seen("1"), "x").await);
+    assert!(!attempt(seen(""), "x").await);
+    assert!(!attempt(Expected::Present, "x").await);
+    assert!(attempt(Expected::Absent, "1").await);
+    assert!(!attempt(Expected::Absent, "x").await);
+    assert!(!attempt(seen("10"), "x").await);
+    assert!(attempt(seen("1"), "").await);
+    assert!(
+        !attempt(Expected::Absent, "x").await,
+        "an empty value is a value"
+    );
+    assert!(attempt(Expected::Present, "").await);
+    assert!(attempt(seen(""), "2").await);
     assert_eq!(get(&*engine, "a").await.as_deref(), Some("2"));
     // Expectations alone are a commit too.
     let check = |value: &'static str| Commit {
-        expect: vec![("a".into(), Some(value.into()))],
+        expect: vec![("a".into(), seen(value))],
         ops: Vec::new(),
     };
     assert!(engine.commit(check("2")).await.is_ok());
@@ -400,7 +406,7 @@ async fn of_many_who_expect_absence_one_wins(engine: Arc<dyn Engine>) {
                 let engine = Arc::clone(&engine);
                 tokio::spawn(async move {
                     let commit = Commit {
-                        expect: vec![(format!("prize/{round}"), None)],
+                        expect: vec![(format!("prize/{round}"), Expected::Absent)],
                         ops: vec![
                             op(&format!("prize/{round}"), &contender.to_string()),
                             op(&format!("won/{round}/{contender}"), ""),
@@ -443,7 +449,7 @@ async fn concurrent_increments_with_expectations_lose_nothing(engine: Arc<dyn En
                         let seen = engine.get("count").await.unwrap();
                         let count = seen.as_ref().map_or(0, number);
                         let commit = Commit {
-                            expect: vec![("count".into(), seen)],
+                            expect: vec![("count".into(), seen.into())],
                             ops: vec![
                                 op("count", &(count + 1).to_string()),
                                 op(&format!("done/{task}/{step}"), ""),

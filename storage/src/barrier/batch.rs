@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::fmt;
 use zeroize::Zeroizing;
 
+use crate::engine::Expected;
 use crate::error::Error;
 use crate::path;
 
@@ -22,7 +23,7 @@ pub struct Seen(pub(super) Bytes);
 /// Changes that happen together or not at all. Later changes of one path win over earlier ones.
 #[derive(Clone, Default)]
 pub struct Batch {
-    pub(super) expect: Vec<(String, Option<Seen>)>,
+    pub(super) expect: Vec<(String, Expected)>,
     pub(super) changes: Vec<Change>,
 }
 
@@ -60,13 +61,20 @@ impl Batch {
 
     /// The batch conflicts when there is a value at `path`.
     pub fn expect_absent(&mut self, path: impl Into<String>) -> &mut Self {
-        self.expect.push((path.into(), None));
+        self.expect.push((path.into(), Expected::Absent));
+        self
+    }
+
+    /// The batch conflicts when there is no value at `path`.
+    pub fn expect_present(&mut self, path: impl Into<String>) -> &mut Self {
+        self.expect.push((path.into(), Expected::Present));
         self
     }
 
     /// The batch conflicts when the value at `path` is not the one that was read.
     pub fn expect(&mut self, path: impl Into<String>, seen: &Seen) -> &mut Self {
-        self.expect.push((path.into(), Some(seen.clone())));
+        let seen = Expected::Exactly(seen.0.clone());
+        self.expect.push((path.into(), seen));
         self
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::keyring::{self, Keyring};
 use super::{Barrier, Keys, MAX_ENCRYPTIONS, is_reserved};
-use crate::engine::{Commit, EngineError, Op};
+use crate::engine::{Commit, EngineError, Expected, Op};
 use crate::error::Error;
 use crate::seal::RootKey;
 
@@ -89,11 +89,12 @@ impl Barrier {
             let raw = self.stored_keyring().await?;
             let ring = self.open_keyring(&keys, &raw)?;
             let mut commit = Commit {
-                expect: vec![(keyring::PATH.to_owned(), Some(raw))],
+                expect: vec![(keyring::PATH.to_owned(), Expected::Exactly(raw))],
                 ops: vec![Op::Put(keyring::PATH.to_owned(), ring.seal(root)?)],
             };
             for (path, seen) in expect {
-                commit.expect.push(((*path).to_owned(), Some(seen.clone())));
+                let seen = Expected::Exactly(seen.clone());
+                commit.expect.push(((*path).to_owned(), seen));
             }
             for (path, record) in &records {
                 debug_assert!(is_reserved(path));
@@ -138,7 +139,7 @@ impl Barrier {
                 return self.install(&keys, &keys.root, &ring, 0);
             };
             let commit = Commit {
-                expect: vec![(keyring::PATH.to_owned(), Some(raw))],
+                expect: vec![(keyring::PATH.to_owned(), Expected::Exactly(raw))],
                 ops: vec![Op::Put(keyring::PATH.to_owned(), ring.seal(&keys.root)?)],
             };
             match self.engine.commit(commit).await {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::ValueCache;
 use super::{ReadError, prefix_end};
-use crate::engine::{Commit, EngineError, Op};
+use crate::engine::{Commit, EngineError, Expected, Op};
 
 /// The handle of the committer thread.
 pub(super) struct Committer {
@@ -175,16 +175,16 @@ impl<'a> Group<'a> {
         self.answers.push((answer, result));
     }
 
-    fn check(&self, expect: &[(String, Option<Bytes>)]) -> Result<(), EngineError> {
+    fn check(&self, expect: &[(String, Expected)]) -> Result<(), EngineError> {
         for (key, expected) in expect {
             let met = match self.overlay.get(key) {
-                Some(pending) => pending == expected.as_ref(),
+                Some(pending) => expected.is_met_by(pending.map(Bytes::as_ref)),
                 // Whoever expects something has mostly just read it.
                 None => match self.cache.known(key) {
-                    Some(known) => known == *expected,
+                    Some(known) => expected.is_met_by(known.as_deref()),
                     None => {
                         let stored = self.db.get_pinned(key).map_err(EngineError::unavailable)?;
-                        stored.as_deref() == expected.as_deref()
+                        expected.is_met_by(stored.as_deref())
                     }
                 },
             };
@@ -437,10 +437,14 @@ mod tests {
         let deleted = add(&mut group, vec![], vec![Op::DeletePrefix("p/".into())]);
         let stale = add(
             &mut group,
-            vec![("p/1".into(), Some("v".into()))],
+            vec![("p/1".into(), Expected::Exactly("v".into()))],
             vec![put("stale")],
         );
-        let fresh = add(&mut group, vec![("p/1".into(), None)], vec![put("p/1")]);
+        let fresh = add(
+            &mut group,
+            vec![("p/1".into(), Expected::Absent)],
+            vec![put("p/1")],
+        );
         group.write(&mut None);
         assert!(deleted.blocking_recv().unwrap().is_ok());
         assert!(stale.blocking_recv().unwrap().is_err());
@@ -482,7 +486,7 @@ mod tests {
     #[derive(Clone, Debug)]
     struct Draft {
         right: Vec<String>,
-        guesses: Vec<(String, Option<Bytes>)>,
+        guesses: Vec<(String, Expected)>,
         ops: Vec<Op>,
     }
 
@@ -490,7 +494,7 @@ mod tests {
         fn resolve(self, model: &Model) -> Commit {
             let right = self.right.into_iter().map(|key| {
                 let value = model.get(&key).cloned();
-                (key, value)
+                (key, value.into())
             });
             Commit {
                 expect: right.chain(self.guesses).collect(),
@@ -502,7 +506,7 @@ mod tests {
     /// The key of the first expectation that was not met, or else the changes are made.
     fn apply_to_model(model: &mut Model, commit: &Commit) -> Option<String> {
         for (key, value) in &commit.expect {
-            if model.get(key) != value.as_ref() {
+            if !value.is_met_by(model.get(key).map(Bytes::as_ref)) {
                 return Some(key.clone());
             }
         }
@@ -528,7 +532,12 @@ mod tests {
             2 => key().prop_map(Op::Delete),
             2 => "([ab]/)?".prop_map(Op::DeletePrefix),
         ];
-        let guess = (key(), prop::option::of(value()));
+        let expected = prop_oneof![
+            Just(Expected::Absent),
+            Just(Expected::Present),
+            value().prop_map(Expected::Exactly),
+        ];
+        let guess = (key(), expected);
         (
             prop::collection::vec(key(), 0..3),
             prop::collection::vec(guess, 0..2),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::barrier::Barrier;
 use crate::barrier::envelope::{Key, random_key, unwrap, wrap};
-use crate::engine::{Commit, Op};
+use crate::engine::{Commit, Expected, Op};
 use crate::error::Error;
 
 /// Which keys are replaced.
@@ -109,7 +109,7 @@ pub async fn install_new_keys(barrier: &Barrier, seal: &Seal, keys: &NewKeys) ->
                 expect: keys
                     .seen
                     .iter()
-                    .map(|(path, raw)| ((*path).to_owned(), Some(raw.clone())))
+                    .map(|(path, raw)| ((*path).to_owned(), Expected::Exactly(raw.clone())))
                     .collect(),
                 ops: vec![
                     Op::Put(

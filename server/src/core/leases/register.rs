@@ -132,8 +132,13 @@ impl Live {
             }
             match self.leases.storage.commit(batch).await {
                 Ok(()) => return Ok(()),
-                // The token was renewed or used up, or its first child or lease noted, at the same moment.
-                Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {}
+                // The token has ended; or it was renewed or used up, or its first child or lease noted, at the same moment.
+                Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {
+                    entry
+                        .token
+                        .iter()
+                        .for_each(|token| self.tokens.was_changed(token));
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -29,6 +29,13 @@ impl Belongings {
         !self.children && !self.leases
     }
 
+    fn has(&self, what: Belonging) -> bool {
+        match what {
+            Belonging::Child => self.children,
+            Belonging::Lease => self.leases,
+        }
+    }
+
     /// Notes that something hangs there; `false` when that was known.
     fn note(&mut self, what: Belonging) -> bool {
         let noted = match what {
@@ -41,7 +48,8 @@ impl Belongings {
 
 impl Tokens {
     /// Adds to `batch` that the token lives when it is committed, and notes on it that something hangs there. Returns
-    /// the path whose conflict says that somebody changed the token at the same moment: try again.
+    /// the path whose conflict says that the token has ended, or that somebody changed it at the same moment: tell
+    /// [`Tokens::was_changed`], and try again.
     pub async fn hang_on(
         &self,
         token: &TokenId,
@@ -50,16 +58,30 @@ impl Tokens {
         now: u64,
     ) -> Result<String> {
         // The cache may be asked: that the token lives is what the expectation below proves.
-        self.get(token, now).await?.ok_or_else(Error::forbidden)?;
+        let known = self.get(token, now).await?.ok_or_else(Error::forbidden)?;
         let path = Self::path_of(token);
+        // What was noted stays noted, so that all that matters is whether the record is there.
+        if known.entry.belongings.has(what) {
+            self.storage.expect_present_in(batch, &path);
+            return Ok(self.storage.full(&path));
+        }
         let Some((mut entry, seen)) = self.storage.get_json_seen::<TokenEntry>(&path).await? else {
             return Err(Error::forbidden());
         };
-        self.storage.expect_in(batch, &path, &seen);
         if entry.belongings.note(what) {
+            self.storage.expect_in(batch, &path, &seen);
             self.storage.put_json_in(batch, &path, &entry)?;
+        } else {
+            self.storage.expect_present_in(batch, &path);
+            // It was put there before the note was made. The next one finds it noted.
+            self.cache.remove(token);
         }
         Ok(self.storage.full(&path))
+    }
+
+    /// A conflict at the path that [`Tokens::hang_on`] returned: storage knows better than the cache.
+    pub fn was_changed(&self, token: &TokenId) {
+        self.cache.remove(token);
     }
 }
 

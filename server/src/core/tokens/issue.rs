@@ -136,8 +136,14 @@ impl Tokens {
             let contended = self.born_in(&id, &entry, &mut batch, now).await?;
             match self.storage.commit(batch).await {
                 Ok(()) => break,
-                // The parent was renewed or used up, or another first child or lease noted on it, at the same moment.
-                Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {}
+                // The parent has ended; or it was renewed or used up, or another first child or lease noted on it, at the
+                // same moment.
+                Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {
+                    entry
+                        .parent
+                        .iter()
+                        .for_each(|parent| self.was_changed(parent));
+                }
                 Err(error) => return Err(error.into()),
             }
         }

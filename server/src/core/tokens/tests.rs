@@ -162,6 +162,31 @@ async fn child_outlives_parent_nothing_is_born_below_a_token_that_dies() {
 }
 
 #[tokio::test]
+async fn child_outlives_parent_nothing_is_born_below_a_token_that_died_on_another_server() {
+    let world = World::new().await;
+    let live = world.live();
+    let parent = child(&live.tokens, None).await.id;
+    // After the second birth, the cache knows that the parent has children.
+    for _ in 0..3 {
+        child(&live.tokens, Some(&parent)).await;
+    }
+    let other = other_server(&world).await;
+    other.revoke(&parent, &live.forget()).await.unwrap();
+    let new = NewToken {
+        parent: Some(parent.clone()),
+        path: "auth/token/create".into(),
+        ..NewToken::default()
+    };
+    let born = live.tokens.issue(new, LIMITS, Batch::new(), unix_now());
+    match born.await {
+        Err(IssueError::Refused(error)) => assert_eq!(error.status(), 403),
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("a child of a dead token"),
+    }
+    world.is_consistent().await;
+}
+
+#[tokio::test]
 async fn tokens_that_end_together_go_in_pages_with_their_families() {
     let world = World::new().await;
     let live = world.live();
