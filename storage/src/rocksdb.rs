@@ -366,8 +366,7 @@ fn database_options(options: &RocksDbOptions) -> Options {
     database.set_max_open_files(i32::try_from(options.open_files).unwrap_or(i32::MAX));
     database.set_max_file_opening_threads(1);
     database.set_skip_stats_update_on_db_open(true);
-    // Ciphertext does not compress, and of keys blocks hold only where they differ from the one before. (LZ4 is compiled
-    // in for stores that were written when the last level was compressed.)
+    // Ciphertext does not compress, and of keys blocks hold only where they differ from the one before.
     database.set_compression_type(DBCompressionType::None);
     database.set_bytes_per_sync(1 << 20);
     database.set_max_total_wal_size(64 << 20);
