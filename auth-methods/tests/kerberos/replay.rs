@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mount::{Mount, id_in};
+use obol_testbed::{LdapOptions, OpenLdap};
+use serde_json::json;
+
+use crate::mount::{Mount, id_in, ldap_config, with};
 use crate::world::{Client, world};
 
 #[tokio::test]
@@ -19,6 +22,31 @@ async fn replay_at_once_is_refused() {
     assert!(world().logged(&id_in(&error))[0].contains("grace@EXAMPLE.COM"));
     // The same ticket with a new proof is fine.
     mount.login(&grace.token()).await.unwrap();
+}
+
+#[tokio::test]
+async fn replay_of_a_remembered_user_is_refused_by_the_commit_and_logged() {
+    let ldap = OpenLdap::start(LdapOptions::default()).unwrap();
+    let mount = Mount::ready_with(&ldap).await;
+    let remembering = with(ldap_config(&ldap), json!({"cache_ttl": "1h"}));
+    mount.write("config/ldap", remembering).await.unwrap();
+    let token = Client::of("grace").token();
+    mount.login(&token).await.unwrap();
+    // Nobody is asked about the user any more, so that nothing looks for the replay before the commit does.
+    ldap.stop().unwrap();
+    let error = mount.login(&token).await.unwrap_err();
+    assert_eq!(error.status(), 401);
+    assert!(error.messages()[0].contains("used before"), "{error}");
+    let logged = world().logged(&id_in(&error));
+    let refusal = logged.last().unwrap();
+    assert!(refusal.contains("grace@EXAMPLE.COM"), "{refusal}");
+    assert!(refusal.contains("was used for a login before"), "{refusal}");
+
+    // With nothing remembered, the replay is found before the directory, which is gone, is asked.
+    mount.delete("cache").await.unwrap();
+    let error = mount.login(&token).await.unwrap_err();
+    assert_eq!(error.status(), 401);
+    assert!(error.messages()[0].contains("used before"), "{error}");
 }
 
 #[tokio::test]
