@@ -99,6 +99,37 @@ fn a_token_is_what_was_asked_for() {
 }
 
 #[test]
+fn accessors_come_by_pages_each_once() {
+    let mine: BTreeSet<String> = (0..7)
+        .map(|_| {
+            let auth = root().post("auth/token/create", json!({})).auth();
+            auth["accessor"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    // Other tests make tokens meanwhile; these stay where they are.
+    let mut seen = Vec::new();
+    let mut page = "auth/token/accessors?list=true&limit=3".to_owned();
+    loop {
+        let reply = root().get(&page);
+        if reply.status == 404 {
+            break; // behind the last
+        }
+        let keys = reply.keys();
+        assert!((1..=3).contains(&keys.len()), "{keys:?}");
+        page = format!(
+            "auth/token/accessors?list=true&limit=3&after={}",
+            keys[keys.len() - 1]
+        );
+        seen.extend(keys);
+    }
+    let once: BTreeSet<String> = seen.iter().cloned().collect();
+    assert_eq!(once.len(), seen.len(), "one came twice");
+    assert!(once.is_superset(&mine));
+    let refused = root().get("auth/token/accessors?list=true&after=none");
+    refused.expect(400);
+}
+
+#[test]
 fn a_child_has_no_more_than_its_parent() {
     let parent = client_with(
         "parental",
