@@ -254,7 +254,7 @@ fn an_export_names_each_client_once_as_json_or_csv() {
     let entity = grace.get("auth/token/lookup-self").data()["entity_id"].clone();
     let entity = entity.as_str().unwrap();
     let body =
-        json!({"name": "Grace, \"Amazing\"", "policies": ["ops"], "metadata": {"team": "navy"}});
+        json!({"name": "Grace, \"Amazing\"", "policies": ["ops"], "metadata": {"team": "=navy"}});
     root.post(&format!("identity/entity/id/{entity}"), body)
         .expect(204);
     plain(&root, json!({"policies": ["dev"]}));
@@ -294,7 +294,7 @@ fn an_export_names_each_client_once_as_json_or_csv() {
         ("mount_path", json!("auth/userpass/")),
         ("mount_type", json!("userpass")),
         ("policies", json!(["ops"])),
-        ("entity_metadata", json!({"team": "navy"})),
+        ("entity_metadata", json!({"team": "=navy"})),
         ("entity_alias_metadata", json!({"username": "grace"})),
         ("entity_alias_custom_metadata", json!({})),
         ("entity_group_ids", json!([group])),
@@ -337,7 +337,7 @@ fn an_export_names_each_client_once_as_json_or_csv() {
     );
     let group = group.as_str().unwrap();
     assert!(
-        line.ends_with(&format!("Z,grace,navy,{group},ops,")),
+        line.ends_with(&format!("Z,grace,'=navy,{group},ops,")),
         "{line}"
     );
     assert_eq!(lines.count(), 2);

@@ -1,6 +1,7 @@
 //! `sys/internal/counters/activity/export`: who the clients of a time were, each once, as lines of JSON or as CSV. It is
 //! sent as it is read, so it may be long.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -331,16 +332,19 @@ impl Columns {
         };
         let local = row.local_entity_alias.to_string();
         let mut line = String::new();
+        let names = [&row.entity_name, &row.entity_alias_name, &row.mount_path]
+            .map(|name| no_formula(name));
+        let [entity_name, entity_alias_name, mount_path] = &names;
         let fixed: [&str; FIXED.len()] = [
-            &row.entity_name,
-            &row.entity_alias_name,
+            entity_name,
+            entity_alias_name,
             &row.client_id,
             kind,
             &local,
             row.namespace_id,
             row.namespace_path,
             &row.mount_accessor,
-            &row.mount_path,
+            mount_path,
             &row.mount_type,
             &row.timestamp,
         ];
@@ -353,7 +357,8 @@ impl Columns {
             (&self.metadata, &row.entity_metadata),
         ] {
             for key in keys {
-                cell(&mut line, map.get(key).map_or("", String::as_str));
+                let value = map.get(key).map_or("", String::as_str);
+                cell(&mut line, &no_formula(value));
             }
         }
         for (length, list) in [
@@ -361,10 +366,20 @@ impl Columns {
             (self.policies, &row.policies),
         ] {
             for at in 0..length {
-                cell(&mut line, list.get(at).map_or("", String::as_str));
+                let value = list.get(at).map_or("", String::as_str);
+                cell(&mut line, &no_formula(value));
             }
         }
         end(line)
+    }
+}
+
+/// What somebody has chosen, and somebody else opens with a spreadsheet, which takes text that begins like this for a
+/// formula and runs it (OWASP: CSV injection). An apostrophe in front makes it text.
+fn no_formula(value: &str) -> Cow<'_, str> {
+    match value.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("'{value}").into(),
+        false => value.into(),
     }
 }
 
