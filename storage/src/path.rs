@@ -46,15 +46,17 @@ fn check(path: &str, folder: bool) -> Result<(), Error> {
     if path.bytes().fold(false, |any, byte| any | odd(&byte)) && path.contains(char::is_control) {
         return refuse(path, CONTROL);
     }
+    // As bytes, which is quicker than as characters.
     segments
-        .split('/')
+        .as_bytes()
+        .split(|byte| *byte == b'/')
         .try_for_each(|segment| check_segment(path, segment))
 }
 
-fn check_segment(path: &str, segment: &str) -> Result<(), Error> {
+fn check_segment(path: &str, segment: &[u8]) -> Result<(), Error> {
     match segment {
-        "" => refuse(path, "a segment is empty"),
-        "." | ".." => refuse(path, "a segment is `.` or `..`"),
+        b"" => refuse(path, "a segment is empty"),
+        b"." | b".." => refuse(path, "a segment is `.` or `..`"),
         _ => Ok(()),
     }
 }

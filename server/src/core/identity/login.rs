@@ -72,14 +72,15 @@ impl Live {
     ) -> Result<Issued, IssueError> {
         for _ in 0..ATTEMPTS {
             let Binding { entity_id, change } = self.identity.bind(who).await?;
+            if change.batch.is_empty() {
+                let new = NewToken { entity_id, ..new };
+                return self.tokens.issue(new, limits, with, now).await;
+            }
             let new = NewToken {
                 entity_id,
                 ..new.clone()
             };
             let mut batch = with.clone();
-            if change.batch.is_empty() {
-                return self.tokens.issue(new, limits, batch, now).await;
-            }
             batch.merge(change.batch);
             let live = self.clone();
             // Goes on when the client goes away: what is resolved must not stay older than what is stored.
