@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use obol_testbed::Scratch;
+use obol_testbed::{Realm, Scratch};
 use obol_tests::kerberos::{ldap_payload, negotiate_for};
 use obol_tests::{ServerOptions, realm, ticket};
 use serde_json::json;
@@ -251,39 +251,55 @@ fn spn_for_an_alias_that_is_another_service() {
 }
 
 #[test]
+fn an_alias_in_dns_leads_clients_to_the_name_behind_it() {
+    let [alias, _target] = ["cname-alias.test", "cname-target.test"].map(mit_service);
+    // What a resolver makes of a CNAME record: the first name is the canonical one.
+    let named = Named::by("127.0.8.10 cname-target.test cname-alias.test\n");
+    let site = &named.site;
+    let keytab = realm().kdc.keytab(&[&alias]).unwrap();
+    let method = site.method("cname", &config(&keytab, &alias), &ldap_payload(realm()));
+
+    let header = named.header_of_a_canonicalizing_client("rdns = false", "cname-alias.test");
+    let cause = [
+        "the ticket for HTTP/cname-target.test",
+        "holds keys of HTTP/cname-alias.test@",
+    ];
+    method.refuses(&header, 401, &cause, "an alias");
+    method
+        .diagnose(json!({"authorization": header}))
+        .passes("service ticket")
+        .warns(
+            "dns",
+            &["cname-alias.test is another name for cname-target.test"],
+            "register HTTP/cname-target.test too",
+            [
+                "setspn -S HTTP/cname-target.test",
+                "dns_canonicalize_hostname = false",
+            ],
+        )
+        .fails(
+            "client ticket",
+            &cause,
+            "an alias",
+            ["setspn -Q HTTP/cname-target.test", "dns_canonicalize"],
+        )
+        .in_short(&["HTTP/cname-target.test"]);
+    // Mended at the client.
+    method
+        .login(&site.header(&ticket("grace"), "cname-alias.test"))
+        .expect(200);
+}
+
+#[test]
 fn reverse_dns_leads_clients_to_another_name() {
     let [front, _back] = ["rdns-front.test", "rdns-back.test"].map(mit_service);
     // The front's address leads back to a name that has a service of its own.
-    let files = Scratch::new("dns").unwrap();
-    let hosts = "127.0.0.1 localhost\n127.0.8.9 rdns-back.test\n127.0.8.9 rdns-front.test\n";
-    fs::write(files.join("hosts"), hosts).unwrap();
-    let dns = [
-        ("LD_PRELOAD".to_owned(), "libnss_wrapper.so".to_owned()),
-        (
-            "NSS_WRAPPER_HOSTS".to_owned(),
-            files.join("hosts").display().to_string(),
-        ),
-    ];
-    let site = Site::new(
-        realm(),
-        ServerOptions {
-            env: dns.to_vec(),
-            ..ServerOptions::default()
-        },
-    );
+    let named = Named::by("127.0.8.9 rdns-back.test\n127.0.8.9 rdns-front.test\n");
+    let site = &named.site;
     let keytab = realm().kdc.keytab(&[&front]).unwrap();
     let method = site.method("rdns", &config(&keytab, &front), &ldap_payload(realm()));
 
-    // Clients as they are by default in many a distribution.
-    let krb5_conf = fs::read_to_string(realm().kdc.krb5_conf()).unwrap();
-    let krb5_conf = krb5_conf.replace("rdns = false", "rdns = true").replace(
-        "dns_canonicalize_hostname = false",
-        "dns_canonicalize_hostname = true",
-    );
-    fs::write(files.join("krb5.conf"), krb5_conf).unwrap();
-    let mut curl = site.command(&ticket("grace"), "curl");
-    curl.envs(dns).env("KRB5_CONFIG", files.join("krb5.conf"));
-    let header = negotiate_for(curl, "rdns-front.test", 1).remove(0);
+    let header = named.header_of_a_canonicalizing_client("rdns = true", "rdns-front.test");
 
     let cause = [
         "the ticket for HTTP/rdns-back.test",
@@ -310,4 +326,44 @@ fn reverse_dns_leads_clients_to_another_name() {
     method
         .login(&site.header(&ticket("grace"), "rdns-front.test"))
         .expect(200);
+}
+
+/// A server, and clients, that resolve names from a file of hosts.
+struct Named {
+    files: Scratch,
+    env: [(String, String); 2],
+    site: Site<&'static Realm>,
+}
+
+impl Named {
+    fn by(hosts: &str) -> Self {
+        let files = Scratch::new("dns").unwrap();
+        let path = files.join("hosts");
+        fs::write(&path, format!("127.0.0.1 localhost\n{hosts}")).unwrap();
+        let env = [
+            ("LD_PRELOAD".to_owned(), "libnss_wrapper.so".to_owned()),
+            ("NSS_WRAPPER_HOSTS".to_owned(), path.display().to_string()),
+        ];
+        let options = ServerOptions {
+            env: env.to_vec(),
+            ..ServerOptions::default()
+        };
+        let site = Site::new(realm(), options);
+        Self { files, env, site }
+    }
+
+    /// What a client sends that asks for the name that DNS calls the canonical one, as many a distribution has it by
+    /// default. `rdns` says whether it follows the address back, too.
+    fn header_of_a_canonicalizing_client(&self, rdns: &str, host: &str) -> String {
+        let krb5_conf = fs::read_to_string(realm().kdc.krb5_conf()).unwrap();
+        let krb5_conf = krb5_conf.replace("rdns = false", rdns).replace(
+            "dns_canonicalize_hostname = false",
+            "dns_canonicalize_hostname = true",
+        );
+        let path = self.files.join("krb5.conf");
+        fs::write(&path, krb5_conf).unwrap();
+        let mut curl = self.site.command(&ticket("grace"), "curl");
+        curl.envs(self.env.clone()).env("KRB5_CONFIG", path);
+        negotiate_for(curl, host, 1).remove(0)
+    }
 }

@@ -1,9 +1,11 @@
 //! The steps that ask the KDC and DNS: can the service account log in with its keytab, does the SPN exist, is the
 //! ticket that clients get for it one that the keytab opens. The whole way of a client, walked by the server itself.
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use dns_lookup::{AddrInfo, AddrInfoHints, getaddrinfo};
 use obol_kerberos::{InitiateError, Initiator};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -11,7 +13,7 @@ use tokio::time::timeout;
 use super::super::live::Service;
 use super::super::login::accept;
 use super::commands::{self, Commands};
-use super::report::Steps;
+use super::report::{Step, Steps};
 use super::ticket::{names, refused, with};
 
 /// From the keytab to a ticket that opens.
@@ -168,39 +170,70 @@ async fn dns(steps: &mut Steps, spn: &str) {
         return;
     }
     let asked = host.clone();
-    let looked_up = blocking(move || {
-        let mut addresses: Vec<IpAddr> = (asked.as_str(), 0)
-            .to_socket_addrs()?
-            .map(|address| address.ip())
-            .collect();
-        addresses.dedup();
-        let back = addresses
-            .first()
-            .and_then(|address| dns_lookup::lookup_addr(address).ok());
-        Ok::<_, std::io::Error>((addresses, back))
-    })
-    .await;
-    match looked_up {
+    match blocking(move || look_up(&asked)).await {
         None => steps.warn("dns", format!("no answer about {host} within 20 seconds")),
         Some(Err(error)) => steps
             .warn("dns", format!("this host cannot resolve {host}: {error}"))
             .mend("check the name; clients must resolve it too"),
-        Some(Ok((addresses, back))) => {
-            let listed: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-            let listed = listed.join(", ");
-            match back {
-                Some(back) if back.eq_ignore_ascii_case(&host) => {
-                    steps.ok("dns", format!("{host} is {listed}, which leads back to it"))
-                }
-                Some(back) if back.parse::<IpAddr>().is_err() => steps
-                    .warn("dns", format!("{host} is {listed}, which leads back to {back}: clients whose krb5.conf has rdns, or canonicalize names, ask for HTTP/{back}"))
-                    .mend(format!("set rdns = false and dns_canonicalize_hostname = false in clients' krb5.conf, or register HTTP/{back} too"))
-                    .windows(format!("setspn -S HTTP/{back} ACCOUNT"))
-                    .mit("[libdefaults] rdns = false, dns_canonicalize_hostname = false"),
-                _ => steps.ok("dns", format!("{host} is {listed}; the address leads back to no name")),
-            }
-        }
+        Some(Ok(found)) => named(steps, &host, &found),
     };
+}
+
+/// What this host's resolver knows of a name.
+struct Resolved {
+    addresses: Vec<IpAddr>,
+    /// The name at the end of its aliases.
+    canonical: Option<String>,
+    /// The name that its first address leads back to.
+    back: Option<String>,
+}
+
+fn look_up(host: &str) -> io::Result<Resolved> {
+    let hints = AddrInfoHints {
+        flags: libc::AI_CANONNAME,
+        ..AddrInfoHints::default()
+    };
+    let found: Vec<AddrInfo> =
+        getaddrinfo(Some(host), None, Some(hints))?.collect::<io::Result<_>>()?;
+    let mut addresses: Vec<IpAddr> = found.iter().map(|found| found.sockaddr.ip()).collect();
+    addresses.dedup();
+    let back = addresses
+        .first()
+        .and_then(|address| dns_lookup::lookup_addr(address).ok());
+    Ok(Resolved {
+        canonical: found.into_iter().find_map(|found| found.canonname),
+        addresses,
+        back,
+    })
+}
+
+/// Says whether clients may take another name for the host's.
+fn named<'a>(steps: &'a mut Steps, host: &str, found: &Resolved) -> &'a mut Step {
+    let listed: Vec<String> = found.addresses.iter().map(IpAddr::to_string).collect();
+    let listed = listed.join(", ");
+    let other = |name: &Option<String>| {
+        let name = name.as_deref()?.trim_end_matches('.');
+        (!name.eq_ignore_ascii_case(host) && name.parse::<IpAddr>().is_err())
+            .then(|| name.to_owned())
+    };
+    if let Some(canonical) = other(&found.canonical) {
+        return steps
+            .warn("dns", format!("{host} is another name for {canonical} (an alias, CNAME in DNS): Chrome, Edge, and clients whose krb5.conf canonicalizes names, ask for HTTP/{canonical}"))
+            .mend(format!("register HTTP/{canonical} too, or give {host} an address (A, AAAA) of its own in DNS, or tell clients not to follow aliases: DisableAuthNegotiateCnameLookup in Chrome and Edge, dns_canonicalize_hostname = false in krb5.conf"))
+            .windows(format!("setspn -S HTTP/{canonical} ACCOUNT"))
+            .mit("[libdefaults] dns_canonicalize_hostname = false");
+    }
+    match (other(&found.back), &found.back) {
+        (Some(back), _) => steps
+            .warn("dns", format!("{host} is {listed}, which leads back to {back}: clients whose krb5.conf has rdns, or canonicalize names, ask for HTTP/{back}"))
+            .mend(format!("set rdns = false and dns_canonicalize_hostname = false in clients' krb5.conf, or register HTTP/{back} too"))
+            .windows(format!("setspn -S HTTP/{back} ACCOUNT"))
+            .mit("[libdefaults] rdns = false, dns_canonicalize_hostname = false"),
+        (None, Some(back)) if back.parse::<IpAddr>().is_err() => {
+            steps.ok("dns", format!("{host} is {listed}, which leads back to it"))
+        }
+        _ => steps.ok("dns", format!("{host} is {listed}; the address leads back to no name")),
+    }
 }
 
 /// The SPN that was named, or else the first service of the keytab.
