@@ -10,6 +10,7 @@ mod load;
 mod logins;
 mod many;
 mod process;
+mod quiet;
 mod reads;
 mod rounds;
 mod table;

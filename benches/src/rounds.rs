@@ -1,5 +1,6 @@
 //! Lines that share a limit, measured in turns. The machine is not the same from one minute to the next, so each round
-//! measures the limit and every line for a moment, and a line's share of the limit is the median over the rounds.
+//! measures the limit and every line for a moment, and a line's share of the limit is the median over the rounds. What
+//! the host disturbs is measured again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use crate::limit::Limit;
 use crate::load::{self, Run};
 use crate::process::Server;
+use crate::quiet::quietly;
 use crate::table::Table;
 use crate::{Failure, Plan};
 
@@ -77,13 +79,17 @@ pub(crate) async fn compare(
     let mut bytes = vec![0; lines.len()];
     let mut resident = vec![0.0; lines.len()];
     for _ in 0..ROUNDS {
-        let of_limit = limit.measure(clients, slice).await?;
+        let of_limit = quietly(table, async || limit.measure(clients, slice).await).await?;
         for (at, line) in lines.iter().enumerate() {
-            let written = server.written()?;
-            let make = line.make.clone();
-            let run = load::run(server.address, clients, slice, move |c, n| make(c, n)).await?;
+            let run = quietly(table, async || {
+                let written = server.written()?;
+                let make = line.make.clone();
+                let run = load::run(server.address, clients, slice, move |c, n| make(c, n)).await?;
+                bytes[at] += server.written()? - written;
+                Ok(run)
+            })
+            .await?;
             sums[at].add(run, &of_limit)?;
-            bytes[at] += server.written()? - written;
             resident[at] = server.resident()?;
         }
         limits.add(of_limit)?;

@@ -6,6 +6,7 @@ use crate::load::Measured;
 
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    stolen: Option<f64>,
 }
 
 impl Table {
@@ -13,6 +14,7 @@ impl Table {
         println!("\n### {title}\n");
         Self {
             rows: vec![columns.iter().map(ToString::to_string).collect()],
+            stolen: None,
         }
     }
 
@@ -40,6 +42,11 @@ impl Table {
         ]);
     }
 
+    /// Notes what share of the processor the host has kept during a measurement.
+    pub(crate) fn stolen(&mut self, share: f64) {
+        self.stolen = Some(self.stolen.map_or(share, |most| most.max(share)));
+    }
+
     pub(crate) fn print(self) {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |column: usize| {
@@ -61,6 +68,12 @@ impl Table {
                 let lines: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
                 println!("| {} |", lines.join(" | "));
             }
+        }
+        if let Some(most) = self.stolen {
+            println!(
+                "\nOf what counts here the host kept at most {:.0} % of the processor.",
+                100.0 * most
+            );
         }
     }
 }
