@@ -284,7 +284,7 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
 
 /// Writes a record as JSON into memory that is wiped, also where it had to grow.
 pub fn to_json<T: Serialize + ?Sized>(record: &T) -> serde_json::Result<Zeroizing<Vec<u8>>> {
-    let mut out = Wiping(Zeroizing::new(Vec::with_capacity(256)));
+    let mut out = Wiping(Zeroizing::new(Vec::with_capacity(512)));
     serde_json::to_writer(&mut out, record)?;
     Ok(out.0)
 }
@@ -299,7 +299,15 @@ impl fmt::Debug for View {
 struct Wiping(Zeroizing<Vec<u8>>);
 
 impl io::Write for Wiping {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    // JSON comes in many small pieces.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let needed = self.0.len() + bytes.len();
         if needed > self.0.capacity() {
             let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
@@ -307,7 +315,7 @@ impl io::Write for Wiping {
             self.0 = larger;
         }
         self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
