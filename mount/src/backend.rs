@@ -41,6 +41,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Typed routes, with their handlers; built once when the mount is opened.
     fn routes(self: Arc<Self>) -> Result<RouteTable>;
 
+    /// Whether logins here are for a role, which a rate limit may name.
+    fn has_roles(&self) -> bool {
+        false
+    }
+
+    /// The role that a login with these fields is for, by its one name, whoever sends it and however it is spelled
+    /// (threats: `alias-case`). `None`: no role, or one that there is not. Asked before the login is looked at, and only
+    /// where a rate limit names a role.
+    async fn login_role(&self, fields: &Map<String, Value>) -> Result<Option<String>> {
+        let _ = fields;
+        Ok(None)
+    }
+
     /// May a token that this mount issued be renewed? Looks at the proof again, where it can: a user
     /// who is gone must not live on by renewals (threats: `renew-with-other-identity`).
     ///

@@ -125,6 +125,16 @@ impl Backend for Approle {
         routes().bind(self)
     }
 
+    fn has_roles(&self) -> bool {
+        true
+    }
+
+    async fn login_role(&self, fields: &Map<String, Value>) -> Result<Option<String>> {
+        let role_id = fields.get("role_id").and_then(Value::as_str);
+        let found = self.roles.by_role_id(role_id.unwrap_or_default()).await?;
+        Ok(found.map(|(role, _)| role.name))
+    }
+
     async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
         renew::renew(self, internal, policies).await
     }

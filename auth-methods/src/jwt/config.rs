@@ -119,7 +119,18 @@ pub(super) struct Verifier {
     pub(super) algorithms: Vec<Algorithm>,
     /// What `iss` must be.
     pub(super) issuer: Option<String>,
-    pub(super) default_role: String,
+    default_role: String,
+}
+
+impl Verifier {
+    /// The role that a login is for: the one that it names, or else the default one.
+    pub(super) fn role_named(&self, named: &str) -> Option<String> {
+        let name = match named {
+            "" => self.default_role.clone(),
+            named => named.to_lowercase(),
+        };
+        (!name.is_empty()).then_some(name)
+    }
 }
 
 impl WriteConfig {

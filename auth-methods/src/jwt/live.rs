@@ -24,12 +24,15 @@ impl Built for Snapshot {
 
 impl Snapshot {
     /// Without a configuration, what to write.
+    pub(super) fn verifier(&self) -> Option<&Arc<Verifier>> {
+        self.verifier.as_ref().map(|(_, verifier)| verifier)
+    }
+
     pub(super) fn configured(&self, mount: &str) -> Result<&Arc<Verifier>> {
-        match &self.verifier {
-            Some((_, verifier)) => Ok(verifier),
-            None => Err(Error::bad_request(format!(
+        self.verifier().ok_or_else(|| {
+            Error::bad_request(format!(
                 "JWT is not configured: write whose tokens are accepted to {mount}config"
-            ))),
-        }
+            ))
+        })
     }
 }

@@ -4,6 +4,7 @@
 use obol_mount::{Cx, Error, Login, RequestInfo, Result, Secret, TokenParams, cidr};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tracing::{debug, warn};
 
 use super::Jwt;
@@ -14,20 +15,24 @@ use super::renew::Proof;
 use super::role;
 use crate::directory::answer::sentence;
 
+/// The role that a login is for.
+pub(super) async fn role_of(backend: &Jwt, fields: &Map<String, Value>) -> Result<Option<String>> {
+    let snapshot = backend.live.snapshot(&backend.store).await?;
+    let Some(verifier) = snapshot.verifier() else {
+        return Ok(None);
+    };
+    let named = fields.get("role").and_then(Value::as_str);
+    Ok(verifier.role_named(named.unwrap_or_default()))
+}
+
 /// `POST login`.
 pub(super) async fn login(cx: Cx<Jwt>, input: LoginInput) -> Result<Login> {
     let request = &*cx.request;
     let snapshot = cx.live.snapshot(&cx.store).await?;
     let verifier = snapshot.configured(&request.mount)?;
-    let name = match input.role.is_empty() {
-        false => input.role.to_lowercase(),
-        true if verifier.default_role.is_empty() => {
-            return Err(Error::bad_request(
-                "role is required: the mount has no default_role",
-            ));
-        }
-        true => verifier.default_role.clone(),
-    };
+    let name = verifier
+        .role_named(&input.role)
+        .ok_or_else(|| Error::bad_request("role is required: the mount has no default_role"))?;
     let role = role::stored(&cx.backend, &name)
         .await?
         .ok_or_else(|| Error::bad_request("role: there is no role of this name"))?;

@@ -84,6 +84,14 @@ impl Backend for Jwt {
         routes().bind(self)
     }
 
+    fn has_roles(&self) -> bool {
+        true
+    }
+
+    async fn login_role(&self, fields: &Map<String, Value>) -> Result<Option<String>> {
+        login::role_of(self, fields).await
+    }
+
     async fn renew(&self, internal: &Map<String, Value>, policies: &[String]) -> Result<Renewal> {
         renew::renew(self, internal, policies).await
     }

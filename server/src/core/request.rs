@@ -240,12 +240,16 @@ impl Core {
         incoming: &Incoming,
         matched: Option<&Matched<'_>>,
     ) -> Result<quotas::Headers> {
-        let role = (access == RouteAccess::Login)
-            .then(|| incoming.data.get("role")?.as_str())
-            .flatten();
+        let role = match matched {
+            Some(matched) if access == RouteAccess::Login && live.quotas.ask_for_roles() => {
+                let backend = &matched.mounted.backend;
+                backend.login_role(&incoming.data).await?
+            }
+            _ => None,
+        };
         let asking = Asking {
             path: path.as_str(),
-            role,
+            role: role.as_deref(),
             peer: incoming.peer,
         };
         match live.quotas.take(&asking) {

@@ -117,6 +117,50 @@ fn bound_cidr_proxy_each_client_behind_a_proxy_has_a_rate_of_its_own() {
 }
 
 #[test]
+fn alias_case_logins_of_a_role_have_a_rate_of_their_own_however_the_role_is_named() {
+    let server = server();
+    let root = server.root();
+    root.post("sys/auth/approle", json!({"type": "approle"}))
+        .expect(204);
+    let ids = ["web", "db"].map(|role| {
+        let path = format!("auth/approle/role/{role}");
+        root.post(
+            &path,
+            json!({"bind_secret_id": false, "token_bound_cidrs": "127.0.0.1"}),
+        )
+        .expect(204);
+        let id = root.get(&format!("{path}/role-id")).data()["role_id"].clone();
+        id.as_str().unwrap().to_owned()
+    });
+    let hourly =
+        |path: &str, role: &str| json!({"path": path, "role": role, "rate": 1, "interval": "1h"});
+    limit(&root, "web", hourly("auth/approle", "Web"));
+    let login = |role_id: &str| {
+        let body = json!({ "role_id": role_id });
+        server.client().post("auth/approle/login", body).status
+    };
+    assert_eq!([login(&ids[0]), login(&ids[0])], [200, 429]);
+    assert_eq!([login(&ids[1]), login(&ids[1])], [200, 200]);
+    assert_eq!(login("nobody"), 400);
+
+    root.post("sys/auth/jwt", json!({"type": "jwt"}))
+        .expect(204);
+    limit(&root, "ci", hourly("auth/jwt", "ci"));
+    let attempt = |body: Value| server.client().post("auth/jwt/login", body).status;
+    // Not configured yet: nobody's role.
+    assert_eq!(attempt(json!({"role": "ci", "jwt": "x"})), 400);
+    let config =
+        json!({"jwt_validation_pubkeys": [PUBLIC_KEY], "bound_issuer": "ci", "default_role": "ci"});
+    root.post("auth/jwt/config", config).expect(204);
+    assert_eq!(attempt(json!({"role": "other", "jwt": "x"})), 400);
+    assert_eq!(attempt(json!({"role": "ci", "jwt": "x"})), 400);
+    // Another spelling, and the role that is meant where none is named, are the same role.
+    assert_eq!(attempt(json!({"role": "CI", "jwt": "x"})), 429);
+    assert_eq!(attempt(json!({"jwt": "x"})), 429);
+    assert_eq!(attempt(json!({"role": "other", "jwt": "x"})), 400);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let server = server();
     let root = server.root();
@@ -221,3 +265,6 @@ fn quotas_are_there_after_a_restart() {
     let refused = || (root.get("auth/token/lookup-self").status == 429).then_some(());
     eventually("the quota", refused);
 }
+
+/// Of nobody: no token is signed with it.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEw3DlKQfVLrOU9Ikj3UIwXptn3UWL\nynCqwT55mRMK4iOEyJgRkebYA5mUIj2JICEZTEMy91KusTC6LJe5I1gpVw==\n-----END PUBLIC KEY-----\n";

@@ -85,7 +85,7 @@ impl Default for Config {
 pub struct Asking<'a> {
     /// Without a slash at its end.
     pub path: &'a str,
-    /// Of a login, the role that it is for.
+    /// Of a login, the role that it is for, by its one name.
     pub role: Option<&'a str>,
     pub peer: Option<IpAddr>,
 }
@@ -128,6 +128,12 @@ impl Quotas {
         self.rate_limits.refresh().await?;
         self.lease_counts.refresh().await?;
         self.config.refresh().await
+    }
+
+    /// Whether it matters to any rate limit which role a login is for.
+    pub fn ask_for_roles(&self) -> bool {
+        let limits = self.rate_limits.get();
+        limits.0.values().any(|limit| !limit.target.role.is_empty())
     }
 
     /// Takes one request off the client's rate.
@@ -204,7 +210,9 @@ impl RateLimit {
 
 impl Target {
     fn fits(&self, asking: &Asking<'_>) -> bool {
-        let role = self.role.is_empty() || asking.role == Some(self.role.as_str());
+        // Roles are called by their name in small letters.
+        let named = |role: &str| role == self.role || role == self.role.to_lowercase();
+        let role = self.role.is_empty() || asking.role.is_some_and(named);
         role && (self.path.is_empty() || fits(&self.path, asking.path))
     }
 

@@ -302,9 +302,9 @@ fn target(live: &Live, path: &str, role: String, inheritable: bool) -> Result<Ta
             Some(mounted)
         }
     };
-    if !role.is_empty() && mounted.as_ref().is_none_or(|m| m.entry.kind != "jwt") {
+    if !role.is_empty() && !mounted.as_ref().is_some_and(|m| m.backend.has_roles()) {
         return Err(Error::bad_request(
-            "role: only logins of the auth method jwt name their role; leave it out",
+            "role: the path is not that of an auth method whose logins are for a role (such as approle and jwt); leave it out",
         ));
     }
     let path = match &mounted {
