@@ -45,8 +45,6 @@ pub struct RocksDbOptions {
     pub write_buffer: usize,
     /// Threads for flushing and compaction.
     pub background_jobs: u32,
-    /// Bytes a second that flushing and compaction write at most, together.
-    pub background_writes: u32,
     /// Files kept open.
     pub open_files: u32,
 }
@@ -58,7 +56,6 @@ impl Default for RocksDbOptions {
             value_cache: 8 << 20,
             write_buffer: 16 << 20,
             background_jobs: 2,
-            background_writes: BACKGROUND_WRITES.saturating_mul(cores()),
             open_files: 512,
         }
     }
@@ -365,12 +362,6 @@ fn database_options(options: &RocksDbOptions) -> Options {
         threads.lower_thread_pool_cpu_priority();
         database.set_env(&threads);
     }
-    // A flush at full speed takes a core for a tenth of a second, again and again, and whoever comes meanwhile waits. Slowed
-    // down it takes some of what requests leave over. What waits to be compacted may therefore be more.
-    database.set_ratelimiter(options.background_writes.into(), REFILL_MICROS, FAIRNESS);
-    database.set_level_zero_file_num_compaction_trigger(LEVEL_ZERO_FILES);
-    database.set_level_zero_slowdown_writes_trigger(4 * LEVEL_ZERO_FILES);
-    database.set_level_zero_stop_writes_trigger(6 * LEVEL_ZERO_FILES);
     database.set_max_background_jobs(i32::try_from(options.background_jobs).unwrap_or(i32::MAX));
     database.set_max_open_files(i32::try_from(options.open_files).unwrap_or(i32::MAX));
     database.set_max_file_opening_threads(1);
@@ -393,18 +384,5 @@ fn database_options(options: &RocksDbOptions) -> Options {
     database
 }
 
-fn cores() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cores).unwrap_or(u32::MAX)
-}
-
 /// Entries that are read on the caller's thread: some hundred microseconds at most.
 const SHORT: usize = 128;
-/// Bytes a second for each core: twice what the requests that a core can serve bring in, and a tenth of what it can write.
-const BACKGROUND_WRITES: u32 = 16 << 20;
-/// How often the writers in the background get their next bytes.
-const REFILL_MICROS: i64 = 10_000;
-/// Of so many turns compaction gets the first one, and flushing the others.
-const FAIRNESS: i32 = 10;
-/// Flushed files that are compacted together.
-const LEVEL_ZERO_FILES: i32 = 8;
