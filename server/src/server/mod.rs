@@ -47,6 +47,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// opens audit files anew.
 pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
     hardening::no_core_dumps();
+    small_pages();
     let config = match &options.dev {
         Some(dev) => Config::for_dev(
             dev.listen_address
@@ -66,6 +67,13 @@ pub fn run(options: Options) -> Result<(), Box<dyn Error>> {
     runtime
         .block_on(serve(config, options, logs))
         .map_err(|error| -> Box<dyn Error> { error })
+}
+
+/// Keeps the kernel from giving a process that is idle most of the time 2 MiB wherever it touches 4 KiB. What that costs
+/// is measured: 9 MiB of an idle server. Reads, transit, writes and tokens were not faster with them.
+fn small_pages() {
+    // Can only fail where the kernel knows no huge pages.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 async fn serve(config: Config, options: Options, logs: Arc<Logs>) -> Result<(), Failure> {
