@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{Ask, Mount, delete, get, list, post, view};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::{Ask, Mount, delete, get, list, patch, post, view};
 use obol_mount::{Document, MountDoc, Operation};
 use obol_secrets_engines::kinds;
 use serde_json::{Value, json};
@@ -233,6 +236,80 @@ async fn the_oldest_versions_go_when_there_are_more_than_are_kept() {
     for n in 18..=22 {
         assert_eq!(kv.done(version("a", n)).await.data["data"]["n"], n);
     }
+}
+
+#[tokio::test]
+async fn a_version_in_the_place_of_one_that_went_is_deleted_destroyed_and_patched_like_any_other() {
+    let kv = Mount::kv().await;
+    for n in 1..=13 {
+        kv.done(write("a", n)).await;
+    }
+    let before = kv.kept().await;
+    assert_eq!(before.len(), 11);
+    kv.done(by_number("destroy", "a", json!([12]))).await;
+    let after = kv.kept().await;
+    assert_eq!(before.difference(&after).count(), 1);
+    for n in (4..=13).filter(|n| *n != 12) {
+        assert_eq!(kv.done(version("a", n)).await.data["data"]["n"], n);
+    }
+    assert_eq!(kv.status(version("a", 12)).await, 404);
+    kv.done(by_number("delete", "a", json!([11]))).await;
+    assert_eq!(kv.status(version("a", 11)).await, 404);
+    kv.done(by_number("undelete", "a", json!([11]))).await;
+    assert_eq!(kv.done(version("a", 11)).await.data["data"]["n"], 11);
+    let patched = patch("data/a", json!({"data": {"m": 1}}));
+    assert_eq!(kv.done(patched).await.data["version"], 14);
+    assert_eq!(
+        kv.done(get("data/a")).await.data["data"],
+        json!({"n": 13, "m": 1})
+    );
+    // The place of the version that was destroyed serves again.
+    for n in 15..=22 {
+        kv.done(write("a", n)).await;
+    }
+    assert_eq!(kv.kept().await, before);
+    for n in 15..=22 {
+        assert_eq!(kv.done(version("a", n)).await.data["data"]["n"], n);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_that_a_write_overtakes_never_gives_the_data_of_another_version() {
+    let kv = Arc::new(Mount::kv().await);
+    kv.done(post("config", json!({"max_versions": 2}))).await;
+    kv.done(write("a", 1)).await;
+    let latest = Arc::new(AtomicU64::new(1));
+    let (writing, written) = (Arc::clone(&kv), Arc::clone(&latest));
+    let writes = tokio::spawn(async move {
+        for n in 2..=500 {
+            writing.done(write("a", n)).await;
+            written.store(n, Ordering::Release);
+        }
+    });
+    let reads = tokio::spawn(async move {
+        let mut found = 0;
+        loop {
+            let n = latest.load(Ordering::Acquire);
+            let oldest = n.max(2) - 1;
+            for (ask, expected) in [(version("a", oldest), Some(oldest)), (get("data/a"), None)] {
+                match kv.ask(ask).await {
+                    Ok(reply) => {
+                        let version = reply.data["metadata"]["version"].as_u64().unwrap();
+                        assert_eq!(reply.data["data"]["n"], version);
+                        assert!(expected.is_none_or(|expected| expected == version));
+                        found += 1;
+                    }
+                    // It fell out of the history meanwhile.
+                    Err(error) => assert_eq!((error.status(), expected), (404, Some(oldest))),
+                }
+            }
+            if n == 500 {
+                return found;
+            }
+        }
+    });
+    writes.await.unwrap();
+    assert!(reads.await.unwrap() > 0);
 }
 
 #[tokio::test]
@@ -578,8 +655,8 @@ async fn the_version_of_the_mount_is_one_or_two() {
 async fn a_sealed_server_answers_503_and_a_damaged_record_500() {
     let kv = Mount::kv().await;
     kv.done(write("a", 1)).await;
-    let head = |current: u64| json!({"current": current, "id": "s3cret", "latest": 1});
-    let history = |oldest: u64| json!({"created": 1, "oldest": oldest, "older": [1, 1]});
+    let head = |current: u64| json!({"current": current, "id": "s3cret", "latest": [1, 3]});
+    let history = |oldest: u64| json!({"created": 1, "oldest": oldest, "older": [[1, 1], [1, 2]]});
     for damage in [
         "not JSON: s3cret".to_owned(),
         json!({"current": "s3cret"}).to_string(),
@@ -588,6 +665,9 @@ async fn a_sealed_server_answers_503_and_a_damaged_record_500() {
         format!("{}[]{}", head(1), history(0)),
         format!("{}null{}", head(3), history(4)),
         format!("{}null{}s3cret", head(3), history(0)),
+        // A place that a later version may take.
+        json!({"current": 2, "id": "s3cret", "latest": [1, 3]}).to_string()
+            + r#"null{"created":1,"oldest":0,"older":[[1,1]]}"#,
     ] {
         kv.view.put("secrets/a", damage.into_bytes()).await.unwrap();
         for ask in [get("data/a"), write("a", 2), get("metadata/a")] {
@@ -599,6 +679,20 @@ async fn a_sealed_server_answers_503_and_a_damaged_record_500() {
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }
     }
+    // Data of another version where the record says that this one's is: an error, not that data.
+    for n in 1..=2 {
+        kv.done(write("b", n)).await;
+    }
+    let kept = kv.kept().await;
+    let [first, second] = [1, 2].map(|place| {
+        let end = format!("/{place}");
+        kept.iter().find(|path| path.ends_with(&end)).unwrap()
+    });
+    let other = kv.view.get(first).await.unwrap().unwrap();
+    kv.view.put(second, other.value.to_vec()).await.unwrap();
+    assert_eq!(kv.status(get("data/b")).await, 500);
+    assert_eq!(kv.done(version("b", 1)).await.data["data"]["n"], 1);
+
     kv.view.barrier().seal();
     assert_eq!(kv.status(get("data/a")).await, 503);
 }

@@ -9,12 +9,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use super::Kv;
 use super::config::Config;
 use super::read::{At, VersionInfo};
-use super::record::{Only, Record, Stamp, Version, data_bytes};
+use super::record::{Record, Stamp, VersionData};
 use crate::merge_patch::merge_patch;
 use crate::numbers::refuse_rounded;
 
@@ -94,7 +93,7 @@ pub(super) async fn patch_data(cx: Cx<Kv>, input: PatchData) -> Result<PatchedVe
                 let number = record.head.current;
                 return Ok((VersionInfo::new(&record.head, number, &current), 404));
             };
-            let mut data = serde_json::from_str(latest)
+            let mut data = serde_json::from_str(latest.get())
                 .map_err(|_| Error::internal("the data of a secret is no object"))?;
             merge_patch(&mut data, &patch);
             let written = cx.add_version(batch, &input.path, record, &data, &config, now)?;
@@ -121,23 +120,24 @@ impl Kv {
     ) -> Result<VersionInfo> {
         let settings = &record.history.settings;
         let (expiry, keep) = (config.expiry(settings, now), config.keep(settings));
-        let version = Version::new(now, expiry);
         let superseded = record.head.current;
-        let gone = record.add(version, keep);
+        let only = record.only.take();
+        let (version, free) = record.add(now, expiry, keep);
         let number = record.head.current;
-        match record.take_only() {
-            Some(_) if gone.contains(&superseded) => {}
-            // From the second version on, the data of each lies apart.
-            Some(only) => {
-                let only = Zeroizing::new(only.as_bytes().to_vec());
-                self.put_version(batch, &record.head.id, superseded, only);
+        if only.is_none() {
+            for place in free {
+                self.delete_version(batch, &record.head.id, place);
             }
-            None => gone.for_each(|gone| self.delete_version(batch, &record.head.id, gone)),
         }
+        let data = VersionData::New(data);
         if record.has_one_version() {
-            record.only = Some(Only::New(data));
+            record.only = Some(data);
         } else {
-            self.put_version(batch, &record.head.id, number, data_bytes(data)?);
+            // From the second version on, the data of each lies apart.
+            if let Some(only) = only {
+                self.put_version(batch, &record, superseded, &only)?;
+            }
+            self.put_version(batch, &record, number, &data)?;
         }
         self.put_record(batch, path, &record)?;
         Ok(VersionInfo::new(&record.head, number, &version))

@@ -271,8 +271,8 @@ pub(super) async fn delete_metadata(cx: Cx<Kv>, input: At) -> Result<NoContent> 
     cx.change(&input.path, |record, batch| {
         if let Some(record) = record {
             if record.only.is_none() {
-                for (number, _) in record.versions() {
-                    cx.delete_version(batch, &record.head.id, number);
+                for (_, version) in record.versions() {
+                    cx.delete_version(batch, &record.head.id, version.place);
                 }
             }
             cx.delete_record(batch, &input.path);

@@ -8,11 +8,12 @@
 //! | `config` | the mount's settings, once they were written |
 //! | `secrets/<path>` | a secret's settings and the state of its versions; the data of the latest while it is the only one |
 //! | `upgrade` | that the mount was one of version 1, and whether all of that has moved ([`upgrade`]) |
-//! | `versions/<id>/<n>` | the data of a version; `<id>` belongs to one life of a secret |
+//! | `versions/<id>/<place>` | the number and the data of a version; `<id>` belongs to one life of a secret |
 //!
 //! Most secrets have one version, and are one record: one point read to read, one put to write. From the second on the
-//! data of every version lies apart and is never touched again, so that a new version costs its own bytes and those of a
-//! small record, however large the versions before it are; reading the latest then takes two point reads.
+//! data of every version lies apart, so that a new version costs its own bytes and those of a small record, however large
+//! the versions before it are; reading the latest then takes two point reads. Once there are as many versions as are
+//! kept, a new one takes the place of the one that goes: nothing needs to be deleted, and the store stays as it is.
 //!
 //! Every change is one commit, on the condition that the record is still the one that was read.
 
@@ -35,7 +36,7 @@ use obol_mount::{
     get, list, post,
 };
 use obol_storage::{Batch, Entry, Error as StorageError, View};
-use zeroize::Zeroizing;
+use serde_json::value::RawValue;
 
 use crate::turns::Turns;
 use config::{read_config, write_config};
@@ -45,7 +46,7 @@ use metadata::{
     read_metadata, write_metadata,
 };
 use read::{read_data, read_subkeys};
-use record::Record;
+use record::{Record, VersionData, apart_bytes, apart_data};
 use versions::{delete_versions, destroy_versions, undelete_versions};
 
 /// `kv`, whose version is an option of the mount.
@@ -199,9 +200,9 @@ impl Kv {
         Ok(self.storage.get(&secret_key(path)).await?)
     }
 
-    /// The stored data of a version that lies apart.
-    async fn apart(&self, id: &str, version: u64) -> Result<Option<Entry>> {
-        Ok(self.storage.get(&version_key(id, version)).await?)
+    /// What is stored at a place where data of a version lies apart, to be opened with [`apart_data`].
+    async fn apart(&self, id: &str, place: u64) -> Result<Option<Entry>> {
+        Ok(self.storage.get(&version_key(id, place)).await?)
     }
 
     /// Reads the record at `path`, lets `step` put what changes into a batch, and commits that if
@@ -221,7 +222,7 @@ impl Kv {
     async fn change_latest<T>(
         &self,
         path: &str,
-        step: impl FnMut(Option<Record<'_>>, Option<&str>, &mut Batch) -> Result<T>,
+        step: impl FnMut(Option<Record<'_>>, Option<&RawValue>, &mut Batch) -> Result<T>,
     ) -> Result<T> {
         self.change_with(path, true, step).await
     }
@@ -230,7 +231,7 @@ impl Kv {
         &self,
         path: &str,
         reads_latest: bool,
-        mut step: impl FnMut(Option<Record<'_>>, Option<&str>, &mut Batch) -> Result<T>,
+        mut step: impl FnMut(Option<Record<'_>>, Option<&RawValue>, &mut Batch) -> Result<T>,
     ) -> Result<T> {
         self.ready()?;
         let key = secret_key(path);
@@ -238,25 +239,20 @@ impl Kv {
         for _ in 0..MAX_ATTEMPTS {
             let entry = self.storage.get(&key).await?;
             let record = entry.as_ref().map(Record::open).transpose()?;
-            // No version's data ever changes, so what is read here belongs to the record as long as that is the same.
-            let apart = match &record {
-                Some(record) if reads_latest => match record.latest_apart() {
-                    Some(number) => match self.apart(&record.head.id, number).await? {
-                        Some(data) => Some(data),
-                        // Destroyed since: the record says so by now.
-                        None => continue,
-                    },
-                    None => None,
-                },
-                _ => None,
-            };
-            let latest = match &apart {
-                Some(apart) => Some(
-                    std::str::from_utf8(&apart.value)
-                        .map_err(|_| Error::internal("the data of a secret is no text"))?,
-                ),
-                None => record.as_ref().and_then(Record::only_text),
-            };
+            // The data of a version never changes, so what is read here belongs to the record as long as that is the same.
+            let mut latest = record.as_ref().and_then(Record::only_stored);
+            let lies_apart = record.as_ref().filter(|_| reads_latest);
+            let lies_apart = lies_apart.and_then(|record| Some((record, record.latest_apart()?)));
+            let apart;
+            if let Some((record, (number, version))) = lies_apart {
+                apart = self.apart(&record.head.id, version.place).await?;
+                let data = apart.as_ref().map(|entry| apart_data(entry, number));
+                latest = data.transpose()?.flatten();
+                if latest.is_none() {
+                    // Destroyed since, or another version took its place: the record says so by now.
+                    continue;
+                }
+            }
             let mut batch = Batch::new();
             let outcome = step(record, latest, &mut batch)?;
             if batch.is_empty() {
@@ -286,12 +282,24 @@ impl Kv {
         self.storage.delete_in(batch, &secret_key(path));
     }
 
-    fn put_version(&self, batch: &mut Batch, id: &str, version: u64, data: Zeroizing<Vec<u8>>) {
-        self.storage.put_in(batch, &version_key(id, version), data);
+    /// Puts the data of a version that the record has where the record says.
+    fn put_version(
+        &self,
+        batch: &mut Batch,
+        record: &Record<'_>,
+        number: u64,
+        data: &VersionData<'_>,
+    ) -> Result<()> {
+        let version = record
+            .version(number)
+            .ok_or_else(|| Error::internal("data of a version that is not kept"))?;
+        let key = version_key(&record.head.id, version.place);
+        self.storage.put_in(batch, &key, apart_bytes(number, data)?);
+        Ok(())
     }
 
-    fn delete_version(&self, batch: &mut Batch, id: &str, version: u64) {
-        self.storage.delete_in(batch, &version_key(id, version));
+    fn delete_version(&self, batch: &mut Batch, id: &str, place: u64) {
+        self.storage.delete_in(batch, &version_key(id, place));
     }
 }
 
@@ -299,8 +307,8 @@ fn secret_key(path: &str) -> String {
     format!("{SECRETS}{path}")
 }
 
-fn version_key(id: &str, version: u64) -> String {
-    format!("versions/{id}/{version}")
+fn version_key(id: &str, place: u64) -> String {
+    format!("versions/{id}/{place}")
 }
 
 /// The folder of the records.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Kv;
-use super::record::{Head, Record, Stamp, Texts, Version};
+use super::record::{Head, Record, Stamp, Texts, Version, apart_data};
 
 /// The secret that a path names.
 #[derive(Deserialize, JsonSchema)]
@@ -136,12 +136,12 @@ async fn read_version<T>(
             return answer(Some(data), &head, number, &version);
         }
         drop(texts);
-        if let Some(entry) = cx.apart(&head.id, number).await? {
-            let data = Texts::of(&entry).next()?;
+        let entry = cx.apart(&head.id, version.place).await?;
+        let data = entry.as_ref().map(|entry| apart_data(entry, number));
+        if let Some(data) = data.transpose()?.flatten() {
             return answer(Some(data), &head, number, &version);
         }
-        // The version was destroyed, or fell out of the history, since the record was read: the
-        // record says so by now.
+        // The version was destroyed, or another took its place, since the record was read: the record says so by now.
     }
     Err(Error::internal(
         "a version of a secret has no data, and nothing says why",

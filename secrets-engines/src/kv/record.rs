@@ -6,12 +6,10 @@
 //! do, parses the first two and does not look at the third.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use obol_mount::{Error, Result};
 use obol_storage::{Entry, to_json};
-use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::de::SliceRead;
@@ -27,7 +25,7 @@ use zeroize::Zeroizing;
 pub(super) struct Record<'a> {
     pub(super) head: Head,
     /// The data of the latest version while it is the only one that is kept, unless it was destroyed.
-    pub(super) only: Option<Only<'a>>,
+    pub(super) only: Option<VersionData<'a>>,
     pub(super) history: History,
 }
 
@@ -46,8 +44,8 @@ pub(super) struct Head {
     pub(super) custom_metadata: Option<BTreeMap<String, String>>,
 }
 
-/// The data of a version that rests in the record.
-pub(super) enum Only<'a> {
+/// The data of a version, which rests in the record or lies apart.
+pub(super) enum VersionData<'a> {
     /// As the text that it is stored as: nobody needs to look into it to pass it on.
     Stored(&'a RawValue),
     New(&'a Map<String, Value>),
@@ -76,11 +74,14 @@ pub(super) struct Settings {
     pub(super) delete_version_after: u64,
 }
 
-/// The state of one version. Stored as its time alone while nothing else is to be said of it, since ten of them are
-/// read and written with each new version; otherwise as a list of what is below.
+/// The state of one version. Stored as a list of what is below, which ends with the place while nothing else is to be
+/// said of it: ten of them are read and written with each new version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Version {
     pub(super) created: Stamp,
+    /// Where its data lies when it lies apart: no two versions that are kept have the same. At most the version's
+    /// number, so that the number of a new version is always free.
+    pub(super) place: u64,
     /// When it was deleted. Counts whatever the clock says: a deleted secret does not come back
     /// because the clock was set back.
     deleted: Option<Stamp>,
@@ -144,7 +145,7 @@ impl<'a> Record<'a> {
         let mut texts = Texts::of(entry);
         let record = Self {
             head: texts.next()?,
-            only: texts.next::<Option<&RawValue>>()?.map(Only::Stored),
+            only: texts.next::<Option<&RawValue>>()?.map(VersionData::Stored),
             history: texts.next()?,
         };
         texts.end()?;
@@ -157,32 +158,17 @@ impl<'a> Record<'a> {
     /// The bytes to store. Wiped when they are dropped, as are the parts that they are made of.
     pub(super) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>> {
         let head = to_json(&self.head).map_err(Error::internal)?;
+        let data = to_json(&self.only).map_err(unwritable)?;
         let history = to_json(&self.history).map_err(Error::internal)?;
-        let new;
-        let data = match &self.only {
-            None => b"null".as_slice(),
-            Some(Only::Stored(raw)) => raw.get().as_bytes(),
-            Some(Only::New(data)) => {
-                new = data_bytes(data)?;
-                new.as_slice()
-            }
-        };
         Ok(Zeroizing::new(
-            [head.as_slice(), data, history.as_slice()].concat(),
+            [head.as_slice(), data.as_slice(), history.as_slice()].concat(),
         ))
     }
 
-    /// Takes the data of the only version out of the record, as the text that it is stored as.
-    pub(super) fn take_only(&mut self) -> Option<&'a str> {
-        let text = self.only_text();
-        self.only = None;
-        text
-    }
-
     /// The data of the only version, as the text that it is stored as.
-    pub(super) fn only_text(&self) -> Option<&'a str> {
+    pub(super) fn only_stored(&self) -> Option<&'a RawValue> {
         match self.only {
-            Some(Only::Stored(raw)) => Some(raw.get()),
+            Some(VersionData::Stored(raw)) => Some(raw),
             _ => None,
         }
     }
@@ -192,10 +178,10 @@ impl<'a> Record<'a> {
         self.history.older.is_empty()
     }
 
-    /// The number of the latest version, where it has data that lies apart.
-    pub(super) fn latest_apart(&self) -> Option<u64> {
-        let has_data = self.head.latest.is_some_and(|latest| !latest.destroyed);
-        (has_data && self.only.is_none()).then_some(self.head.current)
+    /// The latest version with its number, where it has data that lies apart.
+    pub(super) fn latest_apart(&self) -> Option<(u64, Version)> {
+        let latest = self.head.latest.filter(|latest| !latest.destroyed)?;
+        self.only.is_none().then_some((self.head.current, latest))
     }
 
     /// When the latest version was written, or the record, before the first.
@@ -225,19 +211,30 @@ impl<'a> Record<'a> {
         (self.first()..).zip(self.history.older.iter().chain(&self.head.latest))
     }
 
-    /// Adds a version, keeping at most `keep`, and returns the numbers of those that go.
-    pub(super) fn add(&mut self, version: Version, keep: u32) -> Range<u64> {
+    /// Adds a version, keeping at most `keep`. Unless it is the only one then, it takes the place of the first that goes:
+    /// its data is written over what nobody reads any more. Returns it, and the places that are free after that.
+    pub(super) fn add(
+        &mut self,
+        created: Stamp,
+        expires: Option<Stamp>,
+        keep: u32,
+    ) -> (Version, Vec<u64>) {
         let first = self.first();
         let keep = u64::from(keep.max(1));
-        self.history.older.extend(self.head.latest.replace(version));
-        self.head.current += 1;
-        let oldest = &mut self.history.oldest;
-        if self.head.current - *oldest >= keep {
-            *oldest = self.head.current - keep + 1;
+        let Self { head, history, .. } = self;
+        history.older.extend(head.latest.take());
+        head.current += 1;
+        if head.current - history.oldest >= keep {
+            history.oldest = head.current - keep + 1;
         }
-        let gone = first..first.max(*oldest);
-        self.history.older.drain(..(gone.end - gone.start) as usize);
-        gone
+        let gone = history.oldest.saturating_sub(first) as usize;
+        let is_alone = gone == history.older.len();
+        let mut places = history.older.drain(..gone).map(|version| version.place);
+        let taken = if is_alone { None } else { places.next() };
+        let free = places.collect();
+        let version = Version::new(created, expires, taken.unwrap_or(head.current));
+        head.latest = Some(version);
+        (version, free)
     }
 
     /// What [`Record::add`] and the numbers of versions rest on.
@@ -247,6 +244,9 @@ impl<'a> Record<'a> {
             && history.oldest <= head.current
             && (self.only.is_none() || history.older.is_empty())
             && (history.older.len() as u64) < head.current.max(1)
+            && self
+                .versions()
+                .all(|(number, version)| version.place <= number)
     }
 
     /// The number of the oldest version that is kept; 1 before the first.
@@ -261,14 +261,37 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The data of a version as it is stored.
-pub(super) fn data_bytes(data: &Map<String, Value>) -> Result<Zeroizing<Vec<u8>>> {
-    to_json(data).map_err(|_| Error::internal("a secret cannot be written as JSON"))
+/// What is stored of a version that lies apart: its number and its data. By the number a reader sees that the place was
+/// taken by another version since the record was read.
+pub(super) fn apart_bytes(number: u64, data: &VersionData<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    to_json(&(number, data)).map_err(unwritable)
 }
 
-impl std::fmt::Debug for Only<'_> {
+/// The data of version `number` as the text that it is stored as, unless the place is another version's by now.
+pub(super) fn apart_data(entry: &Entry, number: u64) -> Result<Option<&RawValue>> {
+    let mut texts = Texts::of(entry);
+    let (stored, data): (u64, _) = texts.next()?;
+    texts.end()?;
+    Ok((stored == number).then_some(data))
+}
+
+/// serde's text may quote the data.
+fn unwritable<E>(_: E) -> Error {
+    Error::internal("a secret cannot be written as JSON")
+}
+
+impl Serialize for VersionData<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Stored(raw) => raw.serialize(s),
+            Self::New(data) => data.serialize(s),
+        }
+    }
+}
+
+impl std::fmt::Debug for VersionData<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Only(redacted)")
+        f.write_str("VersionData(redacted)")
     }
 }
 
@@ -282,13 +305,14 @@ impl Serialize for Version {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let Self {
             created,
+            place,
             deleted,
             expires,
             destroyed,
         } = self;
         match (deleted, expires, destroyed) {
-            (None, None, false) => created.serialize(s),
-            _ => (created, deleted, expires, destroyed).serialize(s),
+            (None, None, false) => (created, place).serialize(s),
+            _ => (created, place, deleted, expires, destroyed).serialize(s),
         }
     }
 }
@@ -301,28 +325,28 @@ impl<'de> Deserialize<'de> for Version {
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("the state of a version")
             }
-            fn visit_u64<E: de::Error>(self, created: u64) -> Result<Version, E> {
-                Ok(Version::new(Stamp(created), None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Version, A::Error> {
-                let (created, deleted, expires, destroyed) =
-                    Deserialize::deserialize(SeqAccessDeserializer::new(seq))?;
-                Ok(Version {
-                    created,
-                    deleted,
-                    expires,
-                    destroyed,
-                })
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Version, A::Error> {
+                let missing = |index| de::Error::invalid_length(index, &self);
+                let created = seq.next_element()?.ok_or_else(|| missing(0))?;
+                let place = seq.next_element()?.ok_or_else(|| missing(1))?;
+                let mut version = Version::new(created, None, place);
+                if let Some(deleted) = seq.next_element()? {
+                    version.deleted = deleted;
+                    version.expires = seq.next_element()?.ok_or_else(|| missing(3))?;
+                    version.destroyed = seq.next_element()?.ok_or_else(|| missing(4))?;
+                }
+                Ok(version)
             }
         }
-        d.deserialize_any(VersionVisitor)
+        d.deserialize_seq(VersionVisitor)
     }
 }
 
 impl Version {
-    pub(super) fn new(created: Stamp, expires: Option<Stamp>) -> Self {
+    fn new(created: Stamp, expires: Option<Stamp>, place: u64) -> Self {
         Self {
             created,
+            place,
             deleted: None,
             expires,
             destroyed: false,
@@ -418,18 +442,23 @@ mod tests {
         assert_eq!(Stamp::text_or_empty(None), "");
     }
 
+    /// Adds a version, and returns the places that are free after that.
+    fn add(record: &mut Record<'_>, n: u64, keep: u32) -> Vec<u64> {
+        record.add(at(n), None, keep).1
+    }
+
     #[test]
     fn the_oldest_version_is_counted_as_vault_does() {
         let mut record = Record::new(at(1));
         for n in 1..=9 {
-            assert!(record.add(Version::new(at(n), None), 10).is_empty());
+            assert!(add(&mut record, n, 10).is_empty());
             assert_eq!(record.history.oldest, 0);
         }
-        assert!(record.add(Version::new(at(10), None), 10).is_empty());
+        assert!(add(&mut record, 10, 10).is_empty());
         assert_eq!(record.history.oldest, 1);
-        assert_eq!(record.add(Version::new(at(11), None), 10), 1..2);
+        add(&mut record, 11, 10);
         assert_eq!(record.history.oldest, 2);
-        assert_eq!(record.add(Version::new(at(12), None), 3), 2..10);
+        add(&mut record, 12, 3);
         let kept: Vec<u64> = record.versions().map(|(number, _)| number).collect();
         assert_eq!(kept, [10, 11, 12]);
         assert!(record.version(9).is_none() && record.version(13).is_none());
@@ -438,32 +467,73 @@ mod tests {
             Some(at(11))
         );
         // More are kept again: those that are gone stay gone.
-        assert!(record.add(Version::new(at(13), None), 10).is_empty());
+        add(&mut record, 13, 10);
         assert_eq!(record.versions().count(), 4);
+    }
+
+    #[test]
+    fn a_new_version_takes_the_place_of_the_first_that_goes() {
+        let places = |record: &Record<'_>| -> Vec<u64> {
+            record
+                .versions()
+                .map(|(_, version)| version.place)
+                .collect()
+        };
+        let mut record = Record::new(at(1));
+        for n in 1..=3 {
+            assert!(add(&mut record, n, 3).is_empty());
+        }
+        assert_eq!(places(&record), [1, 2, 3]);
+        for kept in [[2, 3, 1], [3, 1, 2], [1, 2, 3], [2, 3, 1]] {
+            assert!(add(&mut record, 9, 3).is_empty());
+            assert_eq!(places(&record), kept);
+        }
+        // More are kept: the number of the version is a place that nobody has.
+        assert!(add(&mut record, 9, 5).is_empty());
+        assert!(add(&mut record, 9, 5).is_empty());
+        assert_eq!(places(&record), [2, 3, 1, 8, 9]);
+        assert!(add(&mut record, 9, 5).is_empty());
+        assert_eq!(places(&record), [3, 1, 8, 9, 2]);
+        // Fewer: one place is taken, the others are free.
+        assert_eq!(add(&mut record, 9, 3), [1, 8]);
+        assert_eq!(places(&record), [9, 2, 3]);
+        // The only version rests in the record: every other place is free.
+        assert_eq!(add(&mut record, 9, 1), [9, 2, 3]);
+        assert_eq!(places(&record), [12]);
+        assert_eq!(add(&mut record, 9, 1), [12]);
+        assert!(record.adds_up());
     }
 
     #[test]
     fn the_state_of_a_version_is_short_where_little_is_to_be_said_and_reads_back() {
         let stored = |version: &Version| serde_json::to_string(version).unwrap_or_default();
-        let mut version = Version::new(at(10), None);
-        assert_eq!(stored(&version), "10");
+        let mut version = Version::new(at(10), None, 3);
+        assert_eq!(stored(&version), "[10,3]");
         version.delete(at(20));
-        assert_eq!(stored(&version), "[10,20,null,false]");
-        let mut states = vec![version, Version::new(at(10), Some(at(30)))];
+        assert_eq!(stored(&version), "[10,3,20,null,false]");
+        let mut states = vec![version, Version::new(at(10), Some(at(30)), 3)];
         version.destroy();
         states.push(version);
         for state in states {
             let read: Option<Version> = serde_json::from_str(&stored(&state)).ok();
             assert_eq!(read.map(|read| stored(&read)), Some(stored(&state)));
         }
-        for broken in ["[10]", "[10,1,1,true,1]", "-1", "\"10\"", "[]", "null"] {
+        for broken in [
+            "[10]",
+            "[10,1,1]",
+            "[10,1,1,1,true,1]",
+            "10",
+            "\"10\"",
+            "[]",
+            "null",
+        ] {
             assert!(serde_json::from_str::<Version>(broken).is_err(), "{broken}");
         }
     }
 
     #[test]
     fn a_deleted_version_stays_deleted_when_the_clock_is_set_back() {
-        let mut version = Version::new(at(10), None);
+        let mut version = Version::new(at(10), None, 1);
         assert!(version.delete(at(100)));
         assert!(!version.is_live(at(50)));
         assert!(!version.delete(at(200)));

@@ -15,7 +15,7 @@ use obol_storage::{Batch, Error as StorageError, View};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::record::{Only, Record, Stamp, Version};
+use super::record::{Record, Stamp, VersionData};
 use super::{Kv, secret_key, v1};
 
 /// The mark.
@@ -112,8 +112,8 @@ async fn step(
             return Ok(false);
         };
         let mut record = Record::new(now);
-        record.add(Version::new(now, None), u32::MAX);
-        record.only = Some(Only::Stored(text));
+        record.add(now, None, u32::MAX);
+        record.only = Some(VersionData::Stored(text));
         let Ok(bytes) = record.to_bytes() else {
             continue;
         };

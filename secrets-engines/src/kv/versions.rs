@@ -43,12 +43,13 @@ pub(super) async fn undelete_versions(cx: Cx<Kv>, input: Versions) -> Result<NoC
 
 pub(super) async fn destroy_versions(cx: Cx<Kv>, input: Versions) -> Result<NoContent> {
     each(&cx, &input, |record, number, batch| {
-        let destroyed = record
-            .version_mut(number)
-            .is_some_and(|version| version.destroy());
+        let Some(version) = record.version_mut(number) else {
+            return false;
+        };
+        let (destroyed, place) = (version.destroy(), version.place);
         // The latest version rests in the record while it is the only one.
         if destroyed && record.only.take().is_none() {
-            cx.delete_version(batch, &record.head.id, number);
+            cx.delete_version(batch, &record.head.id, place);
         }
         destroyed
     })
