@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use ::rocksdb::{DB, IngestExternalFileOptions, ReadOptions, WriteBatch, WriteOptions};
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::ValueCache;
@@ -34,9 +35,10 @@ type Answer = oneshot::Sender<Result<(), EngineError>>;
 impl Committer {
     pub(super) fn start(db: Arc<DB>, cache: Arc<ValueCache>) -> Result<Self, EngineError> {
         let (queue, messages) = mpsc::channel(QUEUE);
+        let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new()
             .name("committer".to_owned())
-            .spawn(move || run(&db, &cache, messages))
+            .spawn(move || run(&db, &cache, runtime.as_ref(), messages))
             .map_err(EngineError::unavailable)?;
         Ok(Self {
             queue: Some(queue),
@@ -87,23 +89,28 @@ impl Drop for Committer {
     }
 }
 
-fn run(db: &DB, cache: &ValueCache, mut messages: mpsc::Receiver<Message>) {
+fn run(
+    db: &DB,
+    cache: &ValueCache,
+    runtime: Option<&Handle>,
+    mut messages: mpsc::Receiver<Message>,
+) {
     let mut waiting = Vec::with_capacity(QUEUE);
     let mut failed = None;
     while messages.blocking_recv_many(&mut waiting, QUEUE) > 0 {
-        let mut group = Group::new(db, cache);
+        let mut group = Group::new(db, cache, runtime);
         for message in waiting.drain(..) {
             match message {
                 Message::Commit(commit, answer) => {
                     group.add(commit, answer);
                     if group.batch.size_in_bytes() > LARGE {
                         group.write(&mut failed);
-                        group = Group::new(db, cache);
+                        group = Group::new(db, cache, runtime);
                     }
                 }
                 Message::Replace(files, answer) => {
                     group.write(&mut failed);
-                    group = Group::new(db, cache);
+                    group = Group::new(db, cache, runtime);
                     let _ = answer.send(replace(db, cache, files, failed.as_deref()));
                 }
                 Message::Close(answer) => {
@@ -147,6 +154,7 @@ fn restart_needed(cause: &str) -> EngineError {
 struct Group<'a> {
     db: &'a DB,
     cache: &'a ValueCache,
+    runtime: Option<&'a Handle>,
     stale: Stale,
     batch: WriteBatch,
     overlay: Overlay,
@@ -154,10 +162,11 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(db: &'a DB, cache: &'a ValueCache) -> Self {
+    fn new(db: &'a DB, cache: &'a ValueCache, runtime: Option<&'a Handle>) -> Self {
         Self {
             db,
             cache,
+            runtime,
             stale: Stale::Keys(Vec::new()),
             batch: WriteBatch::default(),
             overlay: Overlay::default(),
@@ -262,14 +271,26 @@ impl<'a> Group<'a> {
                 written.chain(&keys).for_each(|key| self.cache.remove(key));
             }
         }
-        for (answer, result) in self.answers {
-            let result = match failed {
-                Some(cause) => Err(restart_needed(cause)),
-                None => result,
-            };
-            // Nobody may be waiting any more; the commit stands all the same.
-            let _ = answer.send(result);
+        let mut answers = self.answers;
+        if let Some(cause) = failed {
+            for (_, result) in &mut answers {
+                *result = Err(restart_needed(cause));
+            }
         }
+        match self.runtime {
+            // One of the runtime's own threads wakes the others' tasks with less effort, while this one goes on.
+            Some(runtime) if answers.len() > 1 => {
+                runtime.spawn(async move { answer_all(answers) });
+            }
+            _ => answer_all(answers),
+        }
+    }
+}
+
+fn answer_all(answers: Vec<(Answer, Result<(), EngineError>)>) {
+    for (answer, result) in answers {
+        // Nobody may be waiting any more; the commit stands all the same.
+        let _ = answer.send(result);
     }
 }
 
@@ -381,7 +402,7 @@ mod tests {
             let cache = ValueCache::new(1 << 20);
             let mut model = Model::new();
             for commits in groups {
-                let mut group = Group::new(&db, &cache);
+                let mut group = Group::new(&db, &cache, None);
                 let mut outcomes = Vec::new();
                 // Readers know of some keys.
                 for key in ["a", "b", "ab", "a/a", "a/b", "b/b"] {
@@ -421,7 +442,7 @@ mod tests {
         options.create_if_missing(true);
         let db = DB::open(&options, directory.path()).unwrap();
         let cache = ValueCache::new(1 << 20);
-        let mut group = Group::new(&db, &cache);
+        let mut group = Group::new(&db, &cache, None);
         let add = |group: &mut Group<'_>, expect, ops| {
             let (answer, answered) = oneshot::channel();
             group.add(Commit { expect, ops }, answer);
@@ -433,7 +454,7 @@ mod tests {
         group.write(&mut None);
         assert!(first.blocking_recv().unwrap().is_ok());
 
-        let mut group = Group::new(&db, &cache);
+        let mut group = Group::new(&db, &cache, None);
         let deleted = add(&mut group, vec![], vec![Op::DeletePrefix("p/".into())]);
         let stale = add(
             &mut group,
@@ -464,7 +485,7 @@ mod tests {
         let syncs = || options.get_ticker_count(Ticker::WalFileSynced);
         let before = syncs();
         for number in 1..=3 {
-            let mut group = Group::new(&db, &cache);
+            let mut group = Group::new(&db, &cache, None);
             let answers: Vec<_> = (0..10)
                 .map(|key| {
                     let (answer, answered) = oneshot::channel();
