@@ -15,6 +15,7 @@ use tokio_openssl::SslStream;
 use crate::bridge::Bridge;
 use crate::config::ConfigError;
 use crate::error::{DirectoryError, ResultCode, TlsFault};
+use crate::message;
 use crate::sasl::{Layer, SaslBind, SaslServer};
 use crate::server_url::{Security, ServerUrl};
 use crate::session::Session;
@@ -315,17 +316,7 @@ async fn start_tls(server: &ServerUrl, tcp: &mut TcpStream) -> Result<(), Direct
     };
     let answer = async {
         tcp.write_all(REQUEST).await?;
-        let mut head = [0; 2];
-        tcp.read_exact(&mut head).await?;
-        let length = match head {
-            [0x30, short @ 0..=0x7f] => usize::from(short),
-            [0x30, 0x81] => usize::from(tcp.read_u8().await?),
-            [0x30, 0x82] => usize::from(tcp.read_u16().await?),
-            _ => return Ok(Vec::new()),
-        };
-        let mut body = vec![0; length];
-        tcp.read_exact(&mut body).await?;
-        Ok(body)
+        read_message(tcp).await
     }
     .await
     .map_err(|cause: io::Error| match cause.kind() {
@@ -334,26 +325,35 @@ async fn start_tls(server: &ServerUrl, tcp: &mut TcpStream) -> Result<(), Direct
         }
         _ => fault(format!("no answer to StartTLS: {cause}")),
     })?;
-    // messageID 1, then extendedResp [APPLICATION 24] that begins with its result code.
-    match answer.as_slice() {
-        [0x02, 0x01, 0x01, 0x78, response @ ..] => {
-            let contents = match response {
-                [0..=0x7f, contents @ ..]
-                | [0x81, _, contents @ ..]
-                | [0x82, _, _, contents @ ..] => contents,
-                _ => &[],
-            };
-            match contents {
-                [0x0a, 0x01, 0x00, ..] => Ok(()),
-                [0x0a, 0x01, code, ..] => Err(fault(format!(
-                    "the server refused StartTLS with {}",
-                    ResultCode(u32::from(*code))
-                ))),
-                _ => Err(fault("the answer to StartTLS is broken".into())),
-            }
-        }
-        _ => Err(fault(
-            "the server does not answer StartTLS with LDAP".into(),
-        )),
+    match answer.and_then(|answer| message::extended_result(&answer, 1)) {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(fault(format!(
+            "the server refused StartTLS with {}",
+            ResultCode(code)
+        ))),
+        Err(what) => Err(fault(format!("the server answers StartTLS with {what}"))),
     }
 }
+
+/// One message and not a byte more.
+async fn read_message(tcp: &mut TcpStream) -> io::Result<Result<Vec<u8>, message::Fault>> {
+    let mut answer = Vec::with_capacity(64);
+    let length = loop {
+        answer.push(tcp.read_u8().await?);
+        match message::message_length(&answer) {
+            Ok(Some(length)) => break length,
+            Ok(None) => {}
+            Err(fault) => return Ok(Err(fault)),
+        }
+    };
+    if length > MAX_ANSWER {
+        return Ok(Err("a message too large"));
+    }
+    let header = answer.len();
+    answer.resize(length, 0);
+    tcp.read_exact(&mut answer[header..]).await?;
+    Ok(Ok(answer))
+}
+
+/// Bytes of the longest answer to StartTLS that is read: a code and perhaps a sentence.
+const MAX_ANSWER: usize = 64 << 10;

@@ -38,6 +38,38 @@ pub(crate) fn whole_messages(buffer: &[u8]) -> Result<usize, Fault> {
     Ok(at)
 }
 
+/// How long the message at the front of `buffer` is, header included; `None` while that cannot be said.
+pub(crate) fn message_length(buffer: &[u8]) -> Result<Option<usize>, Fault> {
+    match Header::read(buffer)? {
+        Some(header) if header.tag != 0x30 => Err(NOT_LDAP),
+        Some(header) => Ok(Some(header.length + header.contents)),
+        None => Ok(None),
+    }
+}
+
+/// The result code of the extendedResp (RFC 4511 §4.12) that is the whole of `bytes` and answers message `id`.
+pub(crate) fn extended_result(bytes: &[u8], id: u8) -> Result<u32, Fault> {
+    if whole_messages(bytes)? != bytes.len() {
+        return Err(BROKEN);
+    }
+    let code = || {
+        let mut parts = Elements(bytes).next()?.parts();
+        let answered = parts.next()?;
+        let response = parts.next()?;
+        let is_it = answered.contents == [id] && response.tag == 0x78;
+        let code = response.parts().next()?;
+        is_it.then(|| number(code.contents))
+    };
+    code().ok_or("an answer to something else")
+}
+
+/// Of an INTEGER or ENUMERATED of at most four bytes that is not negative.
+fn number(contents: &[u8]) -> u32 {
+    contents
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
+
 /// Walks one element and all in it.
 fn check_nesting(element: &[u8]) -> Result<(), Fault> {
     let mut ends = [0; MAX_NESTING];
@@ -269,6 +301,30 @@ mod tests {
     }
 
     const DONE: &[u8] = &[0x65, 7, 10, 1, 0, 4, 0, 4, 0];
+
+    #[test]
+    fn the_code_of_an_extended_answer_is_read_however_its_lengths_are_written() {
+        let openldap = b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00";
+        // Active Directory writes every length of a sequence in four bytes.
+        let windows = b"\x30\x84\x00\x00\x00\x28\x02\x01\x01\x78\x84\x00\x00\x00\x1f\x0a\x01\x00\x04\x00\x04\x00\x8a\x161.3.6.1.4.1.1466.20037";
+        for answer in [openldap.as_slice(), windows] {
+            assert_eq!(message_length(answer), Ok(Some(answer.len())));
+            assert_eq!(extended_result(answer, 1), Ok(0));
+            assert!(extended_result(answer, 2).is_err());
+            assert!(extended_result(&answer[..answer.len() - 1], 1).is_err());
+            assert!(extended_result(&[answer, b"\x30"].concat(), 1).is_err());
+            for length in 0..2 {
+                assert_eq!(message_length(&answer[..length]), Ok(None));
+            }
+        }
+        let mut unavailable = windows.to_vec();
+        unavailable[17] = 52;
+        assert_eq!(extended_result(&unavailable, 1), Ok(52));
+        assert!(message_length(b"HTTP/1.1 400 Bad Request").is_err());
+        // searchResDone
+        let other = b"\x30\x0c\x02\x01\x01\x65\x07\x0a\x01\x00\x04\x00\x04\x00";
+        assert!(extended_result(other, 1).is_err());
+    }
 
     #[test]
     fn whole_messages_pass_and_the_rest_waits() {

@@ -212,6 +212,42 @@ async fn a_server_without_starttls_is_told_apart() {
     assert!(error.mend().contains("ldaps://"));
 }
 
+/// Windows writes every length of a sequence in four bytes, OpenLDAP in as few as there need be.
+#[tokio::test]
+async fn starttls_goes_on_with_tls_however_the_lengths_of_the_answer_are_written() {
+    const OPENLDAP: &[u8] = b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00";
+    const WINDOWS: &[u8] = b"\x30\x84\x00\x00\x00\x28\x02\x01\x01\x78\x84\x00\x00\x00\x1f\x0a\x01\x00\x04\x00\x04\x00\x8a\x161.3.6.1.4.1.1466.20037";
+    const UNAVAILABLE: &[u8] =
+        b"\x30\x84\x00\x00\x00\x10\x02\x01\x01\x78\x84\x00\x00\x00\x07\x0a\x01\x34\x04\x00\x04\x00";
+    for (answer, goes_on) in [(OPENLDAP, true), (WINDOWS, true), (UNAVAILABLE, false)] {
+        let (seen, mut said) = tokio::sync::mpsc::unbounded_channel();
+        let server = Proxy::start(move |mut stream| {
+            let seen = seen.clone();
+            Box::pin(async move {
+                let mut request = [0; 31];
+                stream.read_exact(&mut request).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                let mut next = [0; 2];
+                let came = stream.read_exact(&mut next).await.is_ok();
+                let _ = seen.send(came.then_some(next));
+            })
+        })
+        .await;
+        let mut config = config(server.url());
+        config.starttls = true;
+        let error = open(&config).lookup("grace").await.unwrap_err();
+        // The beginning of a ClientHello, or nothing more.
+        let hello = goes_on.then_some([0x16, 0x03]);
+        assert_eq!(said.recv().await.unwrap(), hello, "{error}");
+        let is_refused = tls_fault(&error) == TlsFault::StartTls;
+        assert_eq!(is_refused, !goes_on, "{error}");
+        assert!(
+            goes_on || error.to_string().contains("unavailable"),
+            "{error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_password_is_never_sent_before_tls() {
     // A server that hangs up on StartTLS learns nothing else.
