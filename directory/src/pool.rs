@@ -299,7 +299,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Searches; if a kept session turns out to be of no more use, once more on a fresh one.
+    /// Searches; if a kept session turns out to be of no more use, once more on a fresh one, and if the server says that
+    /// it is busy or unavailable, once more at the next server.
     pub(crate) async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Entry>, DirectoryError> {
         let limit = self.pool.limits.request_timeout;
         let mut session = match self.session.take() {
@@ -312,6 +313,19 @@ impl Lease {
                 url = session.url(),
                 "a kept connection was of no more use, trying a fresh one"
             );
+            drop(session);
+            self.kept = false;
+            session = self.pool.open().await?;
+            outcome = session.search(query, limit).await;
+        }
+        if let Err(error) = &outcome
+            && is_about_the_server(error)
+            && self.pool.state().down_until.len() > 1
+        {
+            if self.pool.mark_down(session.server()) {
+                warn!(error = %error, "a directory server is not usable");
+            }
+            session.spoil();
             drop(session);
             self.kept = false;
             session = self.pool.open().await?;
@@ -343,6 +357,17 @@ fn is_about_the_connection(error: &DirectoryError) -> bool {
                 code: ResultCode::OPERATIONS_ERROR,
                 ..
             }
+    )
+}
+
+/// The server is there and says that it cannot answer; another one may.
+fn is_about_the_server(error: &DirectoryError) -> bool {
+    matches!(
+        error,
+        DirectoryError::Search {
+            code: ResultCode::BUSY | ResultCode::UNAVAILABLE,
+            ..
+        }
     )
 }
 

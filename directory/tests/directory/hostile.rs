@@ -330,6 +330,29 @@ async fn a_kept_connection_that_lost_its_bind_is_replaced() {
     }
 }
 
+#[tokio::test]
+async fn a_server_that_is_busy_or_unavailable_is_passed_over() {
+    for code in [&[51, 51, 51][..], &[52, 52, 52]] {
+        let failing = coded(Vec::leak(code.to_vec())).await;
+        let other = coded(&[0, 0, 0]).await;
+        let config = |urls: String| DirectoryConfig {
+            discoverdn: true,
+            groupdn: String::new(),
+            ..anonymous(urls)
+        };
+        let directory = open(&config(format!("{},{}", failing.url(), other.url())));
+        for _ in 0..3 {
+            directory.lookup("grace").await.unwrap();
+        }
+        assert_eq!((failing.accepted(), other.accepted()), (1, 1));
+        // Alone, it is asked once each time and its answer is the answer.
+        let directory = open(&config(failing.url()));
+        let error = directory.lookup("grace").await.unwrap_err();
+        assert!(error.is_unavailable(), "{error:?}");
+        assert_eq!(failing.accepted(), 2);
+    }
+}
+
 /// Each kind of request says precisely that another server is meant, at once.
 #[tokio::test]
 async fn a_referral_is_an_error_that_says_so_for_each_request() {
