@@ -367,8 +367,9 @@ impl AcceptError {
             }
             Self::NothingToBind { ticket } => {
                 format!(
-                    "channel bindings are required, and {ticket} came over a connection whose TLS \
-                     does not end at this server"
+                    "channel bindings are required, and {ticket} came over a connection that has \
+                     none: TLS does not end at this server, or its certificate is signed without a \
+                     hash (Ed25519), so that there is nothing to bind to (RFC 5929)"
                 )
             }
             Self::Anonymous => "the client is anonymous".to_owned(),
@@ -448,8 +449,8 @@ impl AcceptError {
                  them to accept instead of require"
             }
             Self::NothingToBind { .. } => {
-                "let clients connect to a TLS listener of this server, or do not require channel \
-                 bindings"
+                "let clients connect to a TLS listener of this server whose certificate is signed \
+                 with ECDSA or RSA, or do not require channel bindings"
             }
             Self::Anonymous => "log in as a named principal",
             Self::NotComplete => "use a client that sends a Kerberos ticket in its first token",

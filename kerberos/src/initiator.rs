@@ -446,9 +446,11 @@ fn service_name(spn: &str) -> Result<Result<Name, Status>, InitiateError> {
         name: spn.to_owned(),
         error,
     })?;
-    let literal = spn.split('@').next().is_some_and(|name| name.contains('/'));
-    Ok(match literal {
-        true => Name::principal(spn),
+    let (name, realm) = spn.split_once('@').unwrap_or((spn, ""));
+    Ok(match name.contains('/') {
+        // Without a realm in the name libkrb5 would take `default_realm`, which a host need not have, and which need not
+        // be the client's. An empty one asks the client's KDC, which knows or refers onwards.
+        true => Name::principal(&format!("{name}@{realm}")),
         false => Name::host_based(spn),
     })
 }
