@@ -2,6 +2,7 @@
 //! `sys/config/cors` has it (the Fetch standard, "CORS protocol").
 
 use axum::body::Body;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use obol_mount::Error;
 
@@ -17,7 +18,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("300");
 
 /// What becomes of a request as far as its origin goes.
 pub(super) enum Outcome {
-    /// Nobody asked: no `Origin`, or CORS is off.
+    /// Nobody asked: no `Origin`, or this server's own, or CORS is off.
     NotAsked,
     /// The answer is marked with this origin.
     Allowed(HeaderValue),
@@ -26,7 +27,8 @@ pub(super) enum Outcome {
     Refused(Error),
 }
 
-pub(super) fn check(core: &Core, request: &Request<Body>) -> Outcome {
+/// `tls` says whether the listener speaks TLS itself.
+pub(super) fn check(core: &Core, request: &Request<Body>, tls: bool) -> Outcome {
     let Some(origin) = request.headers().get(header::ORIGIN) else {
         return Outcome::NotAsked;
     };
@@ -34,7 +36,10 @@ pub(super) fn check(core: &Core, request: &Request<Body>) -> Outcome {
         return Outcome::NotAsked;
     };
     let one = request.headers().get_all(header::ORIGIN).iter().count() == 1;
-    if !one || !origin.to_str().is_ok_and(|origin| cors.allows(origin)) {
+    if one && is_own(origin, request, tls) && !is_allowed(&cors, origin) {
+        return Outcome::NotAsked;
+    }
+    if !one || !is_allowed(&cors, origin) {
         return Outcome::Refused(Error::forbidden_because("origin not allowed"));
     }
     if request.method() == Method::OPTIONS {
@@ -42,6 +47,24 @@ pub(super) fn check(core: &Core, request: &Request<Body>) -> Outcome {
     } else {
         Outcome::Allowed(origin.clone())
     }
+}
+
+fn is_allowed(cors: &Cors, origin: &HeaderValue) -> bool {
+    origin.to_str().is_ok_and(|origin| cors.allows(origin))
+}
+
+/// Whether the page is this server's own, the sign-on page for example: browsers name the origin with every request that
+/// is no GET. Without TLS of its own the server cannot tell whether a proxy speaks it.
+fn is_own(origin: &HeaderValue, request: &Request<Body>, tls: bool) -> bool {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    let Some(host) = request.uri().authority().map(Authority::as_str).or(host) else {
+        return false;
+    };
+    let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    origin.is_some_and(|(scheme, authority)| {
+        authority.eq_ignore_ascii_case(host) && (scheme == "https" || (scheme == "http" && !tls))
+    })
 }
 
 /// Lets the page of that origin read the answer.

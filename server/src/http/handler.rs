@@ -98,7 +98,7 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
         }
         return page;
     }
-    let origin = match cors::check(&shared.core, &request) {
+    let origin = match cors::check(&shared.core, &request, shared.tls) {
         cors::Outcome::NotAsked => None,
         cors::Outcome::Allowed(origin) => Some(origin),
         cors::Outcome::Preflight(answer) => return answer,

@@ -52,6 +52,12 @@ fn a_page_of_another_origin_is_let_through_once_it_is_named() {
         assert_eq!(refused.errors(), ["origin not allowed"]);
         assert_eq!(refused.header("access-control-allow-origin"), None);
     }
+    // This server's own pages are of no other origin: browsers name it with each POST.
+    let own = server.url();
+    let reply = ask(&own).expect(200);
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+    ask(&own.replace("http:", "ftp:")).expect(403);
+    ask(&format!("{own}.evil.com")).expect(403);
     // Whoever is no browser sends no origin.
     root.get("auth/token/lookup-self").expect(200);
     // An error can be read by the page, too.

@@ -79,7 +79,10 @@ function causeOf(response, said) {
     case 401:
       if (/sent something else/.test(said)) return 'ntlm';
       return asked && !/\(request /.test(said) ? 'nothing' : 'refused';
-    case 403: return /permission denied/.test(said) ? 'mount' : 'user';
+    case 403:
+      if (/permission denied/.test(said)) return 'mount';
+      if (/address/.test(said)) return 'address';
+      return /origin/.test(said) ? 'other' : 'user';
     case 404: case 405: return 'mount';
     case 502: return 'directory';
     case 413: case 431: case 494: return 'large';
@@ -226,6 +229,13 @@ const CAUSES = {
     title: 'You may not sign in here',
     text: 'Your ticket is good, but this server does not let you in: the directory does not know you, your account is disabled, or your realm is not one of those that may.',
     steps: ['Ask those who run the server; the number below leads them to the exact cause.'],
+    operators: true,
+  },
+  address: {
+    title: 'You may not sign in from here',
+    text: 'This server takes logins from certain networks alone, and your computer is in none of them.',
+    steps: ['If your organisation has a VPN, connect to it and try again.',
+      'Otherwise ask those who run the server; the number below leads them to the exact cause.'],
     operators: true,
   },
   mount: {
