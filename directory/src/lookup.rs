@@ -343,11 +343,11 @@ impl Bytes for Known {
                 let Membership {
                     user_dn,
                     user_name,
-                    standing: _,
+                    standing,
                     groups,
                     group_dns,
                 } = &**membership;
-                let lists = groups.iter().chain(group_dns);
+                let lists = groups.iter().chain(group_dns).chain(&standing.sid);
                 user_dn.bytes() + user_name.bytes() + lists.map(Bytes::bytes).sum::<usize>()
             }
         }

@@ -50,7 +50,7 @@ pub fn sid_text(sid: &[u8]) -> Option<String> {
     let authority = authority.iter().fold(0, |sum, b| sum << 8 | u64::from(*b));
     let mut text = match authority {
         0..=0xffff_ffff => format!("S-1-{authority}"),
-        _ => format!("S-1-0x{authority:012x}"),
+        _ => format!("S-1-0x{authority:012X}"),
     };
     for part in rest.chunks_exact(4) {
         let part = part.iter().rev().fold(0, |sum, b| sum << 8 | u32::from(*b));
@@ -79,6 +79,13 @@ impl Directory {
         }
         let (groups, _) = self.groups_of_sids(sids, Names::Kept).await?;
         Ok(SidNames::all(sids, &groups))
+    }
+
+    /// The SIDs of all groups of a user's entry, nested ones included, as Active Directory counts them (MS-ADTS
+    /// 3.1.1.4.5.19): what a domain controller writes into a ticket comes from the same place. Asked now.
+    pub async fn sids_of_groups(&self, user_dn: &str) -> Result<Vec<Vec<u8>>, DirectoryError> {
+        let mut via = Via::service(&self.inner().pool);
+        self.token_groups(user_dn, &mut via).await
     }
 
     /// The groups that the user's entry says by SID, nested ones included (MS-ADTS 3.1.1.4.5.19).

@@ -10,6 +10,7 @@ use crate::error::DirectoryError;
 use crate::filter;
 use crate::lookup::{Directory, Via};
 use crate::session::{Entry, Query, Scope};
+use crate::sid::sid_text;
 
 /// A user's entry.
 pub(crate) struct UserEntry {
@@ -27,14 +28,17 @@ pub struct Standing {
     pub is_disabled: bool,
     /// When the password was set, as the directory writes it; `None` where it does not say.
     pub password_set: Option<String>,
+    /// The account's SID in Active Directory (`objectSid`), as `S-1-5-21-...`; `None` where the directory has none.
+    pub sid: Option<String>,
 }
 
 impl Standing {
-    const ATTRIBUTES: [&str; 4] = [
+    const ATTRIBUTES: [&str; 5] = [
         "userAccountControl",
         "pwdLastSet",
         "pwdChangedTime",
         "pwdAccountLockedTime",
+        "objectSid",
     ];
 
     /// `asked` are the attributes that the entry was read with.
@@ -43,14 +47,18 @@ impl Standing {
             let place = asked
                 .iter()
                 .position(|asked| asked.as_ref().eq_ignore_ascii_case(name))?;
-            names(entry, place).into_iter().next()
+            entry.attributes.get(place)?.first()
         };
-        let [control, set, changed, locked] = Self::ATTRIBUTES.map(first);
+        let [control, set, changed, locked, sid] = Self::ATTRIBUTES.map(first);
+        let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
+        let [control, set, changed, locked] =
+            [control, set, changed, locked].map(|value| value.map(text));
         let control = control.and_then(|control| control.parse::<i64>().ok());
         Self {
             is_disabled: control.is_some_and(|control| control & ACCOUNT_DISABLE != 0)
                 || locked.is_some_and(|locked| locked.starts_with(LOCKED_FOR_GOOD)),
             password_set: set.or(changed),
+            sid: sid.and_then(|sid| sid_text(sid)),
         }
     }
 }

@@ -47,7 +47,12 @@ pub(super) async fn login(
             cause: "the client's address is in no block of token_bound_cidrs".to_owned(),
             mend: "widen token_bound_cidrs in config/ldap, or tell the listener which proxies to believe",
         };
-        return Err(refused(request, None, &refusal, Error::forbidden()));
+        let answer = sentence(
+            request,
+            Error::forbidden_because,
+            "logins from this address are not allowed",
+        );
+        return Err(refused(request, None, &refusal, answer));
     }
 
     let bindings = request
@@ -104,6 +109,7 @@ pub(super) async fn login(
         principal: user.principal.clone(),
         client,
         user_dn: membership.user_dn,
+        user_sid: membership.user_sid.or(membership.standing.sid),
     };
     let alias = match users.username_as_alias {
         true => &user.directory_name,
@@ -277,6 +283,14 @@ fn no_membership(request: &RequestInfo, client: &str, unknown: &Unknown) -> Erro
                 request,
                 Error::forbidden_because,
                 "the ticket does not say which groups its user is in",
+            );
+            return refused(request, Some(client), refusal, answer);
+        }
+        Unknown::User(refusal) => {
+            let answer = sentence(
+                request,
+                Error::forbidden_because,
+                "this user may not log in here",
             );
             return refused(request, Some(client), refusal, answer);
         }

@@ -53,11 +53,37 @@ pub(super) enum Unknown {
     Directory(DirectoryError),
     /// The ticket does not say.
     Ticket(Refusal),
+    /// The directory says that this is not the user, or nobody who may log in.
+    User(Refusal),
 }
 
 impl Membership {
     pub(super) fn names(&self) -> Vec<String> {
         self.groups.keys().cloned().collect()
+    }
+
+    /// Takes in the groups of a PAC, with their names where those are wanted.
+    async fn take_sids(
+        &mut self,
+        users: &Users,
+        sids: &[Sid],
+        names: bool,
+    ) -> Result<(), DirectoryError> {
+        self.sids = sids.iter().map(Sid::to_string).collect();
+        if !names {
+            return Ok(());
+        }
+        let binary: Vec<Vec<u8>> = sids.iter().map(Sid::to_bytes).collect();
+        let named = users.directory.group_names_of_sids(&binary).await?;
+        for (sid, group) in sids.iter().zip(named) {
+            if group.names.is_empty() {
+                self.unnamed.push(sid.to_string());
+            }
+            for name in group.names {
+                self.add(name, Sources::PAC);
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, name: String, found: Sources) {
@@ -80,22 +106,69 @@ pub(super) async fn at_login(
     // What the ticket says is looked at first: a ticket that is refused for it costs no search.
     let pac = read(pac, source)?;
     let mut membership = match source.asks_ldap() {
-        true => in_directory(users, user)
-            .await
-            .map_err(Unknown::Directory)?,
+        true => {
+            let found = in_directory(users, user)
+                .await
+                .map_err(Unknown::Directory)?;
+            not_disabled(&found)?;
+            found
+        }
         false => Membership::default(),
     };
     if let Some(pac) = pac {
-        membership.user_sid = Some(pac.user_sid().to_string());
+        let user_sid = pac.user_sid().to_string();
+        if source.asks_ldap() {
+            same_account(user, &user_sid, &membership)?;
+        }
+        membership.user_sid = Some(user_sid);
         if source.reads_pac() {
-            let sids = counted(pac, user, service);
-            membership.sids = sids.iter().map(Sid::to_string).collect();
-            if names {
-                name_groups(users, &sids, &mut membership).await?;
-            }
+            let own = (!user.is_foreign).then_some(pac.logon_domain_sid);
+            let sids = counted(pac.group_sids(), own, service);
+            membership
+                .take_sids(users, &sids, names)
+                .await
+                .map_err(Unknown::Directory)?;
         }
     }
     Ok(membership)
+}
+
+/// Who has a ticket keeps it until it ends; whether the account may still be used, the directory knows (threats:
+/// `group-gone`).
+fn not_disabled(found: &Membership) -> Result<(), Unknown> {
+    match found.standing.is_disabled {
+        true => Err(Unknown::User(Refusal {
+            cause: format!(
+                "the account is disabled in the directory ({})",
+                found.user_dn.as_deref().unwrap_or_default()
+            ),
+            mend: "enable the account if its user is to log in",
+        })),
+        false => Ok(()),
+    }
+}
+
+/// The entry that a name led to must be that of the account in the PAC. In Active Directory the name in a ticket is the
+/// one that was asked for, and a KDC takes one account's `sAMAccountName`, with a `$` behind it too, before another's
+/// UPN (MS-KILE 3.3.5.6.1): whoever may make an account could take the name of another's UPN, and `upndomain` would
+/// lead to that other's groups.
+fn same_account(user: &User, user_sid: &str, found: &Membership) -> Result<(), Unknown> {
+    let entry = found.user_dn.as_deref().unwrap_or_default();
+    let cause = match &found.standing.sid {
+        Some(sid) if sid == user_sid => return Ok(()),
+        // Another realm's user has an entry of its own here, if any.
+        _ if user.is_foreign => return Ok(()),
+        Some(sid) => format!("the ticket is of {user_sid}, and the entry {entry} is {sid}"),
+        None if user.is_named_by_ticket => format!(
+            "the ticket is of another name than its account ({}), and the entry {entry} shows no objectSid by which it could be told to be the same",
+            user.name
+        ),
+        None => return Ok(()),
+    };
+    Err(Unknown::User(Refusal {
+        cause,
+        mend: "log in under the account's own name; no account's name may be the first part of another's UPN, and the bind account must be able to read objectSid",
+    }))
 }
 
 /// Whether a login of this user asks the directory who they are, instead of what is remembered.
@@ -103,17 +176,54 @@ pub(super) fn needs_question(service: &Service, users: &Users, user: &User) -> b
     service.ticket.group_source.asks_ldap() && !users.directory.remembers(&user.directory_name)
 }
 
-/// The directory's answer alone: at a renewal there is no ticket any more.
-pub(super) async fn in_directory(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
+/// Without a ticket: at a renewal, or of a user who was named. Where the groups are those of the PAC, the directory says
+/// which ones a domain controller would write into one.
+pub(super) async fn without_ticket(
+    service: &Service,
+    users: &Users,
+    user: &User,
+    asked: Asked,
+) -> Result<Membership, DirectoryError> {
+    let source = service.ticket.group_source;
+    let mut membership = match asked {
+        Asked::Now => in_directory_now(users, user).await?,
+        Asked::Kept => in_directory(users, user).await?,
+    };
+    if !source.reads_pac() {
+        return Ok(membership);
+    }
+    let dn = membership.user_dn.clone().unwrap_or_default();
+    let sids = match users.directory.sids_of_groups(&dn).await {
+        Ok(sids) => sids,
+        // Not Active Directory: its own searches are all that there is.
+        Err(DirectoryError::NoTokenGroups { .. }) => return Ok(membership),
+        Err(error) => return Err(error),
+    };
+    if !source.asks_ldap() {
+        membership.groups.clear();
+    }
+    let own = membership.standing.sid.as_deref();
+    let own = own.and_then(|sid| sid.parse::<Sid>().ok()?.domain());
+    let sids = sids.iter().filter_map(|sid| Sid::from_bytes(sid).ok());
+    let sids = counted(sids, own.filter(|_| !user.is_foreign), service);
+    membership.take_sids(users, &sids, true).await?;
+    Ok(membership)
+}
+
+/// How old an answer of the directory may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Now,
+    /// Up to `cache_ttl`.
+    Kept,
+}
+
+async fn in_directory(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
     let found = users.directory.lookup(&user.directory_name).await?;
     Ok(of_directory(found))
 }
 
-/// The same, asked now and not remembered.
-pub(super) async fn in_directory_now(
-    users: &Users,
-    user: &User,
-) -> Result<Membership, DirectoryError> {
+async fn in_directory_now(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
     let found = users.directory.lookup_fresh(&user.directory_name).await?;
     Ok(of_directory(found))
 }
@@ -158,36 +268,12 @@ fn read(pac: &PacState, source: GroupSource) -> Result<Option<&Pac>, Unknown> {
     }
 }
 
-/// The groups of a PAC that count. A KDC vouches for the groups of its own domain; what a trusted domain says of
+/// The groups of a PAC that count, of the domain that is the user's `own` and of those that are trusted. A KDC vouches for the groups of its own domain; what a trusted domain says of
 /// other domains is believed where the operator said so (threats: `pac-unverified`, `realm-confusion`).
-fn counted(pac: &Pac, user: &User, service: &Service) -> Vec<Sid> {
-    let trusted = service.trusted_domains.iter();
-    let own = (!user.is_foreign).then_some(&pac.logon_domain_sid);
-    let domains: Vec<&Sid> = own.into_iter().chain(trusted).collect();
-    pac.group_sids()
-        .into_iter()
+fn counted(sids: impl IntoIterator<Item = Sid>, own: Option<Sid>, service: &Service) -> Vec<Sid> {
+    let trusted = service.trusted_domains.iter().copied();
+    let domains: Vec<Sid> = own.into_iter().chain(trusted).collect();
+    sids.into_iter()
         .filter(|sid| domains.iter().any(|domain| sid.is_in_domain(domain)))
         .collect()
-}
-
-async fn name_groups(
-    users: &Users,
-    sids: &[Sid],
-    membership: &mut Membership,
-) -> Result<(), Unknown> {
-    let binary: Vec<Vec<u8>> = sids.iter().map(Sid::to_bytes).collect();
-    let named = users
-        .directory
-        .group_names_of_sids(&binary)
-        .await
-        .map_err(Unknown::Directory)?;
-    for (sid, group) in sids.iter().zip(named) {
-        if group.names.is_empty() {
-            membership.unnamed.push(sid.to_string());
-        }
-        for name in group.names {
-            membership.add(name, Sources::PAC);
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Kerberos;
-use super::membership;
+use super::membership::{self, Asked};
 use super::user::{Rules, User};
 use crate::directory::renewal;
 
@@ -22,6 +22,9 @@ pub(super) struct Proof {
     /// The user's entry in the directory; none where the groups came from the ticket alone.
     #[serde(default)]
     pub(super) user_dn: Option<String>,
+    /// The account's SID, where the ticket or the directory says it.
+    #[serde(default)]
+    pub(super) user_sid: Option<String>,
 }
 
 impl Proof {
@@ -48,11 +51,15 @@ pub(super) async fn renew(
     let who = &proof.principal;
     let user = User::of(&account, &client, Rules::of(service, users))
         .map_err(|refusal| renewal::refused(who, &refusal.cause, renewal::GONE))?;
-    // Groups that came from the ticket are asked of the directory now: it gives the same ones by another way.
-    let membership = membership::in_directory(users, &user)
+    let membership = membership::without_ticket(service, users, &user, Asked::Kept)
         .await
         .map_err(|error| renewal::not_found(who, &error))?;
     if let (Some(was), Some(is)) = (&proof.user_dn, &membership.user_dn) {
+        renewal::same_entry(who, was, is)?;
+    }
+    if let (Some(was), Some(is)) = (&proof.user_sid, &membership.standing.sid)
+        && !user.is_foreign
+    {
         renewal::same_entry(who, was, is)?;
     }
     renewal::not_disabled(who, &membership.standing)?;

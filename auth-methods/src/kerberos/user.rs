@@ -16,6 +16,8 @@ pub(super) struct User {
     pub(super) name: String,
     /// The name that LDAP is asked for; without the instance where the operator wants that.
     pub(super) directory_name: String,
+    /// `directory_name` is the ticket's, which is not the account's: whoever asked for the ticket has chosen it.
+    pub(super) is_named_by_ticket: bool,
     pub(super) realm: String,
     /// The account's principal.
     pub(super) principal: String,
@@ -60,7 +62,8 @@ impl User {
     ///
     /// `account` is who it is, `client` the name in the ticket. In Active Directory they differ: the KDC writes
     /// the name as it was asked for, in any case, as a UPN, or without the `$` of a computer's name. The account
-    /// counts; the ticket's name is what `upndomain` makes a UPN of, and nothing else.
+    /// counts; the ticket's name is what `upndomain` makes a UPN of, and nothing else. That the entry which it leads to is
+    /// the account's is for the directory to say ([`super::membership`]).
     pub(super) fn of(
         account: &Principal,
         client: &Principal,
@@ -69,6 +72,7 @@ impl User {
         let mut user = Self::of_name(account, rules)?;
         if rules.upndomain.is_some() && client != account {
             user.directory_name = Self::of_name(client, rules)?.directory_name;
+            user.is_named_by_ticket = true;
         }
         Ok(user)
     }
@@ -120,6 +124,7 @@ impl User {
             } else {
                 name.clone()
             },
+            is_named_by_ticket: false,
             name,
             realm: realm.to_owned(),
             principal: principal.to_string(),

@@ -654,10 +654,15 @@ async fn a_client_from_outside_the_bound_blocks_is_refused_before_its_ticket_is_
     for outside in [Some("192.0.2.7"), None] {
         mount.peer = outside.map(|peer| peer.parse().unwrap());
         let error = mount.login(&token).await.unwrap_err();
+        assert_eq!((error.status(), challenge_of(&error)), (403, None));
         assert_eq!(
-            (error.status(), error.messages()),
-            (403, &["permission denied".to_owned()][..])
+            error.messages(),
+            [format!(
+                "logins from this address are not allowed (request {})",
+                id_in(&error)
+            )]
         );
+        assert!(logged_cause(&error).contains("token_bound_cidrs"));
     }
     mount.peer = Some("198.51.100.9".parse().unwrap());
     mount.login(&token).await.unwrap();

@@ -65,7 +65,16 @@ fn the_same_user_has_the_same_policies_whichever_way_the_groups_come() {
         ] {
             let login = log_in(&server, ad(), "kerberos", account);
             assert_eq!(login.status, 200, "{account} by {way}: {}", login.text());
+            let client = server.client().with_token(login.clone().client_token());
             assert_eq!(policies(login), expected, "{account} by {way}");
+            // There is no ticket at a renewal, and the groups are the same.
+            let renewed = client.post("auth/token/renew-self", json!({}));
+            assert_eq!(
+                renewed.status,
+                200,
+                "{account} by {way}: {}",
+                renewed.text()
+            );
         }
     }
 }
@@ -77,6 +86,47 @@ fn a_user_is_found_by_the_name_of_the_ticket_with_upndomain() {
     assert!(policies(login).contains(&"staff".to_owned()));
     // Her userPrincipalName is another name than the account's, which is what her ticket has.
     log_in(&server, ad(), "kerberos", "joan").expect(403);
+    // As a client asks that was given her UPN.
+    let password = ad().password("joan").unwrap();
+    let tickets = ad().kinit("joan.clarke", &password).unwrap();
+    let login = login_at(&server, "kerberos", &ad::negotiate(ad(), &tickets));
+    assert!(policies(login).contains(&"scientists".to_owned()));
+}
+
+/// A KDC of Windows takes an account's name before another's UPN (MS-KILE 3.3.5.6.1).
+#[test]
+fn alias_case_a_name_that_is_one_accounts_and_anothers_upn_gives_nobody_the_others_groups() {
+    let ad = ad::own_ad();
+    let server = ad::server(&ad);
+    let upndomain = json!({"upndomain": ad.realm()});
+    ad::set_up(&server, &ad, json!({}), upndomain.clone());
+    ad.add_user("taker", "Passw0rd.taker").unwrap();
+    let tickets = ad.kinit_as("taker").unwrap();
+    let renewable = login_at(&server, "kerberos", &ad::negotiate(&ad, &tickets)).expect(200);
+    let client = server.client().with_token(renewable.client_token());
+    client.post("auth/token/renew-self", json!({})).expect(200);
+    let header = ad::negotiate(&ad, &tickets);
+    let taken = ad.sid_of("taker").unwrap();
+    let change = |dn: &str, attribute: &str, value: &str| {
+        let text = format!("dn: {dn}\nchangetype: modify\nreplace: {attribute}\n");
+        ad.modify_ldif(&format!("{text}{attribute}: {value}\n"))
+            .unwrap();
+    };
+    // Samba has no such two names at once, so the ticket is from before the other has it.
+    let [taker, grace] = ["taker", "grace"].map(|account| ad.dn_of(account).unwrap());
+    let upn = |name: &str| format!("{name}@{}", ad.realm());
+    change(&taker, "userPrincipalName", &upn("renamed"));
+    change(&taker, "sAMAccountName", "renamed");
+    change(&grace, "userPrincipalName", &upn("taker"));
+    for config in [json!({}), json!({"group_source": "ldap+pac"})] {
+        server.root().post("auth/kerberos/config", config);
+        let refused = login_at(&server, "kerberos", &header).expect(403);
+        assert!(refused.errors()[0].starts_with("this user may not log in here"));
+    }
+    let cause = format!("the ticket is of {taken}");
+    assert!(server.log().contains(&cause));
+    // Nor does the token from before become another's.
+    client.post("auth/token/renew-self", json!({})).expect(400);
 }
 
 #[test]
@@ -106,7 +156,7 @@ fn a_user_in_the_pac_needs_no_directory_when_the_groups_are_known() {
 }
 
 #[test]
-fn groups_mapped_by_their_sids_need_no_directory_at_all() {
+fn groups_mapped_by_their_sids_need_no_directory_at_all_until_a_renewal() {
     let server = ad::server(ad());
     let root = server.root();
     let config = with(ad::config_payload(ad()), json!({"group_source": "pac"}));
@@ -121,10 +171,26 @@ fn groups_mapped_by_their_sids_need_no_directory_at_all() {
         policies(log_in(&server, ad(), "kerberos", "grace")),
         ["default", "works"]
     );
+    let joan = log_in(&server, ad(), "kerberos", "joan");
+    assert_eq!(policies(joan.clone()), ["default"]);
+    let joan = server.client().with_token(joan.client_token());
+    // There is no ticket then, and nobody to ask.
+    joan.post("auth/token/renew-self", json!({})).expect(502);
+    let url = json!({"url": ad().ldaps_url()});
+    root.post("auth/kerberos/config/ldap", url).expect(204);
+    joan.post("auth/token/renew-self", json!({})).expect(200);
+    let grace = log_in(&server, ad(), "kerberos", "grace");
+    let client = server.client().with_token(grace.client_token());
+    client.post("auth/token/renew-self", json!({})).expect(200);
+    // What is said of a named user is what a login gives.
+    let body = json!({"service": "HTTP/localhost", "user": "grace"});
+    let report = root.post("auth/kerberos/diagnose", body).expect(200).data();
     assert_eq!(
-        policies(log_in(&server, ad(), "kerberos", "joan")),
-        ["default"]
+        report["user"]["policies"],
+        json!(["default", "works"]),
+        "{report:#?}"
     );
+    assert_eq!(report["ok"], true, "{report:#?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use obol_kerberos::{Accepted, PacState, Principal};
 
 use super::super::live::{Service, Snapshot};
 use super::super::login;
-use super::super::membership::{self, Membership, Unknown};
+use super::super::membership::{self, Asked, Membership, Unknown};
 use super::super::user::{Rules, User};
 use super::report::{GroupReport, Steps, UserReport};
 use super::{kdc, ticket};
@@ -184,14 +184,14 @@ pub(super) async fn user(
         })
         .map_or(&PacState::NotRead, |accepted| &accepted.pac);
     let found = match pac {
-        PacState::NotRead => membership::in_directory_now(users, &user)
+        PacState::NotRead => membership::without_ticket(service, users, &user, Asked::Now)
             .await
             .map_err(Unknown::Directory),
         pac => membership::at_login(service, users, &user, pac, true).await,
     };
     let membership = match found {
         Ok(membership) => membership,
-        Err(Unknown::Ticket(refusal)) => {
+        Err(Unknown::Ticket(refusal) | Unknown::User(refusal)) => {
             steps.fail("user", refusal.cause).mend(refusal.mend);
             return None;
         }
