@@ -29,6 +29,11 @@ impl Error {
         Self::new(400, message)
     }
 
+    /// 415: the body is of a type that the request does not take.
+    pub fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(415, message)
+    }
+
     /// 401 with a `WWW-Authenticate: Negotiate` challenge (RFC 4559, section 4).
     pub fn challenge(message: impl Into<String>) -> Self {
         Self::new(401, message).with_header("WWW-Authenticate", "Negotiate")

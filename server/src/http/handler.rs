@@ -380,7 +380,7 @@ fn check_patch_type(headers: &HeaderMap) -> Result<()> {
     let kind = header(headers, "content-type")?.unwrap_or_default();
     match kind.split(';').next().map(str::trim) {
         Some("application/merge-patch+json") => Ok(()),
-        _ => Err(Error::bad_request(
+        _ => Err(Error::unsupported_media_type(
             "PATCH needs Content-Type: application/merge-patch+json",
         )),
     }

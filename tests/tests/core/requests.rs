@@ -103,7 +103,7 @@ fn verbs_are_vaults() {
         .request("PATCH", "sys/policies/acl/verbs")
         .json(&policy)
         .send()
-        .expect(400);
+        .expect(415);
     assert!(
         untyped.errors()[0].contains("merge-patch"),
         "{:?}",
