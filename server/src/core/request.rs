@@ -358,6 +358,7 @@ impl Core {
 
         let (help_wanted, asked, request_id) = (incoming.help, incoming.wrap, &*incoming.id);
         let answered: Result<Answer> = async {
+            refuse_write_to_folder(path, operation, mounted)?;
             // 5. Authorise: deny wins, then the constraints on parameters.
             if let Some(token) = token {
                 authorise(
@@ -550,6 +551,24 @@ fn quota_shown(outcome: Result<Outgoing>, headers: quotas::Headers) -> Result<Ou
         Err(error) => Err(headers
             .into_iter()
             .fold(error, |error, (name, value)| error.with_header(name, value))),
+    }
+}
+
+/// As in Vault: was the secret `foo` meant, or one in the folder `foo/`? The server's own paths are no folders of secrets,
+/// and clients write mounts with their slash.
+fn refuse_write_to_folder(
+    path: &RequestPath,
+    operation: Operation,
+    mounted: Option<&Arc<Mounted>>,
+) -> Result<()> {
+    let writes = matches!(
+        operation,
+        Operation::Create | Operation::Update | Operation::Patch
+    );
+    let is_own = mounted.is_some_and(|mounted| mounted.entry.kind == "system");
+    match path.has_trailing_slash() && writes && !is_own {
+        true => Err(Error::bad_request("cannot write to a path ending in '/'")),
+        false => Ok(()),
     }
 }
 

@@ -120,6 +120,42 @@ fn verbs_are_vaults() {
 }
 
 #[test]
+fn path_traversal_a_trailing_slash_is_no_other_path_and_nothing_is_written_to_a_folder() {
+    let server = server();
+    let root = server.root();
+    root.post("secret/data/team", json!({"data": {"n": 1}}))
+        .expect(200);
+    root.post("secret/data/team/a", json!({"data": {"n": 2}}))
+        .expect(200);
+    let policy = r#"
+        path "secret/data/team/*" { capabilities = ["create", "read", "update", "delete", "list"] }
+        path "secret/metadata/team/*" { capabilities = ["list", "delete"] }
+        path "sys/policies/acl/team/*" { capabilities = ["create", "update"] }
+    "#;
+    root.put("sys/policies/acl/of-team", json!({"policy": policy}))
+        .expect(204);
+    let token = root
+        .post("auth/token/create", json!({"policies": ["of-team"]}))
+        .client_token();
+    let member = server.client().with_token(token);
+    member.get("secret/data/team/a").expect(200);
+    for path in ["secret/data/team", "secret/data/team/"] {
+        member.get(path).expect(403);
+        member.delete(path).expect(403);
+    }
+    member.delete("secret/metadata/team/").expect(403);
+    member.list("secret/metadata/team/").expect(200);
+    let data = json!({"data": {"n": 3}});
+    let refused = member.post("secret/data/team/", data.clone()).expect(400);
+    assert_eq!(refused.errors(), ["cannot write to a path ending in '/'"]);
+    let other = json!({"policy": "path \"*\" { capabilities = [\"read\"] }"});
+    member.post("sys/policies/acl/team/", other).expect(403);
+    // Not by root either: was the secret meant, or one in the folder?
+    root.post("secret/data/team/", data).expect(400);
+    assert_eq!(root.get("secret/data/team").data()["data"]["n"], 1);
+}
+
+#[test]
 fn whoever_may_not_know_is_not_told_what_is_there() {
     let stranger = token(json!({"policies": ["default"]}));
     for path in [

@@ -7,9 +7,10 @@
 //!
 //! Two decisions beyond the page:
 //!
-//! * A path with a trailing slash, and the path of every LIST, stands for both its forms, `foo` and `foo/`; of the
-//!   rules that match either, the best decides. So a rule for `foo` and one for `foo/*` both reach LIST on `foo`
-//!   (a fault of the past: GHSA-xp3c-3jw3-4vcr), and a slash at the end is no way around a rule.
+//! * The path of a LIST stands for both its forms, `foo` and `foo/`; of the rules that match either, the best decides.
+//!   So a rule for `foo` and one for `foo/*` both reach LIST on `foo` (a fault of the past: GHSA-xp3c-3jw3-4vcr). For
+//!   everything else a slash at the end does not count, as it does not for the router: it is no way around a rule, and
+//!   a rule for `foo/*` grants nothing on `foo`.
 //! * A deny rule matches whatever the case of the path (Vault since 2.2.2), because some mounts fold names. A rule
 //!   that is spelt exactly as the request and has the same pattern otherwise is the more specific one.
 
@@ -292,14 +293,25 @@ impl Acl {
         if self.root {
             return vec!["root"];
         }
-        let found: Vec<_> = self
-            .find(path, false)
-            .map(|rule| rule.capabilities.names().collect())
-            .unwrap_or_default();
-        if found.is_empty() {
+        let of = |both_forms| {
+            self.find(path, both_forms)
+                .map_or(Capabilities::NONE, |rule| rule.capabilities)
+        };
+        let mut found = of(false);
+        // A folder is asked about for its listing.
+        if path.ends_with('/') {
+            let own = [Capability::List, Capability::Deny];
+            found = found.without(&own)
+                | match of(true).contains(Capability::List) {
+                    true => [Capability::List].into_iter().collect(),
+                    false => Capabilities::NONE,
+                };
+        }
+        let words: Vec<_> = found.names().collect();
+        if words.is_empty() {
             vec!["deny"]
         } else {
-            found
+            words
         }
     }
 

@@ -77,6 +77,11 @@ impl Capabilities {
         self.0 & capability as u16 != 0
     }
 
+    pub fn without(self, others: &[Capability]) -> Self {
+        let others = others.iter().fold(0, |set, other| set | *other as u16);
+        Self(self.0 & !others)
+    }
+
     pub fn is_deny(self) -> bool {
         self.contains(Capability::Deny)
     }

@@ -64,16 +64,13 @@ impl Trie {
         end.best = end.best.max(Some(rank));
     }
 
+    /// The best rule for a path, whose trailing slash does not count; with `both_forms` also of those for the path with
+    /// that slash.
     pub(super) fn find(&self, path: &str, both_forms: bool) -> Option<usize> {
-        let bare = path.strip_suffix('/');
+        let bare = path.strip_suffix('/').unwrap_or(path);
         let mut best = None;
         if let Some(root) = self.nodes.first() {
-            self.walk(
-                root,
-                Some(bare.unwrap_or(path)),
-                both_forms || bare.is_some(),
-                &mut best,
-            );
+            self.walk(root, Some(bare), both_forms, &mut best);
         }
         best
     }

@@ -236,6 +236,35 @@ fn a_trailing_slash_is_no_way_around_a_rule() {
 }
 
 #[test]
+fn path_traversal_a_trailing_slash_widens_no_grant() {
+    for grant in ["kv/team/*", "kv/team/+", "kv/team/", "+/team/*", "kv/+/+"] {
+        let acl = compile(&[&format!(
+            "path \"{grant}\" {{ capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }}"
+        )]);
+        for operation in [
+            Operation::Create,
+            Operation::Read,
+            Operation::Update,
+            Operation::Delete,
+        ] {
+            assert!(!allows(&acl, operation, "kv/team"), "{grant}");
+            assert!(!allows(&acl, operation, "kv/team/"), "{grant}");
+        }
+        assert!(allows(&acl, Operation::List, "kv/team/"), "{grant}");
+        // What is said of a path is what is granted on it.
+        assert_eq!(acl.capabilities("kv/team"), ["deny"], "{grant}");
+        assert_eq!(acl.capabilities("kv/team/"), ["list"], "{grant}");
+    }
+    let acl = compile(&[r#"
+        path "kv/team" { capabilities = ["read", "list"] }
+        path "kv/team/" { capabilities = ["deny"] }
+    "#]);
+    assert!(allows(&acl, Operation::Read, "kv/team/"));
+    assert!(!allows(&acl, Operation::List, "kv/team"));
+    assert_eq!(acl.capabilities("kv/team/"), ["read"]);
+}
+
+#[test]
 fn a_deny_rule_matches_whatever_the_case() {
     let acl = compile(&[r#"
         path "secret/data/*" { capabilities = ["read"] }
