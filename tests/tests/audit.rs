@@ -72,11 +72,21 @@ fn every_request_has_two_entries_that_name_who_what_and_where() {
         assert_eq!(entry["request"]["operation"], "update");
         assert_eq!(entry["request"]["remote_address"], "127.0.0.1");
         assert_eq!(entry["request"]["mount_point"], "auth/token/");
+        assert_eq!(entry["request"]["mount_type"], "token");
+        assert_eq!(entry["request"]["mount_class"], "auth");
+        let accessor = entry["request"]["mount_accessor"].as_str().unwrap();
+        assert!(accessor.starts_with("auth_token_"), "{accessor}");
+        assert_eq!(entry["auth"]["token_policies"], json!(["root"]));
+        assert_eq!(
+            entry["auth"]["client_token"],
+            entry["request"]["client_token"]
+        );
         assert_eq!(entry["auth"]["policies"], json!(["root"]));
         assert_eq!(entry["auth"]["display_name"], "root");
         assert!(entry["time"].as_str().unwrap().ends_with('Z'));
     }
     assert_eq!(response["response"]["auth"]["policies"], json!(["default"]));
+    assert_eq!(response["response"]["mount_type"], "token");
     let refused: Vec<&Value> = entries
         .iter()
         .filter(|e| {

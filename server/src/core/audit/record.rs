@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use obol_mount::{Caller, Error, Operation, Result};
+use obol_mount::{Caller, Error, Family, Operation, Result};
 use ring::hmac;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::headers::Sent;
 use super::options::Style;
+use crate::core::MountEntry;
 
 /// A device's keyed hash.
 pub struct Hasher(hmac::Key);
@@ -58,8 +59,7 @@ pub struct Subject<'a> {
     pub id: &'a str,
     pub operation: Operation,
     pub path: &'a str,
-    pub mount: Option<&'a str>,
-    pub mount_kind: Option<&'a str>,
+    pub mount: Option<&'a MountEntry>,
     pub data: &'a Map<String, Value>,
     pub peer: Option<IpAddr>,
     pub caller: Option<&'a Caller>,
@@ -155,13 +155,9 @@ impl<'a> Record<'a> {
             "operation": s.operation.as_str(),
             "path": s.path,
             "data": written(s.data, s.shown),
+            "namespace": {"id": "root"},
         });
-        if let Some(mount) = s.mount {
-            request["mount_point"] = mount.into();
-        }
-        if let Some(kind) = s.mount_kind {
-            request["mount_type"] = kind.into();
-        }
+        say_mount(&mut request, s.mount);
         if let Some(peer) = s.peer {
             request["remote_address"] = peer.to_string().into();
         }
@@ -189,15 +185,18 @@ impl<'a> Record<'a> {
                 "accessor": accessor(&caller.accessor),
                 "display_name": &*caller.display_name,
                 "policies": &*caller.policies,
+                "token_policies": &*caller.policies,
                 "token_type": caller.kind,
                 "metadata": &*caller.metadata,
                 "entity_id": &*caller.entity_id,
             });
+            if let Some(token) = s.token {
+                auth["client_token"] = hasher.hash(token).into();
+            }
             if !s.identity_policies.is_empty() {
                 let own = caller.policies.iter();
                 let all: BTreeSet<&String> = own.chain(s.identity_policies).collect();
                 auth["policies"] = json!(all);
-                auth["token_policies"] = json!(&*caller.policies);
                 auth["identity_policies"] = s.identity_policies.into();
             }
         }
@@ -217,6 +216,7 @@ impl<'a> Record<'a> {
         ]);
         if let Some(outcome) = &self.outcome {
             let mut response = json!({});
+            say_mount(&mut response, s.mount);
             if let Some(data) = outcome.data {
                 response["data"] = match style.elide_lists && s.operation == Operation::List {
                     true => written(&elided(data), outcome.shown),
@@ -247,6 +247,21 @@ impl<'a> Record<'a> {
         line.push(b'\n');
         Ok(line)
     }
+}
+
+/// Where it went, under Vault's names.
+fn say_mount(part: &mut Value, mount: Option<&MountEntry>) {
+    let Some(mount) = mount else {
+        return;
+    };
+    part["mount_point"] = mount.path.as_str().into();
+    part["mount_type"] = mount.kind.as_str().into();
+    part["mount_accessor"] = mount.accessor.as_str().into();
+    part["mount_class"] = match mount.family() {
+        Family::Auth => "auth",
+        Family::Secrets => "secret",
+    }
+    .into();
 }
 
 /// A listing, of which only the lengths are recorded: with many keys its lines would be long.
@@ -292,12 +307,12 @@ mod tests {
         let data = json!({"password": "hunter2", "deep": [{"key": "hunter2"}], "n": 5});
         let data = data.as_object().unwrap();
         let auth = json!({"client_token": "obs.hunter2", "accessor": "hunter2acc", "policies": ["default"]});
+        let mount = MountEntry::new(Family::Secrets, "secret", "kv");
         let subject = Subject {
             id: "1",
             operation: Operation::Update,
             path: "secret/data/x",
-            mount: Some("secret/"),
-            mount_kind: Some("kv"),
+            mount: Some(&mount),
             data,
             peer: None,
             caller: None,
