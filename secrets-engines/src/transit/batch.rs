@@ -90,6 +90,26 @@ impl<T> Batch<T> {
         tokio::task::yield_now().await;
     }
 
+    /// The same where a failure has a result too.
+    pub(super) async fn add_or(
+        &mut self,
+        reference: Option<String>,
+        outcome: Result<T>,
+        failed: T,
+    ) {
+        let is_failure = outcome.is_err();
+        self.add(reference, outcome).await;
+        if is_failure && let Some(item) = self.results.last_mut() {
+            item.done = Some(failed);
+        }
+    }
+
+    /// As Vault answers for signatures and HMACs: 200 whatever became of each, but for a fault of the server.
+    pub(super) fn answer_each(mut self) -> Answer<T> {
+        self.failed = self.failed.filter(|status| *status >= 500);
+        self.answer(None)
+    }
+
     /// As Vault answers: 200, or 400 (500 for a fault of the server) as soon as one failed; for a batch of which some
     /// succeeded, `partial_failure_response_code` in their place.
     pub(super) fn answer(self, partial_failure: Option<Count>) -> Answer<T> {

@@ -87,6 +87,8 @@ pub(super) async fn export(cx: Cx<Transit>, input: Export) -> Result<Data<Export
         Some("latest") => (head.latest, head.latest),
         Some(number) => {
             let number: u64 = number
+                .strip_prefix('v')
+                .unwrap_or(number)
                 .parse()
                 .map_err(|_| Error::bad_request("version: expected a number or latest"))?;
             if number < lowest {

@@ -69,7 +69,7 @@ pub(super) async fn make(cx: Cx<Transit>, input: MakeHmac) -> Result<Answer<Made
         batch.add(item.reference, make(&item.input)).await;
     }
     let unused = unused(&[("input", input.input.is_some_and(|input| !input.is_empty()))]);
-    Ok(batch.answer(None).warn(unused))
+    Ok(batch.answer_each().warn(unused))
 }
 
 /// Whether the code is that of the input. A code that is too old or malformed is refused, not invalid.

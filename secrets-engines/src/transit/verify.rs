@@ -30,7 +30,7 @@ pub(super) struct Sign {
     hash_algorithm: Option<String>,
     /// The old name of `hash_algorithm`.
     algorithm: Option<String>,
-    /// What to sign, as base64.
+    /// What to sign, as base64; nothing is an empty text.
     input: Option<Secret>,
     /// The version to sign with; 0, or nothing, is the latest.
     key_version: Option<Count>,
@@ -82,7 +82,7 @@ pub(super) struct Verify {
     hash_algorithm: Option<String>,
     /// The old name of `hash_algorithm`.
     algorithm: Option<String>,
-    /// What was signed, as base64.
+    /// What was signed, as base64; nothing is an empty text.
     input: Option<Secret>,
     /// What `sign` answered.
     signature: Option<String>,
@@ -145,7 +145,7 @@ pub(super) async fn sign(cx: Cx<Transit>, input: Sign) -> Result<Answer<Signatur
     let version = cx.version(&key, number).await?;
     let Some(items) = input.batch_input else {
         let item = SignItem {
-            input: input.input,
+            input: Some(input.input.unwrap_or_default()),
             context: input.context,
             reference: None,
         };
@@ -160,7 +160,7 @@ pub(super) async fn sign(cx: Cx<Transit>, input: Sign) -> Result<Answer<Signatur
         ("input", sent_secret(&input.input)),
         ("context", sent(&input.context)),
     ]);
-    Ok(batch.answer(None).warn(unused))
+    Ok(batch.answer_each().warn(unused))
 }
 
 pub(super) async fn verify(cx: Cx<Transit>, input: Verify) -> Result<Answer<Verdict>> {
@@ -175,7 +175,7 @@ pub(super) async fn verify(cx: Cx<Transit>, input: Verify) -> Result<Answer<Verd
     };
     let Some(items) = input.batch_input else {
         let item = VerifyItem {
-            input: input.input,
+            input: Some(input.input.unwrap_or_default()),
             signature: input.signature,
             hmac: input.hmac,
             context: input.context,
@@ -184,9 +184,11 @@ pub(super) async fn verify(cx: Cx<Transit>, input: Verify) -> Result<Answer<Verd
         return verify_one(&cx, &key, &asked, &item).await.map(Answer::one);
     };
     let mut batch = Batch::new(items.len())?;
+    all_of_one_kind(&items)?;
     for mut item in items {
         let outcome = verify_one(&cx, &key, &asked, &item).await;
-        batch.add(item.reference.take(), outcome).await;
+        let failed = Verdict { valid: false };
+        batch.add_or(item.reference.take(), outcome, failed).await;
     }
     let unused = unused(&[
         ("input", sent_secret(&input.input)),
@@ -194,7 +196,28 @@ pub(super) async fn verify(cx: Cx<Transit>, input: Verify) -> Result<Answer<Verd
         ("hmac", sent(&input.hmac)),
         ("context", sent(&input.context)),
     ]);
-    Ok(batch.answer(None).warn(unused))
+    Ok(batch.answer_each().warn(unused))
+}
+
+/// A batch is of signatures or of HMACs, as in Vault.
+fn all_of_one_kind(items: &[VerifyItem]) -> Result<()> {
+    let count = |kind: fn(&VerifyItem) -> bool| items.iter().filter(|item| kind(item)).count();
+    let signatures = count(|item| item.signature.is_some());
+    let codes = count(|item| item.hmac.is_some());
+    let refuse = |why: &str| Err(Error::bad_request(why));
+    match (signatures, codes) {
+        (0, 0) => refuse("neither a 'signature' nor an 'hmac' was given to verify"),
+        (1.., 1..) => {
+            refuse("elements of batch_input must all provide 'signature' or all provide 'hmac'")
+        }
+        (found, 0) if found < items.len() => {
+            refuse("some elements of batch_input are missing 'signature'")
+        }
+        (0, found) if found < items.len() => {
+            refuse("some elements of batch_input are missing 'hmac'")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a verification asks for, before it is known whether it is of a signature or of an HMAC.
