@@ -288,6 +288,17 @@ fn mounts_that_are_hidden_are_not_told_to_strangers() {
         .post("auth/token/create", json!({"policies": ["reader"]}))
         .client_token();
     let reader = server.client().with_token(token);
+    // With a token the list has what it may do something with, too.
+    let seen = reader.get("sys/internal/ui/mounts").data();
+    assert_eq!(seen["secret"]["secret/"]["options"]["version"], "2");
+    assert!(seen["secret"]["secret/"]["accessor"].is_string());
+    assert!(seen["auth"].get("hidden/").is_none(), "{seen:?}");
+    assert!(seen["auth"]["shown/"].get("accessor").is_none());
+    let seen = root.get("sys/internal/ui/mounts").data();
+    assert!(seen["auth"]["hidden/"]["uuid"].is_string(), "{seen:?}");
+    let nobody = server.client().with_token("obs.nobody".to_owned());
+    let seen = nobody.get("sys/internal/ui/mounts").data();
+    assert!(seen["secret"].get("secret/").is_none(), "{seen:?}");
     assert_eq!(
         reader
             .get("sys/internal/ui/mounts/secret/data/app/x")

@@ -2,13 +2,15 @@
 //! command line needs to know.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use obol_mount::{Access, Bare, Cx, Data, Error, Family, Result, Routes, get};
+use obol_mount::{Access, Bare, Cx, Data, Error, Family, Result, Routes, cidr, get};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::System;
+use crate::core::Live;
 use crate::core::mounts::{MountConfig, Mounted};
 use crate::core::path::RequestPath;
 use crate::core::policies::Acl;
@@ -55,9 +57,30 @@ pub(super) async fn openapi(cx: Cx<System>) -> Result<Bare<OpenApi>> {
 #[derive(Default, Serialize, JsonSchema)]
 pub(super) struct UiMounts {
     /// Auth methods.
-    auth: BTreeMap<String, Summary>,
+    auth: BTreeMap<String, Shown>,
     /// Secrets engines.
-    secret: BTreeMap<String, Summary>,
+    secret: BTreeMap<String, Shown>,
+}
+
+/// A mount in the list of all.
+#[derive(Serialize, JsonSchema)]
+struct Shown {
+    #[serde(flatten)]
+    summary: Summary,
+    /// For callers who may do something below it.
+    #[serde(flatten)]
+    details: Option<Details>,
+}
+
+/// What callers see of mounts below which they may do something.
+#[derive(Serialize, JsonSchema)]
+struct Details {
+    /// A name of the mount that stays when it is moved.
+    accessor: String,
+    /// The name of the mount's place in storage.
+    uuid: String,
+    /// As it is set.
+    config: MountConfig,
 }
 
 /// What a user interface needs to know of a mount.
@@ -79,34 +102,49 @@ pub(super) struct UiMount {
     summary: Summary,
     /// Where it is, with a slash at its end.
     path: String,
-    /// A name of the mount that stays when it is moved.
-    accessor: String,
-    /// The name of the mount's place in storage.
-    uuid: String,
-    /// As it is set.
-    config: MountConfig,
+    #[serde(flatten)]
+    details: Details,
 }
 
-/// Mounts that are listed for everybody.
+/// Mounts that are listed for everybody, and with a token those below which it may do something.
 pub(super) async fn ui_mounts(cx: Cx<System>) -> Result<Data<UiMounts>> {
     let live = cx.live()?;
+    let acl = acl_of_whoever_asks(&cx, &live).await;
     let mut shown = UiMounts::default();
-    for mounted in live
-        .mounts
-        .all()
-        .iter()
-        .filter(|m| m.entry.config.listing_visibility == "unauth")
-    {
-        let (path, summary) = (&mounted.entry.path, Summary::of(mounted));
-        match mounted.entry.family() {
+    for mounted in &*live.mounts.all() {
+        let entry = &mounted.entry;
+        let is_reached = acl.as_ref().is_some_and(|acl| may_reach(acl, mounted));
+        if !is_reached && entry.config.listing_visibility != "unauth" {
+            continue;
+        }
+        let listed = Shown {
+            summary: Summary::of(mounted),
+            details: is_reached.then(|| Details::of(mounted)),
+        };
+        match entry.family() {
             Family::Auth => {
-                let path = path.trim_start_matches("auth/");
-                shown.auth.insert(path.to_owned(), summary)
+                let path = entry.path.trim_start_matches("auth/");
+                shown.auth.insert(path.to_owned(), listed)
             }
-            Family::Secrets => shown.secret.insert(path.clone(), summary),
+            Family::Secrets => shown.secret.insert(entry.path.clone(), listed),
         };
     }
     Ok(Data(shown))
+}
+
+/// The rights of the token that came with a request for which none is needed. One that may not be used, here or any
+/// more, is none.
+async fn acl_of_whoever_asks(cx: &Cx<System>, live: &Live) -> Option<Arc<Acl>> {
+    let token = cx.request.token.as_ref()?;
+    let found = live
+        .tokens
+        .find(token.expose(), cx.request.now_unix())
+        .await;
+    let token = found.ok().flatten()?;
+    if !cidr::allows(&token.entry.bound_cidrs, cx.request.peer) {
+        return None;
+    }
+    live.acl_of(&token).await.ok()
 }
 
 /// The mount behind a path, for callers who may do anything below it.
@@ -124,10 +162,19 @@ pub(super) async fn ui_mount(cx: Cx<System>, input: PathInput) -> Result<Data<Ui
     Ok(Data(UiMount {
         summary: Summary::of(&mounted),
         path: entry.path.clone(),
-        accessor: entry.accessor.clone(),
-        uuid: entry.uuid.clone(),
-        config: entry.config.clone(),
+        details: Details::of(&mounted),
     }))
+}
+
+impl Details {
+    fn of(mounted: &Mounted) -> Self {
+        let entry = &mounted.entry;
+        Self {
+            accessor: entry.accessor.clone(),
+            uuid: entry.uuid.clone(),
+            config: entry.config.clone(),
+        }
+    }
 }
 
 impl Summary {
