@@ -165,6 +165,12 @@ fn a_child_has_no_more_than_its_parent() {
     parent
         .post("auth/token/create-orphan", json!({}))
         .expect(403);
+    let taken = json!({"id": "taken-once"});
+    root().post("auth/token/create", taken.clone()).expect(200);
+    for path in ["auth/token/create", "auth/token/create-orphan"] {
+        let refused = root().post(path, taken.clone()).expect(400);
+        assert!(refused.errors()[0].contains("duplicate ID"));
+    }
 
     let strong = client_with(
         "parental-sudo",

@@ -136,6 +136,12 @@ impl Tokens {
             let contended = self.born_in(&id, &entry, &mut batch, now).await?;
             match self.storage.commit(batch).await {
                 Ok(()) => break,
+                Err(StorageError::Conflict { path })
+                    if is_chosen && path == self.storage.full(&Self::path_of(&id)) =>
+                {
+                    let refusal = Error::bad_request("cannot create a token with a duplicate ID");
+                    return Err(IssueError::Refused(refusal));
+                }
                 // The parent has ended; or it was renewed or used up, or another first child or lease noted on it, at the
                 // same moment.
                 Err(StorageError::Conflict { path }) if contended.as_ref() == Some(&path) => {
