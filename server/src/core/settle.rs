@@ -93,9 +93,7 @@ impl Core {
             internal,
             ..NewToken::default()
         };
-        if new.kind != TokenKind::Batch {
-            live.quotas.admit(live, Some(mounted)).await?;
-        }
+        live.quotas.admit(live, Some(mounted)).await?;
         let limits = self.limits(Some(&mounted.entry));
         let issued = match &who {
             Some(who) => live.issue_for(who, new, limits, commit, unix_now()).await,

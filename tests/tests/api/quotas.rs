@@ -185,6 +185,16 @@ fn what_makes_no_sense_is_refused() {
         json!({"rate": 1, "path": "secret/data/*"}),
     );
     assert!(twice.expect(400).errors()[0].contains("\"one\""));
+    let odd = json!({"max_leases": 5, "path": "auth/approle/", "role": "app"});
+    let refused = root.post("sys/quotas/lease-count/odd", odd).expect(400);
+    assert!(refused.errors()[0].starts_with("role: "));
+    let odd = json!({"rate": 5, "group_by": "none"});
+    let refused = root.post("sys/quotas/rate-limit/odd", odd).expect(400);
+    assert!(refused.errors()[0].starts_with("group_by: "));
+    for rate in [json!("1e-300"), json!(1e-12), json!("NaN"), json!("inf")] {
+        root.post("sys/quotas/rate-limit/odd", json!({"rate": rate}))
+            .expect(400);
+    }
     root.post("sys/quotas/lease-count/odd", json!({"max_leases": 0}))
         .expect(400);
     root.post(
@@ -203,14 +213,14 @@ fn tokens_are_counted_where_they_are_and_one_too_many_is_refused() {
         let quota = root.get("sys/quotas/lease-count/all").data();
         quota["counter"].as_u64().unwrap()
     };
-    // The root token is one.
-    root.post("sys/quotas/lease-count/all", json!({"max_leases": 3}))
+    root.post("sys/quotas/lease-count/all", json!({"max_leases": 2}))
         .expect(204);
-    assert_eq!(counter(), 1);
+    // The root token never ends, so it has no lease.
+    assert_eq!(counter(), 0);
     let make = || root.post("auth/token/create", json!({"policies": ["default"]}));
     let first = make().client_token();
     make().expect(200);
-    assert_eq!(counter(), 3);
+    assert_eq!(counter(), 2);
     let refused = make().expect(429);
     assert!(
         refused.errors()[0].contains("lease count quota exceeded"),
@@ -218,14 +228,15 @@ fn tokens_are_counted_where_they_are_and_one_too_many_is_refused() {
         refused.errors()
     );
     assert!(refused.header("retry-after").is_some());
-    // A batch token is no record.
-    root.post(
-        "auth/token/create",
-        json!({"type": "batch", "policies": ["default"]}),
-    )
-    .expect(200);
+    // A batch token is refused as well, though it is no record, and an operator can still make a root token.
+    let batch = json!({"type": "batch", "policies": ["default"]});
+    root.post("auth/token/create", batch.clone()).expect(429);
+    let another = root.post("auth/token/create", json!({"policies": ["root"]}));
+    another.expect(200);
     root.post("auth/token/revoke", json!({ "token": first }))
         .expect(204);
+    root.post("auth/token/create", batch).expect(200);
+    assert_eq!(counter(), 1);
     make().expect(200);
     root.delete("sys/quotas/lease-count/all").expect(204);
     make().expect(200);

@@ -44,14 +44,18 @@ impl LeaseCount {
             },
         };
         let most = self.max_leases.saturating_add(1);
-        let tokens = live.tokens.count(mount.as_deref(), most).await?;
+        let tokens = match &mount {
+            Some(mount) => live.tokens.count(Some(mount), most).await?,
+            None => live.tokens.count_ending(most).await?,
+        };
         let leases = live.leases.count(mount.as_deref(), most).await?;
         Ok(tokens.saturating_add(leases))
     }
 }
 
 impl Quotas {
-    /// Whether a mount may give out one token or lease more; no mount is `auth/token`.
+    /// Whether a mount may give out one token or lease more; no mount is `auth/token`. Batch tokens are refused like
+    /// others, but do not count, as in Vault.
     pub async fn admit(&self, live: &Live, mounted: Option<&Mounted>) -> Result<()> {
         let quotas = self.lease_counts.get();
         if quotas.0.is_empty() {

@@ -18,6 +18,9 @@ use super::RateLimit;
 /// Buckets of all rate limits together; about 20 MiB.
 const BUCKETS: usize = 65_536;
 
+/// The longest time for one request: nanoseconds in 64 bits end after five hundred years.
+const MAX_WAIT: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 type Gcra = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
 pub(super) struct Limiters {
@@ -83,7 +86,7 @@ impl Limiters {
                 let mut wait = not_until.wait_time_from(self.clock.now());
                 if limit.block_interval > 0 {
                     wait = wait.max(Duration::from_secs(limit.block_interval));
-                    let until = now + limit.block_interval * 1000;
+                    let until = now.saturating_add(limit.block_interval.saturating_mul(1000));
                     bucket.blocked_until.store(until, Ordering::Relaxed);
                 }
                 Taken {
@@ -98,8 +101,10 @@ impl Limiters {
 
 impl Bucket {
     fn new(limit: &RateLimit) -> Self {
-        // Checked when it was written: above zero and finite. A request each nanosecond is no limit any more.
-        let each = Duration::from_secs(limit.interval).div_f64(limit.rate);
+        // Checked when it was written, but nothing that is stored may stop a server. A request each nanosecond is no
+        // limit any more.
+        let each = Duration::try_from_secs_f64(limit.interval as f64 / limit.rate);
+        let each = each.unwrap_or(MAX_WAIT).min(MAX_WAIT);
         let each = each.max(Duration::from_nanos(1));
         let burst = NonZeroU32::new(limit.burst()).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(each)
@@ -162,6 +167,24 @@ mod tests {
                 .take("q", &limit(4.0, 60, 0), ip("192.0.2.1"))
                 .allowed
         );
+    }
+
+    #[test]
+    fn a_rate_that_is_next_to_nothing_refuses_and_does_not_panic() {
+        let limiters = Limiters::default();
+        for (rate, interval, block) in [
+            (1e-300, 1, 0),
+            (f64::MIN_POSITIVE, u64::MAX, u64::MAX),
+            (1e9, 1, u64::MAX),
+        ] {
+            let odd = limit(rate, interval, block);
+            for _ in 0..3 {
+                limiters.take("odd", &odd, None);
+            }
+        }
+        let odd = limit(1e-300, 1, 0);
+        assert!(limiters.take("q", &odd, None).allowed);
+        assert!(!limiters.take("q", &odd, None).allowed);
     }
 
     #[test]

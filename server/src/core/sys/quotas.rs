@@ -12,6 +12,8 @@ use crate::core::quotas::{LeaseCount, RateLimit, Target};
 
 /// Requests in one interval; more is no limit.
 const MAX_RATE: f64 = 1e9;
+/// Seconds for one request; more is no rate.
+const MAX_WAIT: f64 = 100.0 * 365.25 * 86_400.0;
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -88,6 +90,9 @@ struct RateLimitInput {
     /// Logins of this role alone; the path must be that of an auth method with roles.
     #[serde(default)]
     role: String,
+    /// Whose requests are counted together: `ip`, those of a client's address, and nothing else.
+    #[serde(default)]
+    group_by: String,
     /// Kept and shown; it is for namespaces below, of which there are none.
     #[serde(default)]
     inheritable: Flag,
@@ -125,6 +130,9 @@ struct LeaseCountInput {
     /// The mount whose tokens and leases are counted. Without it all are.
     #[serde(default)]
     path: String,
+    /// Must be empty: leases are not counted by role.
+    #[serde(default)]
+    role: String,
     /// Kept and shown; it is for namespaces below, of which there are none.
     #[serde(default)]
     inheritable: Flag,
@@ -207,12 +215,23 @@ async fn write_rate_limit(cx: Cx<System>, input: RateLimitInput) -> Result<NoCon
     };
     let rate = rate
         .filter(|rate| rate.is_finite() && *rate > 0.0 && *rate <= MAX_RATE)
-        .ok_or_else(|| Error::bad_request("rate is required: a number above 0"))?;
+        .ok_or_else(|| Error::bad_request("rate is required: a number above 0, and at most 1e9"))?;
+    let interval = input.interval.0.as_secs().max(1);
+    if interval as f64 / rate > MAX_WAIT {
+        return Err(Error::bad_request(
+            "rate: that is less than one request in a hundred years; to refuse everything, use a policy",
+        ));
+    }
+    if !matches!(input.group_by.as_str(), "" | "ip") {
+        return Err(Error::bad_request(
+            "group_by: requests are counted for each address: expected ip, or nothing",
+        ));
+    }
     let live = cx.live()?;
     let limit = RateLimit {
         target: target(&live, &input.path, input.role, input.inheritable.0)?,
         rate,
-        interval: input.interval.0.as_secs().max(1),
+        interval,
         block_interval: input.block_interval.0.as_secs(),
     };
     let limits = &live.quotas.rate_limits;
@@ -261,6 +280,11 @@ async fn write_lease_count(cx: Cx<System>, input: LeaseCountInput) -> Result<NoC
         .map(|count| count.0)
         .filter(|count| *count > 0)
         .ok_or_else(|| Error::bad_request("max_leases is required: a number above 0"))?;
+    if !input.role.is_empty() {
+        return Err(Error::bad_request(
+            "role: leases are counted for a mount, not by role; leave it out, or use a rate limit, which knows roles",
+        ));
+    }
     let live = cx.live()?;
     let target = target(&live, &input.path, String::new(), input.inheritable.0)?;
     let mount = live.mounts.get(&target.path);

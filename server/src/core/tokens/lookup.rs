@@ -178,6 +178,11 @@ impl Tokens {
         Ok(self.storage.count_to(&folder, most).await?)
     }
 
+    /// How many tokens there are that end some day, counted to `most`: those that count as leases.
+    pub async fn count_ending(&self, most: u64) -> Result<u64> {
+        Ok(self.storage.count_to("expiry/", most).await?)
+    }
+
     pub(super) async fn read(&self, id: &TokenId) -> Result<Option<TokenEntry>> {
         Ok(self.storage.get_json(&Self::path_of(id)).await?)
     }
