@@ -239,7 +239,7 @@ fn operation(
             .collect();
         described.insert("parameters".into(), query.into());
     }
-    described.insert("responses".into(), responses(route, doc, generator));
+    described.insert("responses".into(), responses(verb, route, doc, generator));
     Value::Object(described)
 }
 

@@ -7,6 +7,7 @@ use crate::routes::OperationDoc;
 use crate::{Access, Auth, Part, RouteDoc, WrapInfo};
 
 pub(super) fn responses(
+    verb: &str,
     route: &RouteDoc,
     doc: &OperationDoc,
     generator: &mut SchemaGenerator,
@@ -61,10 +62,12 @@ pub(super) fn responses(
         responses.insert(status.to_string(), described);
     }
     for (status, refusal) in REFUSALS {
-        // Without a token nothing is forbidden; only a login asks for another proof.
+        // Without a token nothing is forbidden; only a login asks for another proof, and only a patch can be of the
+        // wrong kind.
         let fits = match (*status, route.access) {
             (401, access) => access == Access::Login,
             (403, access) => !matches!(access, Access::Public | Access::WhileSealed),
+            (415, _) => verb == "patch",
             _ => true,
         };
         if fits {
@@ -216,6 +219,13 @@ const REFUSALS: &[(u16, Refusal)] = &[
     (
         413,
         refusal("TooLarge", "The request is larger than the listener takes"),
+    ),
+    (
+        415,
+        refusal(
+            "UnsupportedMediaType",
+            "The body of a patch must be `application/merge-patch+json`",
+        ),
     ),
     (
         429,
