@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::handler::{Connection, Shared, handle};
+use super::linger::{self, Lent};
 use super::tls::ReloadableTls;
 use super::{Forwarding, Limits, Options};
 use crate::core::Core;
@@ -119,6 +120,7 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
         };
         tokio::spawn(async move {
             let builder = connection_builder(&limits);
+            let (stream, returned) = linger::lend(stream);
             match tls {
                 None => {
                     ended(
@@ -129,7 +131,7 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                                 service(router, connection),
                             ))
                             .await,
-                    )
+                    );
                 }
                 Some(tls) => {
                     let acceptor = TlsAcceptor::from(tls.config.clone());
@@ -147,6 +149,7 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                     );
                 }
             }
+            returned.close().await;
         });
     }
     drop(listener);
@@ -178,9 +181,9 @@ fn ended(peer: SocketAddr, outcome: Result<(), Box<dyn std::error::Error + Send 
 
 async fn handshake(
     acceptor: TlsAcceptor,
-    stream: TcpStream,
+    stream: Lent,
     peer: SocketAddr,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+) -> Option<tokio_rustls::server::TlsStream<Lent>> {
     match tokio::time::timeout(TLS_HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {

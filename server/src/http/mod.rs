@@ -4,6 +4,7 @@ mod cors;
 mod forwarded;
 mod handler;
 mod json;
+mod linger;
 mod listener;
 mod tls;
 mod ui;
