@@ -109,14 +109,7 @@ impl Format {
     fn text(&self, bytes: &[u8]) -> String {
         match self {
             Self::Base64 => STANDARD.encode(bytes),
-            Self::Hex => {
-                use std::fmt::Write;
-                let mut text = String::with_capacity(bytes.len() * 2);
-                for byte in bytes {
-                    write!(text, "{byte:02x}").expect("a String takes all that is written");
-                }
-                text
-            }
+            Self::Hex => hex::encode(bytes),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! IDs rest as HMACs under a key of the mount: storage never holds one, and an ID of one mount means nothing at
 //! another (threats: `cross-mount-id`).
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use obol_mount::{Error, Result};
@@ -47,12 +46,7 @@ impl Hasher {
         // No owner holds it, so no two pairs are one text.
         context.update(&[0]);
         context.update(id.as_bytes());
-        let mut hex = String::with_capacity(64);
-        for byte in context.sign().as_ref() {
-            // Writing to a string does not fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        hex
+        hex::encode(context.sign())
     }
 }
 

@@ -223,7 +223,7 @@ impl Roles {
     }
 
     fn index_path(&self, role_id: &str) -> String {
-        format!("{INDEX}{}", self.hasher.hash("role", role_id))
+        [INDEX, &self.hasher.hash("role", role_id)].concat()
     }
 }
 
@@ -431,7 +431,7 @@ fn no_role() -> Error {
 }
 
 fn role_path(name: &str) -> String {
-    format!("{FOLDER}{name}")
+    [FOLDER, name].concat()
 }
 
 const FOLDER: &str = "role/";

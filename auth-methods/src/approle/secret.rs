@@ -256,11 +256,11 @@ pub(super) fn unix(time: SystemTime) -> u64 {
 }
 
 fn secret_path(role: &str, hash: &str) -> String {
-    format!("{SECRETS}{role}/{hash}")
+    [SECRETS, role, "/", hash].concat()
 }
 
 fn accessor_path(role: &str, accessor: &str) -> String {
-    format!("{ACCESSORS}{role}/{accessor}")
+    [ACCESSORS, role, "/", accessor].concat()
 }
 
 /// Zeros in front, so that the order of the texts is the order of the times.

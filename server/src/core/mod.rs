@@ -46,7 +46,6 @@ use obol_mount::{Document, Error, Family, Kind, MountDoc, Result};
 use obol_storage::seal::RekeyTarget;
 use obol_storage::{Barrier, Engine, View};
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use activity::Activity;
 use audit::Audit;
@@ -415,17 +414,6 @@ pub(crate) fn rfc3339(unix: u64) -> Option<String> {
 pub(crate) fn upgrade(core: &Weak<Core>) -> Result<Arc<Core>> {
     core.upgrade()
         .ok_or_else(|| Error::unavailable("the server is shutting down"))
-}
-
-/// Lower-case hexadecimal, without the formatting machinery: every request makes some.
-pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-    for byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    out
 }
 
 /// The OpenAPI document of a fresh server with every backend mounted where the handbook mounts it.

@@ -102,7 +102,7 @@ impl RequestPath {
         if self.has_trailing_slash() {
             Cow::Borrowed(&self.text)
         } else {
-            Cow::Owned(format!("{}/", self.text))
+            Cow::Owned([&*self.text, "/"].concat())
         }
     }
 

@@ -81,7 +81,7 @@ impl Core {
                 },
             ),
             metadata,
-            path: format!("{}{}", request.mount, request.path),
+            path: [&*request.mount, &*request.path].concat(),
             issuer: Some(mounted.entry.uuid.clone()),
             ttl: token.ttl,
             max_ttl: token.max_ttl,
@@ -183,5 +183,5 @@ fn display_name_of(mount: &MountEntry, name: &str) -> String {
         .trim_start_matches("auth/")
         .trim_end_matches('/')
         .replace('/', "-");
-    format!("{path}-{name}")
+    [path.as_str(), "-", name].concat()
 }

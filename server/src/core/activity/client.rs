@@ -4,7 +4,6 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::core::hex;
 use crate::core::tokens::TokenEntry;
 
 /// What a client is known by, in every month.
@@ -82,7 +81,7 @@ impl ClientId {
     pub fn name(&self) -> String {
         match self {
             Self::Entity(id) => id.clone(),
-            Self::Token(id) => hex(id).to_string(),
+            Self::Token(id) => hex::encode(id),
         }
     }
 }

@@ -25,7 +25,7 @@ impl Hasher {
     /// `hmac-sha256:` and 64 hexadecimal digits.
     pub fn hash(&self, text: &str) -> String {
         let tag = hmac::sign(&self.0, text.as_bytes());
-        format!("hmac-sha256:{}", crate::core::hex(tag.as_ref()).as_str())
+        format!("hmac-sha256:{}", hex::encode(tag))
     }
 
     /// Every string inside, hashed; numbers, booleans and the keys of objects as they are. `shown` keys of the

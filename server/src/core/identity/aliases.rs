@@ -224,7 +224,7 @@ impl Identity {
 }
 
 pub(super) fn alias_path(mount: &str, name: &str) -> String {
-    format!("alias-of/{mount}/{}", names::key(name))
+    ["alias-of/", mount, "/", &names::key(name)].concat()
 }
 
 pub(super) fn missing(field: &str) -> Error {

@@ -139,7 +139,7 @@ impl Identity {
 }
 
 fn place<T: Kept>(id: &str) -> String {
-    format!("{}/{id}", T::KIND)
+    [T::KIND, "/", id].concat()
 }
 
 fn place_of_name<T: Kept>(name: &str) -> String {

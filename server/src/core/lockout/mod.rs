@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::mounts::MountEntry;
-use super::{Core, hex, upgrade};
+use super::{Core, upgrade};
 pub use rules::{ALL, LockoutConfig, LockoutStanzas, METHODS, Rules};
 
 /// The failures of all mounts.
@@ -329,11 +329,11 @@ impl Core {
 /// A name may hold anything and be of any length, a path may not.
 fn key(mount: &str, name: &str) -> String {
     let hash = digest::digest(&digest::SHA256, name.as_bytes());
-    format!("{mount}/{}", hex(hash.as_ref()).as_str())
+    [mount, "/", &hex::encode(hash)].concat()
 }
 
 fn name_path(key: &str) -> String {
-    format!("name/{key}")
+    ["name/", key].concat()
 }
 
 fn locked_path(key: &str) -> String {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{System, required};
 use crate::core::sealing::Status;
-use crate::core::{Core, VERSION, hex, unix_now};
+use crate::core::{Core, VERSION, unix_now};
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -182,7 +182,7 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKey
 pub(super) fn texts_of(shares: &[Share]) -> (Vec<String>, Vec<String>) {
     let both = shares.iter().map(|share| {
         let share = share.expose();
-        (hex(share).to_string(), STANDARD.encode(share))
+        (hex::encode(share), STANDARD.encode(share))
     });
     both.unzip()
 }

@@ -27,7 +27,7 @@ impl Accessors {
     pub(super) fn of(&self, id: [u8; TokenId::BYTES]) -> String {
         let mut block = id.into();
         self.0.encrypt_block(&mut block);
-        crate::core::hex(&block).to_string()
+        hex::encode(block)
     }
 
     /// The id behind an accessor, whether it is a token's or not; `None` for what has not the form of an accessor.

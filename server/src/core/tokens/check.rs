@@ -150,7 +150,7 @@ impl Tokens {
     pub(super) fn indexes(id: &TokenId, entry: &TokenEntry) -> Vec<String> {
         let mut paths = Vec::with_capacity(4);
         if let Some(parent) = &entry.parent {
-            paths.push(format!("child/{parent}/{id}"));
+            paths.push(Self::child_path(parent, id));
         }
         if let Some(expires) = entry.expires {
             paths.push(Self::expiry_path(expires, id));

@@ -26,11 +26,7 @@ impl TokenId {
 
     /// Of an HMAC that is at least as long.
     pub(super) fn from_tag(tag: &[u8]) -> Self {
-        Self(
-            crate::core::hex(&tag[..Self::BYTES.min(tag.len())])
-                .as_str()
-                .into(),
-        )
+        Self(hex::encode(&tag[..Self::BYTES.min(tag.len())]).into())
     }
 
     /// An id that somebody sent: `None` when it has not the form of one.
