@@ -303,7 +303,7 @@ impl Core {
         now: SystemTime,
     ) -> Result<Outgoing> {
         let token = used.map(|used| &used.token);
-        let caller = token.map(|token| token.caller.clone());
+        let caller = token.map(|token| token.caller().clone());
         let mut operation = incoming.operation;
         let mut request = None;
         if refused.is_none()

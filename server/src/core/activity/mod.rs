@@ -107,7 +107,7 @@ impl Activity {
         }
         // Of an entity that was merged, the one that it is now.
         let entity = entity.map_or("", |entity| &entity.entity.id);
-        let no_client = token.caller.is_root || is_wrapping_token(token);
+        let no_client = token.caller().is_root || is_wrapping_token(token);
         if no_client || self.note(stamp, mounts, &token.entry, entity, now) {
             token.counted.store(stamp, Ordering::Relaxed);
         }

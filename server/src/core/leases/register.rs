@@ -42,7 +42,7 @@ impl Live {
         }
         let mut latest = now.saturating_add(max_ttl.as_secs());
         let owner = match token {
-            Some(token) if token.caller.token_id.is_empty() => {
+            Some(token) if token.caller().token_id.is_empty() => {
                 // A batch token cannot be looked for, so its leases end with it, and go with its parent.
                 let ends = token.entry.expires.unwrap_or(latest);
                 latest = latest.min(ends);

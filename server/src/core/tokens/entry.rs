@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use obol_mount::{Caller, TokenKind, TokenParams};
@@ -155,8 +155,9 @@ impl TokenEntry {
 /// A token in memory: the record, who it makes the caller, and its compiled ACL once it was needed.
 pub struct Cached {
     pub id: TokenId,
-    pub entry: TokenEntry,
-    pub caller: Caller,
+    pub entry: Arc<TokenEntry>,
+    /// Made at the first request: a login waits for nothing that its token may need later.
+    caller: OnceLock<Caller>,
     /// The ACL, and what it was compiled from: a generation of policies and a state of the entity.
     pub(super) acl: ArcSwapOption<((u64, u64), Arc<Acl>)>,
     /// The stamp under which its client was counted; 0: not yet ([`crate::core::activity`]).
@@ -164,28 +165,34 @@ pub struct Cached {
 }
 
 impl Cached {
-    pub fn new(id: TokenId, entry: TokenEntry) -> Self {
-        let caller = Caller {
-            token_id: if entry.kind == TokenKind::Batch {
-                "".into()
-            } else {
-                id.shared()
-            },
-            accessor: entry.accessor.as_str().into(),
-            kind: entry.kind,
-            display_name: entry.display_name.as_str().into(),
-            policies: entry.policies.as_slice().into(),
-            entity_id: entry.entity_id.as_str().into(),
-            metadata: Arc::new(entry.metadata.clone()),
-            is_root: entry.is_root(),
-        };
+    pub fn new(id: TokenId, entry: Arc<TokenEntry>) -> Self {
         Self {
             id,
             entry,
-            caller,
+            caller: OnceLock::new(),
             acl: ArcSwapOption::empty(),
             counted: AtomicU64::new(0),
         }
+    }
+
+    /// Whoever shows this token.
+    pub fn caller(&self) -> &Caller {
+        self.caller.get_or_init(|| {
+            let entry = &*self.entry;
+            Caller {
+                token_id: match entry.kind {
+                    TokenKind::Batch => "".into(),
+                    _ => self.id.shared(),
+                },
+                accessor: entry.accessor.as_str().into(),
+                kind: entry.kind,
+                display_name: entry.display_name.as_str().into(),
+                policies: entry.policies.as_slice().into(),
+                entity_id: entry.entity_id.as_str().into(),
+                metadata: Arc::new(entry.metadata.clone()),
+                is_root: entry.is_root(),
+            }
+        })
     }
 
     /// The ACL, compiled at most once per generation of policies and state of the entity.

@@ -51,7 +51,7 @@ pub struct NewToken {
 pub struct Issued {
     pub token: Secret,
     pub id: TokenId,
-    pub entry: TokenEntry,
+    pub entry: Arc<TokenEntry>,
     pub warnings: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Tokens {
             return Ok(Issued {
                 id: self.id_of(token.expose()),
                 token,
-                entry,
+                entry: Arc::new(entry),
                 warnings,
             });
         }
@@ -118,6 +118,7 @@ impl Tokens {
         };
         let id = self.id_of(token.expose());
         entry.accessor = self.accessor_of(&id)?;
+        let entry = Arc::new(entry);
         // The token's place in the cache is taken before it is born. Whoever kills it, with its parent for example, takes
         // the place away, so that it cannot be put there when it is dead already (threats: `child-outlives-parent`).
         let place = match entry.uses_left {
