@@ -50,7 +50,7 @@ impl Directory {
             if known.user_dn == user.dn {
                 return Ok(Membership {
                     standing: user.standing,
-                    ..known
+                    ..Membership::clone(&known)
                 });
             }
         }

@@ -57,6 +57,15 @@ enum Known {
     Refused(DirectoryError),
 }
 
+impl From<Known> for Result<Arc<Membership>, DirectoryError> {
+    fn from(known: Known) -> Self {
+        match known {
+            Known::Member(membership) => Ok(membership),
+            Known::Refused(error) => Err(error),
+        }
+    }
+}
+
 /// What a directory says about a user. Names are spelled as the directory has them; folding
 /// their case is the caller's decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,14 +119,22 @@ impl Directory {
     /// Finds a user who has proved who they are by other means, and the user's groups. With a
     /// `cache_ttl` the answer may be up to that old; a user's groups are asked for once however many
     /// logins wait.
-    pub async fn lookup(&self, username: &str) -> Result<Membership, DirectoryError> {
-        let ttl = self.inner.users.ttl();
+    pub async fn lookup(&self, username: &str) -> Result<Arc<Membership>, DirectoryError> {
+        let users = &self.inner.users;
+        let ttl = users.ttl();
         if ttl.is_zero() {
             let (membership, _) = self.ask(username, Names::Kept).await?;
-            return Ok(membership);
+            return Ok(Arc::new(membership));
+        }
+        let name = username.to_owned();
+        // What nearly every login finds, without the making of a question.
+        if let Some(kept) = users.all_kept(std::iter::once(&name))
+            && let Some(answer) = kept.into_iter().next()
+        {
+            return answer.value.into();
         }
         let directory = self.clone();
-        let answers = self.inner.users.get([username.to_owned()], |names, asked| {
+        let answers = users.get([name], |names, asked| {
             Box::pin(async move {
                 let mut answers = HashMap::with_capacity(names.len());
                 for name in names {
@@ -137,10 +154,9 @@ impl Directory {
             })
         });
         match answers.await?.remove(username).map(|answer| answer.value) {
-            Some(Known::Member(membership)) => Ok(Membership::clone(&membership)),
-            Some(Known::Refused(error)) => Err(error),
+            Some(known) => known.into(),
             // Cannot happen: each name that is asked for is answered.
-            None => self.lookup_fresh(username).await,
+            None => self.lookup_fresh(username).await.map(Arc::new),
         }
     }
 

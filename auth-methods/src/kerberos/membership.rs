@@ -220,22 +220,22 @@ pub(super) enum Asked {
 
 async fn in_directory(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
     let found = users.directory.lookup(&user.directory_name).await?;
-    Ok(of_directory(found))
+    Ok(of_directory(&found))
 }
 
 async fn in_directory_now(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
     let found = users.directory.lookup_fresh(&user.directory_name).await?;
-    Ok(of_directory(found))
+    Ok(of_directory(&found))
 }
 
-fn of_directory(found: obol_directory::Membership) -> Membership {
+fn of_directory(found: &obol_directory::Membership) -> Membership {
     let mut membership = Membership {
-        user_dn: Some(found.user_dn),
-        standing: found.standing,
+        user_dn: Some(found.user_dn.clone()),
+        standing: found.standing.clone(),
         ..Membership::default()
     };
-    for name in found.groups {
-        membership.add(name, Sources::LDAP);
+    for name in &found.groups {
+        membership.add(name.clone(), Sources::LDAP);
     }
     membership
 }

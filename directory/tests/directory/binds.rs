@@ -10,9 +10,9 @@ use crate::support::{Proxy, anonymous, config, open, open_to_all, shared, sorted
 async fn a_service_account_searches() {
     let found = open(&config(shared().url())).lookup("grace").await.unwrap();
     assert_eq!(found.user_dn, "uid=grace,ou=Users,dc=example,dc=com");
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
     assert_eq!(
-        sorted(found.group_dns),
+        sorted(&found.group_dns),
         [
             "cn=coders,ou=Groups,dc=example,dc=com",
             "cn=engineers,ou=Groups,dc=example,dc=com"
@@ -29,7 +29,7 @@ async fn discoverdn_searches_anonymously() {
     });
     let found = directory.lookup("grace").await.unwrap();
     assert_eq!(found.user_dn, user_dn("grace"));
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
     assert!(matches!(
         directory.lookup("nobody-here").await.unwrap_err(),
         DirectoryError::UserNotFound { near: None, .. }
@@ -41,7 +41,7 @@ async fn without_an_account_the_dn_is_built() {
     let directory = open(&anonymous(open_to_all().url()));
     let found = directory.lookup("grace").await.unwrap();
     assert_eq!(found.user_dn, user_dn("grace"));
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
     // Nothing says that there is such a user, but no group has them.
     let unknown = directory.lookup("nobody-here").await.unwrap();
     assert_eq!(unknown.groups, Vec::<String>::new());
@@ -112,7 +112,7 @@ async fn a_user_binds_with_their_own_password() {
         .authenticate("grace", "grace-password")
         .await
         .unwrap();
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
     for (user, password) in [("grace", "joan-password"), ("grace", "Grace-password")] {
         let error = directory.authenticate(user, password).await.unwrap_err();
         assert!(error.is_refusal(), "{error:?}");
@@ -136,7 +136,7 @@ async fn users_search_with_their_own_rights_when_there_is_no_account() {
         .authenticate("grace", "grace-password")
         .await
         .unwrap();
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
 }
 
 #[tokio::test]

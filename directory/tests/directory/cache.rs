@@ -27,10 +27,10 @@ fn start() -> OpenLdap {
 }
 
 async fn groups(directory: &Directory, user: &str) -> Vec<String> {
-    sorted(directory.lookup(user).await.unwrap().groups)
+    sorted(&directory.lookup(user).await.unwrap().groups)
 }
 
-type Lookup = JoinHandle<Result<Membership, DirectoryError>>;
+type Lookup = JoinHandle<Result<std::sync::Arc<Membership>, DirectoryError>>;
 
 fn spawn(directory: &Directory, user: &'static str) -> Lookup {
     let directory = directory.clone();

@@ -14,7 +14,7 @@ const PROMPT: Duration = Duration::from_secs(15);
 
 async fn works(directory: &obol_directory::Directory) {
     let found = directory.lookup("grace").await.unwrap();
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
 }
 
 #[tokio::test]

@@ -196,7 +196,10 @@ async fn lookup(server: &Proxy, layer: bool) -> Result<String, DirectoryError> {
         connection_timeout: Duration::from_secs(2),
         ..anonymous(server.url())
     });
-    directory.lookup("grace").await.map(|found| found.user_dn)
+    directory
+        .lookup("grace")
+        .await
+        .map(|found| found.user_dn.clone())
 }
 
 #[tokio::test]

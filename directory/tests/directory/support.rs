@@ -69,7 +69,8 @@ pub(crate) fn open(config: &DirectoryConfig) -> Directory {
     Directory::new(config).unwrap()
 }
 
-pub(crate) fn sorted(mut names: Vec<String>) -> Vec<String> {
+pub(crate) fn sorted(names: &[String]) -> Vec<String> {
+    let mut names = names.to_vec();
     names.sort();
     names
 }

@@ -39,7 +39,7 @@ fn tls_fault(error: &DirectoryError) -> TlsFault {
 
 async fn works(directory: &Directory) {
     let found = directory.lookup("grace").await.unwrap();
-    assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+    assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
 }
 
 #[tokio::test]

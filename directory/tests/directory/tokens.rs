@@ -219,7 +219,7 @@ async fn groups_are_searched_for_anonymously_where_asked() {
     });
     for _ in 0..2 {
         let found = client.lookup("grace").await.unwrap();
-        assert_eq!(sorted(found.groups), ["coders", "engineers"]);
+        assert_eq!(sorted(&found.groups), ["coders", "engineers"]);
     }
     client
         .authenticate("grace", "grace-password")
@@ -281,7 +281,7 @@ async fn aliases_are_followed_only_where_asked() {
             ..config(directory.url())
         });
         let found = client.lookup("grace").await.unwrap();
-        assert_eq!(sorted(found.groups), expected, "{base} {choice}");
+        assert_eq!(sorted(&found.groups), expected, "{base} {choice}");
     }
 }
 
