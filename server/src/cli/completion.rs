@@ -179,7 +179,12 @@ _obol() {
         compadd -- "${found[@]}"
     fi
 }
-compdef _obol obol
+# Loaded from fpath, this file is the body of the function at its first call, and that one is to complete already.
+if [[ "${funcstack[1]:-}" == _obol ]]; then
+    _obol "$@"
+else
+    compdef _obol obol
+fi
 "#;
 
 const FISH: &str = r#"# Completion of obol for fish.

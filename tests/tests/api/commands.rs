@@ -380,3 +380,73 @@ fn bash_completes_commands_flags_and_values() {
     );
     assert!(complete(&["obol", ""]).contains(&"login".to_owned()));
 }
+
+#[test]
+fn zsh_completes_from_the_first_tab_on() {
+    let functions = obol_testbed::Scratch::new("shell").unwrap();
+    let script = Command::new(program())
+        .args(["completion", "zsh"])
+        .output()
+        .unwrap();
+    std::fs::write(functions.path().join("_obol"), script.stdout).unwrap();
+    // A shell at a terminal of its own, to which keys are sent.
+    let typed = r#"
+        zmodload zsh/zpty
+        zpty shell 'TERM=dumb zsh -f -i'
+        await() {
+            local part all='' tries=0
+            until [[ $all == *$1* ]]; do
+                zpty -r -t shell part && all+=$part || sleep 0.05
+                (( tries++ < 600 )) || break
+            done
+            print -r -- $all
+        }
+        zpty -w shell 'fpath=($FUNCTIONS $fpath); autoload -U compinit; compinit -u -D; print rea""dy'
+        await ready >/dev/null
+        zpty -n -w shell $'obol tok\tcr\t-pol\t'
+        await policy=
+        zpty -d shell
+    "#;
+    let path = format!(
+        "{}:{}",
+        program().parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let ended = Command::new("zsh")
+        .args(["-f", "-c", typed])
+        .env("PATH", path)
+        .env("FUNCTIONS", functions.path())
+        .env("HOME", functions.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&ended.stdout).replace('\u{8}', "");
+    for word in ["token", "create", "-policy="] {
+        assert!(shown.contains(word), "{word}: {shown:?}");
+    }
+}
+
+#[test]
+fn fish_completes_commands_flags_and_values() {
+    let complete = |line: &str| -> Vec<String> {
+        let script = format!("obol completion fish | source; complete -C '{line}'");
+        let path = format!(
+            "{}:{}",
+            program().parent().unwrap().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let home = obol_testbed::Scratch::new("shell").unwrap();
+        let ended = Command::new("fish")
+            .args(["--no-config", "-c", &script])
+            .env("PATH", path)
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        assert!(ended.status.success(), "{}", text(ended.stderr));
+        text(ended.stdout).lines().map(str::to_owned).collect()
+    };
+    assert_eq!(complete("obol oper"), ["operator"]);
+    assert_eq!(complete("obol operator reke"), ["rekey"]);
+    assert_eq!(complete("obol kv get -form"), ["-format="]);
+    assert_eq!(complete("obol kv get -format=y"), ["-format=yaml"]);
+}
