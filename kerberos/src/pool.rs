@@ -22,6 +22,10 @@ pub struct PoolOptions {
     pub deadline: Duration,
 }
 
+/// So many tokens that wait are accepted before the first of them is answered: about a millisecond's work. Each answer wakes
+/// somebody who takes the core away from this thread; together they take it once, and what they commit meets in one sync.
+const TOGETHER: usize = 16;
+
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
@@ -94,15 +98,25 @@ impl AcceptorPool {
 }
 
 fn work(jobs: &Receiver<Job>) {
+    let mut done = Vec::with_capacity(TOGETHER);
     // Ends when the pool is gone and the queue is empty.
     for job in jobs {
-        if job.answer.is_closed() {
-            continue;
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            // Whoever gave up is passed over.
+            if !job.answer.is_closed() {
+                // The job owns all that it touches, so nothing half-changed outlives a panic.
+                let outcome = catch_unwind(AssertUnwindSafe(job.run));
+                done.push((job.answer, outcome.unwrap_or(Err(AcceptError::Internal))));
+            }
+            if done.len() < TOGETHER {
+                next = jobs.try_recv().ok();
+            }
         }
-        // The job owns all that it touches, so nothing half-changed outlives a panic.
-        let outcome = catch_unwind(AssertUnwindSafe(job.run)).unwrap_or(Err(AcceptError::Internal));
-        // The receiver may have given up meanwhile.
-        let _ = job.answer.send(outcome);
+        for (answer, outcome) in done.drain(..) {
+            // The receiver may have given up meanwhile.
+            let _ = answer.send(outcome);
+        }
     }
 }
 
@@ -151,6 +165,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_waits_for_those_of_a_bounded_number_of_others() {
+        let pool = Arc::new(pool(1, 2 * TOGETHER, HOUR));
+        let (release, hold) = mpsc::channel::<()>();
+        let (started, running) = oneshot::channel();
+        let mut together = vec![spawn(&pool, move || {
+            started.send(()).unwrap();
+            hold.recv().unwrap();
+            Err(AcceptError::NotComplete)
+        })];
+        running.await.unwrap();
+        for waiting in 1..TOGETHER {
+            together.push(spawn(&pool, || Err(AcceptError::NotComplete)));
+            queued(&pool, waiting).await;
+        }
+        let (finish, hold) = mpsc::channel::<()>();
+        let next = spawn(&pool, move || {
+            hold.recv().unwrap();
+            Err(AcceptError::Anonymous)
+        });
+        queued(&pool, TOGETHER).await;
+        release.send(()).unwrap();
+        // They are answered while the one behind them is at work.
+        for answered in together {
+            let answer = tokio::time::timeout(Duration::from_secs(60), answered).await;
+            assert_eq!(
+                answer.unwrap().unwrap().unwrap_err(),
+                AcceptError::NotComplete
+            );
+        }
+        finish.send(()).unwrap();
+        assert_eq!(next.await.unwrap().unwrap_err(), AcceptError::Anonymous);
+    }
+
+    #[tokio::test]
     async fn who_passed_the_deadline_is_told_and_no_longer_served() {
         let pool = Arc::new(pool(1, 4, Duration::from_millis(20)));
         let (release, hold) = mpsc::channel::<()>();
@@ -179,6 +227,12 @@ mod tests {
             deadline,
         })
         .unwrap()
+    }
+
+    async fn queued(pool: &AcceptorPool, jobs: usize) {
+        while pool.queue.len() < jobs {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn spawn(
