@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// How long a client may take to read the answer and close.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 const DISCARDED_AT_ONCE: usize = 16 << 10;
 
 /// A stream that goes back to whoever made it when it is dropped.

@@ -123,9 +123,9 @@ fn whoever_sends_all_before_they_read_still_reads_why_they_were_refused() {
     let large = "x".repeat(8 << 20);
     let headers =
         format!("GET /v1/sys/health HTTP/1.1\r\nHost: localhost\r\nX-Large: {large}\r\n\r\n");
-    // More than is taken, and more than the socket's buffers hold.
+    // Announced is more than is taken, and sent more than the socket's buffers hold.
     let body = format!(
-        "POST /v1/cubbyhole/x HTTP/1.1\r\nHost: localhost\r\nX-Vault-Token: {}\r\nContent-Length: {}\r\n\r\n{large}{large}{large}{large}{large}",
+        "POST /v1/cubbyhole/x HTTP/1.1\r\nHost: localhost\r\nX-Vault-Token: {}\r\nContent-Length: {}\r\n\r\n{large}",
         root().token(),
         5 * large.len()
     );
