@@ -8,4 +8,5 @@ pub mod config;
 pub mod core;
 pub mod hcl;
 pub mod http;
+pub mod pgp;
 pub mod server;

@@ -383,12 +383,14 @@ fn is_reserved(path: &str) -> bool {
 }
 
 /// Records that are not under a term of the keyring.
-const RESERVED: [&str; 5] = [
+const RESERVED: [&str; 7] = [
     keyring::PATH,
     snapshot::RESTORED,
     seal::CONFIG_PATH,
     seal::ROOT_KEY_PATH,
     seal::RECOVERY_PATH,
+    seal::UNSEAL_BACKUP_PATH,
+    seal::RECOVERY_BACKUP_PATH,
 ];
 
 /// What an unsealed barrier has in memory.

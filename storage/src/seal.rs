@@ -6,6 +6,7 @@
 //! | `core/seal-config` | the kind, shares and threshold, in the clear: read before unsealing |
 //! | `core/root-key` | the root key under the seal's key |
 //! | `core/recovery-key` | with a static seal: a digest of the recovery key, under the root key |
+//! | `core/unseal-keys-backup`, `core/recovery-keys-backup` | keys as they were handed out, encrypted for their keepers |
 
 mod rekey;
 mod shamir;
@@ -19,7 +20,10 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-pub use rekey::{NewKeys, RekeyTarget, check_new_keys, install_new_keys, prepare_new_keys};
+pub use rekey::{
+    NewKeys, RekeyTarget, check_new_keys, delete_key_backup, install_new_keys, key_backup,
+    prepare_new_keys,
+};
 pub use shamir::{Share, ShareError};
 pub use static_key::{StaticKey, StaticKeyError, StaticSeal};
 
@@ -319,3 +323,5 @@ fn key_from(bytes: &[u8]) -> Option<Key> {
 pub(crate) const CONFIG_PATH: &str = "core/seal-config";
 pub(crate) const ROOT_KEY_PATH: &str = "core/root-key";
 pub(crate) const RECOVERY_PATH: &str = "core/recovery-key";
+pub(crate) const UNSEAL_BACKUP_PATH: &str = "core/unseal-keys-backup";
+pub(crate) const RECOVERY_BACKUP_PATH: &str = "core/recovery-keys-backup";

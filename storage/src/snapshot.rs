@@ -414,7 +414,13 @@ fn authentication_key(root: &RootKey) -> hmac::Key {
 /// Lies in storage from a restore until the first unsealing after it.
 pub(crate) const RESTORED: &str = "core/restored";
 
-const SEAL_RECORDS: [&str; 3] = [seal::CONFIG_PATH, seal::ROOT_KEY_PATH, seal::RECOVERY_PATH];
+const SEAL_RECORDS: [&str; 5] = [
+    seal::CONFIG_PATH,
+    seal::ROOT_KEY_PATH,
+    seal::RECOVERY_PATH,
+    seal::UNSEAL_BACKUP_PATH,
+    seal::RECOVERY_BACKUP_PATH,
+];
 const MAGIC: &[u8; 14] = b"OBOL-SNAPSHOT\n";
 const VERSION: u8 = 1;
 const CHUNK: usize = 256 << 10;

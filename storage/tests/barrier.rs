@@ -272,6 +272,8 @@ async fn a_batch_cannot_touch_the_barriers_own_keys() {
         "core/root-key",
         "core/seal-config",
         "core/recovery-key",
+        "core/unseal-keys-backup",
+        "core/recovery-keys-backup",
     ] {
         for change in ["put", "delete", "expect"] {
             let mut batch = Batch::new();

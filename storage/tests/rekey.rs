@@ -323,3 +323,30 @@ async fn a_key_is_rotated_by_its_count_as_soon_as_that_is_set() {
         u64::from(u32::MAX)
     );
 }
+
+#[tokio::test]
+async fn a_backup_comes_and_goes_with_the_keys_it_is_of() {
+    let (engine, barrier, old) = server(&Seal::Shamir, 1, 1).await;
+    let backup = async || {
+        let sealed = Barrier::new(engine.clone());
+        seal::key_backup(&sealed, RekeyTarget::Barrier)
+            .await
+            .unwrap()
+    };
+    let mut keys = prepare_new_keys(&barrier, RekeyTarget::Barrier, &old.shares, 1, 1)
+        .await
+        .unwrap();
+    keys.keep_backup("encrypted");
+    assert!(backup().await.is_none(), "not before the keys are in force");
+    install_new_keys(&barrier, &Seal::Shamir, &keys)
+        .await
+        .unwrap();
+    assert_eq!(backup().await.as_deref(), Some(&b"encrypted"[..]));
+    let other = seal::key_backup(&barrier, RekeyTarget::Recovery).await;
+    assert!(other.unwrap().is_none());
+    rekey(&barrier, keys.shares(), 1, 1).await;
+    assert!(
+        backup().await.is_none(),
+        "it was of keys that are worth nothing"
+    );
+}

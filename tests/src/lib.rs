@@ -6,6 +6,7 @@
 pub mod ad;
 pub mod browser;
 pub mod clients;
+pub mod gpg;
 pub mod http;
 pub mod kerberos;
 pub mod server;

@@ -1,8 +1,9 @@
-//! A new root token for those who hold the keys: enough of them, given one by one, make one. It comes back XORed with
-//! a one-time password that was agreed on at the start, so that whoever gives the last key does not see it alone.
+//! A new root token for those who hold the keys: enough of them, given one by one, make one. It comes back encrypted for
+//! whoever was named at the start, or XORed with a one-time password that was agreed on then, so that whoever gives the
+//! last key does not see it alone.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use obol_mount::{Error, Result, Secret};
 use obol_storage::seal::{self, Share};
 use obol_storage::{Batch, Error as StorageError};
@@ -13,6 +14,7 @@ use super::collect::{Collected, same_nonce};
 use super::policies::ROOT;
 use super::tokens::NewToken;
 use super::{Core, Live, unix_now};
+use crate::pgp::Recipient;
 
 /// The generation of a root token, if one is under way. In memory: sealing or a restart cancels it.
 #[derive(Default)]
@@ -20,7 +22,15 @@ pub struct RootGeneration(Mutex<Option<Attempt>>);
 
 struct Attempt {
     given: Collected,
-    otp: Secret,
+    cover: Cover,
+}
+
+/// What hides the token on its way.
+pub enum Cover {
+    /// A one-time password of as many bytes.
+    Otp(Secret),
+    /// Encryption for this person.
+    Pgp(Box<Recipient>),
 }
 
 /// Where it stands.
@@ -29,8 +39,10 @@ pub struct RootStatus {
     pub started: bool,
     pub progress: usize,
     pub required: u8,
-    /// The token XORed with the one-time password, in base64; when it is complete.
+    /// The token XORed with the one-time password, or encrypted, in base64; when it is complete.
     pub encoded_token: Option<String>,
+    /// Of the PGP key that the token is encrypted with.
+    pub pgp_fingerprint: Option<String>,
     /// The one-time password, where this server chose it: told once, at the start.
     pub otp: Option<Secret>,
 }
@@ -44,19 +56,25 @@ impl RootGeneration {
         })
     }
 
-    /// Begins, with the caller's one-time password or one that is made here.
-    pub async fn start(&self, core: &Core, live: &Live, otp: Option<Secret>) -> Result<RootStatus> {
+    /// Begins, with the caller's cover or a one-time password that is made here.
+    pub async fn start(
+        &self,
+        core: &Core,
+        live: &Live,
+        cover: Option<Cover>,
+    ) -> Result<RootStatus> {
         let required = threshold(core).await?;
-        let (otp, own) = match otp {
-            Some(otp) if otp.expose().len() != TOKEN_LENGTH => {
+        let (cover, made) = match cover {
+            Some(Cover::Otp(otp)) if otp.expose().len() != TOKEN_LENGTH => {
                 return Err(Error::bad_request(format!(
                     "field \"otp\": expected {TOKEN_LENGTH} bytes, as many as the token has"
                 )));
             }
-            Some(otp) => (otp, false),
+            Some(cover) => (cover, None),
             None => {
                 let otp = live.tokens.random_base62(TOKEN_LENGTH)?;
-                (Secret::new(otp.as_str().to_owned()), true)
+                let otp = Secret::new(otp.as_str().to_owned());
+                (Cover::Otp(otp.clone()), Some(otp))
             }
         };
         let mut attempt = self.0.lock().await;
@@ -67,10 +85,10 @@ impl RootGeneration {
         }
         let begun = attempt.insert(Attempt {
             given: Collected::new(required),
-            otp,
+            cover,
         });
         let mut status = begun.status();
-        status.otp = own.then(|| begun.otp.clone());
+        status.otp = made;
         Ok(status)
     }
 
@@ -118,20 +136,28 @@ impl RootGeneration {
         live.tokens
             .issue(root, core.limits(None), Batch::new(), unix_now())
             .await?;
-        let otp = attempt.otp.expose().as_bytes();
-        let mixed: Zeroizing<Vec<u8>> = Zeroizing::new(
-            token
-                .bytes()
-                .zip(otp)
-                .map(|(token, otp)| token ^ otp)
-                .collect(),
-        );
         let mut status = attempt.status();
         status.progress = usize::from(status.required);
-        status.encoded_token = Some(STANDARD_NO_PAD.encode(&*mixed));
+        status.encoded_token = Some(attempt.cover.over(&token)?);
         *slot = None;
         tracing::warn!("a root token was generated with the operators' keys");
         Ok(status)
+    }
+}
+
+impl Cover {
+    fn over(&self, token: &str) -> Result<String> {
+        match self {
+            Self::Otp(otp) => {
+                let pairs = token.bytes().zip(otp.expose().bytes());
+                let mixed: Zeroizing<Vec<u8>> = Zeroizing::new(pairs.map(|(a, b)| a ^ b).collect());
+                Ok(STANDARD_NO_PAD.encode(&*mixed))
+            }
+            Self::Pgp(holder) => {
+                let message = holder.encrypt(token.as_bytes()).map_err(Error::internal)?;
+                Ok(STANDARD.encode(message))
+            }
+        }
     }
 }
 
@@ -143,6 +169,10 @@ impl Attempt {
             progress: self.given.progress(),
             required: self.given.need,
             encoded_token: None,
+            pgp_fingerprint: match &self.cover {
+                Cover::Otp(_) => None,
+                Cover::Pgp(holder) => Some(holder.fingerprint()),
+            },
             otp: None,
         }
     }
@@ -156,6 +186,7 @@ impl RootStatus {
             progress: 0,
             required,
             encoded_token: None,
+            pgp_fingerprint: None,
             otp: None,
         }
     }

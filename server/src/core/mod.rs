@@ -8,6 +8,7 @@ mod collect;
 pub mod cors;
 mod envelope;
 pub mod generate_root;
+pub mod handing_out;
 pub mod identity;
 pub mod in_flight;
 pub mod leases;

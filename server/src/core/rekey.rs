@@ -1,16 +1,22 @@
 //! Rekeying, step by step: asked for, proven with the old keys, where it was wanted confirmed with the new ones, and
 //! put into force. It lives in memory: sealing or a restart cancels it, and leaves the old keys valid.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use obol_mount::{Error, Result};
 use obol_storage::seal::{
-    self, NewKeys, RekeyTarget, Share, check_new_keys, install_new_keys, prepare_new_keys,
+    self, NewKeys, RekeyTarget, Share, check_new_keys, delete_key_backup, install_new_keys,
+    key_backup, prepare_new_keys,
 };
 use obol_storage::{Barrier, Error as StorageError};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::collect::{Collected, same_nonce};
+use super::handing_out::HandedOut;
+use crate::pgp::Recipient;
 
 /// The rekeying of one kind of keys.
 pub struct Rekeying {
@@ -37,18 +43,32 @@ enum Stage {
     Done {
         nonce: String,
         last: Share,
-        keys: NewKeys,
+        keys: HandedOut,
+        backup: bool,
         since: Instant,
         certain: bool,
     },
 }
 
 /// What was asked for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Asked {
     pub shares: u8,
     pub threshold: u8,
     pub verify: bool,
+    /// For whom the new keys are encrypted, one for each; nobody: they are not encrypted.
+    pub holders: Arc<[Recipient]>,
+    /// Whether the encrypted keys are stored, too.
+    pub backup: bool,
+}
+
+/// Encrypted keys, stored in case they get lost on their way to their holders.
+#[derive(Serialize, Deserialize)]
+pub struct KeyBackup {
+    /// Of the rekey that made them.
+    pub nonce: String,
+    /// In hexadecimal, by the fingerprints of their holders' PGP keys.
+    pub keys: BTreeMap<String, Vec<String>>,
 }
 
 /// Where a rekeying stands.
@@ -67,7 +87,9 @@ pub enum RekeyStep {
     /// The new keys, given out once.
     Complete {
         nonce: String,
-        keys: Vec<Share>,
+        keys: HandedOut,
+        /// Whether they were, or will be, stored in their encrypted form.
+        backup: bool,
         /// Where they must be confirmed before they are in force.
         verification_nonce: Option<String>,
         warning: Option<&'static str>,
@@ -105,7 +127,7 @@ impl Rekeying {
             Stage::Idle | Stage::Done { .. } => {}
             Stage::Proving { asked, given } => {
                 status.nonce.clone_from(&given.nonce);
-                status.asked = Some(*asked);
+                status.asked = Some(asked.clone());
                 status.progress = given.progress();
                 status.required = given.need;
             }
@@ -116,7 +138,7 @@ impl Rekeying {
                 ..
             } => {
                 status.nonce.clone_from(nonce);
-                status.asked = Some(*asked);
+                status.asked = Some(asked.clone());
                 status.verification_nonce.clone_from(&given.nonce);
             }
         }
@@ -136,6 +158,14 @@ impl Rekeying {
         {
             return Err(Error::bad_request(
                 "require_verification: this server unseals itself, so there are no new keys to verify",
+            ));
+        }
+        if !asked.holders.is_empty()
+            && self.target == RekeyTarget::Barrier
+            && config.kind == seal::SealKind::Static
+        {
+            return Err(Error::bad_request(
+                "pgp_keys: this server unseals itself, so there are no new keys to encrypt",
             ));
         }
         let mut stage = self.stage.lock().await;
@@ -185,18 +215,20 @@ impl Rekeying {
                 let Some(enough) = given.add(nonce, share.clone())? else {
                     return Ok(RekeyStep::More);
                 };
-                (*asked, enough, given.nonce.clone())
+                (asked.clone(), enough, given.nonce.clone())
             }
             Stage::Done {
                 nonce: known,
                 last,
                 keys,
+                backup,
                 certain,
                 ..
             } if same_nonce(known, nonce) && *last == share => {
                 return Ok(RekeyStep::Complete {
                     nonce: known.clone(),
-                    keys: keys.shares().to_vec(),
+                    keys: keys.clone(),
+                    backup: *backup,
                     verification_nonce: None,
                     warning: (!*certain).then_some(UNCERTAIN),
                 });
@@ -210,14 +242,21 @@ impl Rekeying {
                 return Err(Error::bad_request("no rekey is under way"));
             }
         };
-        let keys = prepare_new_keys(barrier, self.target, &enough, asked.shares, asked.threshold)
-            .await
-            .map_err(rekey_error)?;
+        let mut keys =
+            prepare_new_keys(barrier, self.target, &enough, asked.shares, asked.threshold)
+                .await
+                .map_err(rekey_error)?;
+        let out = HandedOut::new(keys.shares(), &asked.holders)?;
+        if asked.backup {
+            keys.keep_backup(KeyBackup::of(&nonce, &out)?);
+        }
+        let backup = asked.backup;
         if asked.verify {
             let given = Collected::new(asked.threshold);
             let complete = RekeyStep::Complete {
                 nonce: nonce.clone(),
-                keys: keys.shares().to_vec(),
+                keys: out,
+                backup,
                 verification_nonce: Some(given.nonce.clone()),
                 warning: None,
             };
@@ -232,7 +271,8 @@ impl Rekeying {
         let installed = install_new_keys(barrier, seal, &keys).await;
         let complete = RekeyStep::Complete {
             nonce: nonce.clone(),
-            keys: keys.shares().to_vec(),
+            keys: out.clone(),
+            backup,
             verification_nonce: None,
             warning: None,
         };
@@ -242,7 +282,8 @@ impl Rekeying {
             *stage = Stage::Done {
                 nonce,
                 last: share,
-                keys,
+                keys: out,
+                backup,
                 since: Instant::now(),
                 certain,
             };
@@ -264,7 +305,7 @@ impl Rekeying {
         match &*self.stage.lock().await {
             Stage::Verifying { asked, given, .. } => Ok(VerifyStatus {
                 nonce: given.nonce.clone(),
-                asked: *asked,
+                asked: asked.clone(),
                 progress: given.progress(),
             }),
             _ => Err(no_verification()),
@@ -312,9 +353,24 @@ impl Rekeying {
         *given = Collected::new(asked.threshold);
         Ok(VerifyStatus {
             nonce: given.nonce.clone(),
-            asked: *asked,
+            asked: asked.clone(),
             progress: 0,
         })
+    }
+
+    /// The encrypted keys in force, where the rekey that made them was to store them.
+    pub async fn backup(&self, barrier: &Barrier) -> Result<KeyBackup> {
+        let stored = key_backup(barrier, self.target).await?;
+        let stored = stored.ok_or_else(|| {
+            Error::bad_request(
+                "there is no backup: the keys in force were made without pgp_keys and backup, or it was deleted",
+            )
+        })?;
+        serde_json::from_slice(&stored).map_err(Error::internal)
+    }
+
+    pub async fn delete_backup(&self, barrier: &Barrier) -> Result<()> {
+        Ok(delete_key_backup(barrier, self.target).await?)
     }
 
     /// Forgets new keys that nobody came back for.
@@ -330,6 +386,18 @@ impl Rekeying {
             RekeyTarget::Barrier => tracing::info!(keys = "unseal and root", "{what}"),
             RekeyTarget::Recovery => tracing::info!(keys = "recovery", "{what}"),
         }
+    }
+}
+
+impl KeyBackup {
+    fn of(nonce: &str, out: &HandedOut) -> Result<Vec<u8>> {
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let fingerprints = out.fingerprints.iter().flatten();
+        for (fingerprint, key) in fingerprints.zip(out.hexadecimal()) {
+            keys.entry(fingerprint.clone()).or_default().push(key);
+        }
+        let nonce = nonce.to_owned();
+        serde_json::to_vec(&Self { nonce, keys }).map_err(Error::internal)
     }
 }
 

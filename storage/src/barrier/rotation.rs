@@ -73,16 +73,21 @@ impl Barrier {
         .await
     }
 
-    /// Puts the keyring under another root key, together with the records of the seal that lead to it, in one
-    /// commit: whenever the process ends, either the old keys open everything or the new ones do.
+    /// Puts the keyring under another root key, together with `seal_ops` on the records of the seal that lead to
+    /// it, in one commit: whenever the process ends, either the old keys open everything or the new ones do.
     ///
     /// `expect` are the records that the change was based on. If one of them is another by now, nothing is written.
     pub(crate) async fn replace_root(
         &self,
         root: &RootKey,
         expect: &[(&'static str, Bytes)],
-        records: Vec<(&'static str, Bytes)>,
+        seal_ops: Vec<Op>,
     ) -> Result<(), Error> {
+        debug_assert!(
+            seal_ops
+                .iter()
+                .all(|op| matches!(op, Op::Put(path, _) | Op::Delete(path) if is_reserved(path)))
+        );
         let _changing = self.changing.lock().await;
         loop {
             let keys = self.loaded()?;
@@ -96,10 +101,7 @@ impl Barrier {
                 let seen = Expected::Exactly(seen.clone());
                 commit.expect.push(((*path).to_owned(), seen));
             }
-            for (path, record) in &records {
-                debug_assert!(is_reserved(path));
-                commit.ops.push(Op::Put((*path).to_owned(), record.clone()));
-            }
+            commit.ops.extend(seal_ops.iter().cloned());
             match self.engine.commit(commit).await {
                 Ok(()) => return self.install(&keys, root, &ring, 0),
                 // Another server has reserved encryptions or rotated: begin again with its keyring.

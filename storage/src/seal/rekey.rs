@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::shamir::{self, Share};
 use super::{
-    CONFIG_PATH, RECOVERY_PATH, ROOT_KEY_PATH, RootKey, Seal, SealConfig, SealKind, config, record,
-    recovery_digest, same_or_wrong, verify_shares, wrap_root,
+    CONFIG_PATH, RECOVERY_BACKUP_PATH, RECOVERY_PATH, ROOT_KEY_PATH, RootKey, Seal, SealConfig,
+    SealKind, UNSEAL_BACKUP_PATH, config, record, recovery_digest, same_or_wrong, verify_shares,
+    wrap_root,
 };
 use crate::barrier::Barrier;
 use crate::barrier::envelope::{Key, random_key, unwrap, wrap};
@@ -26,6 +27,15 @@ pub enum RekeyTarget {
     Recovery,
 }
 
+impl RekeyTarget {
+    fn backup_path(self) -> &'static str {
+        match self {
+            Self::Barrier => UNSEAL_BACKUP_PATH,
+            Self::Recovery => RECOVERY_BACKUP_PATH,
+        }
+    }
+}
+
 /// Keys that are not in force yet. Wiped when dropped, never printed.
 pub struct NewKeys {
     target: RekeyTarget,
@@ -35,6 +45,7 @@ pub struct NewKeys {
     shares: Vec<Share>,
     /// The records that the old keys were proven against.
     seen: Vec<(&'static str, Bytes)>,
+    backup: Option<Bytes>,
 }
 
 /// Makes new keys for whoever has shown enough of the old ones (unseal shares with Shamir, recovery shares with a
@@ -74,6 +85,7 @@ pub async fn prepare_new_keys(
         split,
         shares,
         seen,
+        backup: None,
     })
 }
 
@@ -98,6 +110,20 @@ pub fn check_new_keys(
     }
 }
 
+/// The backup that was stored with the keys in force, if there is one. Works on a sealed barrier.
+pub async fn key_backup(barrier: &Barrier, target: RekeyTarget) -> Result<Option<Bytes>, Error> {
+    Ok(barrier.engine().get(target.backup_path()).await?)
+}
+
+/// Forgets that backup.
+pub async fn delete_key_backup(barrier: &Barrier, target: RekeyTarget) -> Result<(), Error> {
+    let commit = Commit {
+        expect: Vec::new(),
+        ops: vec![Op::Delete(target.backup_path().to_owned())],
+    };
+    Ok(barrier.engine().commit(commit).await?)
+}
+
 /// Puts new keys into force. `Conflict` when the seal's records are not those any more against which the old keys were
 /// proven: somebody else rekeyed in between, and nothing was written.
 pub async fn install_new_keys(barrier: &Barrier, seal: &Seal, keys: &NewKeys) -> Result<(), Error> {
@@ -117,6 +143,7 @@ pub async fn install_new_keys(barrier: &Barrier, seal: &Seal, keys: &NewKeys) ->
                         recovery_record(&root, keys.split.as_ref())?,
                     ),
                     Op::Put(CONFIG_PATH.to_owned(), keys.config.to_record()),
+                    keys.backup_op(),
                 ],
             };
             Ok(barrier.engine().commit(commit).await?)
@@ -126,12 +153,13 @@ pub async fn install_new_keys(barrier: &Barrier, seal: &Seal, keys: &NewKeys) ->
 
 async fn install_root(barrier: &Barrier, seal: &Seal, keys: &NewKeys) -> Result<(), Error> {
     let (old, new) = (barrier.root()?, RootKey::generate()?);
-    let mut records = Vec::with_capacity(3);
+    let put = |path: &str, record| Op::Put(path.to_owned(), record);
+    let mut ops = vec![keys.backup_op()];
     let mut config = keys.config.clone();
     match (seal, &keys.split) {
-        (Seal::Shamir, Some(key)) => records.push((ROOT_KEY_PATH, wrap_root(key, &new)?)),
+        (Seal::Shamir, Some(key)) => ops.push(put(ROOT_KEY_PATH, wrap_root(key, &new)?)),
         (Seal::Static(keys), None) => {
-            records.push((ROOT_KEY_PATH, wrap_root(keys.current.key(), &new)?));
+            ops.push(put(ROOT_KEY_PATH, wrap_root(keys.current.key(), &new)?));
             config.key_id = Some(keys.current.id().to_owned());
         }
         _ => {
@@ -144,10 +172,10 @@ async fn install_root(barrier: &Barrier, seal: &Seal, keys: &NewKeys) -> Result<
     // The recovery keys stay; what they are recognised by rests under the root key and moves with it.
     if let Some((_, raw)) = keys.seen.iter().find(|(path, _)| *path == RECOVERY_PATH) {
         let digest = unwrap(old.key(), RECOVERY_PATH, raw)?;
-        records.push((RECOVERY_PATH, wrap(new.key(), RECOVERY_PATH, &digest)?));
+        ops.push(put(RECOVERY_PATH, wrap(new.key(), RECOVERY_PATH, &digest)?));
     }
-    records.push((CONFIG_PATH, config.to_record()));
-    barrier.replace_root(&new, &keys.seen, records).await
+    ops.push(put(CONFIG_PATH, config.to_record()));
+    barrier.replace_root(&new, &keys.seen, ops).await
 }
 
 fn recovery_record(root: &RootKey, split: Option<&Key>) -> Result<Bytes, Error> {
@@ -159,6 +187,21 @@ impl NewKeys {
     /// The new shares; none where a static key guards the root key.
     pub fn shares(&self) -> &[Share] {
         &self.shares
+    }
+
+    /// Stores `backup` when the keys come into force, in the same commit; without it a backup of the old keys goes then.
+    /// It lies there in the clear, so that it can be read where no key is left: it must be encrypted already, for the
+    /// people who keep the keys.
+    pub fn keep_backup(&mut self, backup: impl Into<Bytes>) {
+        self.backup = Some(backup.into());
+    }
+
+    fn backup_op(&self) -> Op {
+        let path = self.target.backup_path().to_owned();
+        match &self.backup {
+            Some(backup) => Op::Put(path, backup.clone()),
+            None => Op::Delete(path),
+        }
     }
 
     /// Proves that somebody holds enough of the new shares.

@@ -21,6 +21,7 @@ mod logging;
 mod logins;
 mod metrics;
 mod password_policies;
+mod pgp;
 mod quotas;
 mod raw;
 mod rekey;

@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::pgp_keys::{self, HOW_TO_DECRYPT};
 use super::{print_rows, share};
 use crate::cli::client::{Client, HttpFlags, Request};
 use crate::cli::failure::{Failure, Outcome, SUCCESS};
@@ -18,7 +19,7 @@ use crate::cli::{Command, Example, Session};
 ///
 /// Begin with -init, which tells a one-time password, once. Then each holder of a key runs the command without it and
 /// is asked for the key, without echo; the last one gets the token, encoded with that password. -decode makes the token
-/// of both. Every step needs a token with sudo on sys/generate-root.
+/// of both. With -init -pgp-key it comes encrypted for one person instead, who reads it with gpg. Every step needs a token with sudo on sys/generate-root.
 #[derive(clap::Args)]
 pub(in crate::cli) struct GenerateRoot {
     /// A key, or - to read it from standard input; asked for otherwise
@@ -41,6 +42,9 @@ pub(in crate::cli) struct GenerateRoot {
     /// The one-time password. With -init: one of your own; without it the server makes one
     #[arg(long, value_name = "OTP")]
     otp: Option<String>,
+    /// With -init: a file with the public PGP key that the token is to be encrypted with, in the place of a password
+    #[arg(long, value_name = "FILE")]
+    pgp_key: Option<String>,
     /// The attempt to take part in, as -init and -status show it; needed where the key is an argument
     #[arg(long, value_name = "NONCE")]
     nonce: Option<String>,
@@ -62,6 +66,10 @@ impl Command for GenerateRoot {
             "obol operator generate-root",
         ),
         (
+            "Begin, for a token that only Ann can read",
+            "obol operator generate-root -init -pgp-key=ann.asc",
+        ),
+        (
             "Make the token of what the last key gave; the password is asked for",
             "obol operator generate-root -decode=Gw0BTVhgExtUDVoHABkmBQ0CPgQ",
         ),
@@ -73,6 +81,11 @@ impl Command for GenerateRoot {
         let format = self.format.resolve(&session.env)?;
         if self.otp.is_some() && !self.init && self.decode.is_none() {
             return Err(Failure::local("-otp goes with -init or -decode"));
+        }
+        if self.pgp_key.is_some() && (!self.init || self.otp.is_some()) {
+            return Err(Failure::local(
+                "-pgp-key goes with -init, in the place of -otp",
+            ));
         }
         if self.key.is_some()
             && (self.init
@@ -91,9 +104,10 @@ impl Command for GenerateRoot {
         }
         let client = Client::new(&self.http, &session.env)?;
         if self.init {
-            let body = match &self.otp {
-                Some(otp) => json!({ "otp": otp }),
-                None => json!({}),
+            let body = match (&self.otp, &self.pgp_key) {
+                (Some(otp), _) => json!({ "otp": otp }),
+                (None, Some(file)) => json!({ "pgp_key": pgp_keys::read(file)? }),
+                (None, None) => json!({}),
             };
             // The password is told once: Ctrl-C waits until it is printed.
             return interrupt::hold(|| {
@@ -246,13 +260,29 @@ fn print_status(session: &mut Session<'_>, format: Format, status: &Value) -> Ou
         ),
         ("Complete", cell(&status["complete"])),
     ];
-    for (label, key) in [("Encoded Token", "encoded_token"), ("OTP", "otp")] {
+    let labels = [
+        ("PGP Fingerprint", "pgp_fingerprint"),
+        ("Encoded Token", "encoded_token"),
+        ("OTP", "otp"),
+    ];
+    for (label, key) in labels {
         if status[key].as_str().is_some_and(|text| !text.is_empty()) {
             rows.push((label, cell(&status[key])));
         }
     }
-    rows.push(("OTP Length", cell(&status["otp_length"])));
-    print_rows(session, rows)
+    let encrypted = status["pgp_fingerprint"]
+        .as_str()
+        .is_some_and(|text| !text.is_empty());
+    if !encrypted {
+        rows.push(("OTP Length", cell(&status["otp_length"])));
+    }
+    print_rows(session, rows)?;
+    if encrypted && status["complete"] == Value::Bool(true) {
+        session.note(&format!(
+            "The token is encrypted; its holder reads it with: {HOW_TO_DECRYPT}\n"
+        ));
+    }
+    Ok(SUCCESS)
 }
 
 const ATTEMPT: &str = "sys/generate-root/attempt";

@@ -2,6 +2,7 @@
 
 pub(super) mod backup;
 pub(super) mod generate_root;
+mod pgp_keys;
 pub(super) mod rekey;
 pub(super) mod rotate;
 pub(super) mod usage;
@@ -37,6 +38,15 @@ pub(super) struct Init {
     /// With auto-unseal: how many of them are needed, 3 by default
     #[arg(long, value_name = "N")]
     recovery_threshold: Option<u16>,
+    /// Files with the public PGP keys of those who will hold the unseal keys, one for each: they are printed encrypted
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
+    pgp_keys: Vec<String>,
+    /// With auto-unseal: the same for the recovery keys
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
+    recovery_pgp_keys: Vec<String>,
+    /// A file with the public PGP key that the root token is encrypted with
+    #[arg(long, value_name = "FILE")]
+    root_token_pgp_key: Option<String>,
     #[command(flatten)]
     http: HttpFlags,
     #[command(flatten)]
@@ -54,6 +64,10 @@ impl Command for Init {
             "One key, for a server of your own, in a form for scripts",
             "obol operator init -key-shares=1 -key-threshold=1 -format=json",
         ),
+        (
+            "Two keys, printed so that only their holders can read them, and the root token likewise",
+            "obol operator init -key-shares=2 -key-threshold=2 -pgp-keys=ann.asc,bob.asc -root-token-pgp-key=ann.asc",
+        ),
         ("Has it been done?", "obol operator init -status"),
     ];
 
@@ -69,9 +83,14 @@ impl Command for Init {
             .body["recovery_seal"]
             == Value::Bool(true);
         let or = |given: Option<u16>, default: u16, used: bool| given.or(used.then_some(default));
-        let shares = or(self.key_shares, DEFAULT_SHARES, !auto);
+        // As many keys as there are holders, where they are named.
+        let held = |holders: &[String]| match u16::try_from(holders.len()) {
+            Ok(0) | Err(_) => DEFAULT_SHARES,
+            Ok(holders) => holders,
+        };
+        let shares = or(self.key_shares, held(&self.pgp_keys), !auto);
         let threshold = or(self.key_threshold, DEFAULT_THRESHOLD, !auto);
-        let recovery_shares = or(self.recovery_shares, DEFAULT_SHARES, auto);
+        let recovery_shares = or(self.recovery_shares, held(&self.recovery_pgp_keys), auto);
         let recovery_threshold = or(self.recovery_threshold, DEFAULT_THRESHOLD, auto);
         let mut body = json!({});
         for (key, value) in [
@@ -84,6 +103,21 @@ impl Command for Init {
                 body[key] = value.into();
             }
         }
+        for (field, files) in [
+            ("pgp_keys", &self.pgp_keys),
+            ("recovery_pgp_keys", &self.recovery_pgp_keys),
+        ] {
+            if !files.is_empty() {
+                body[field] = pgp_keys::read_all(files)?.into();
+            }
+        }
+        if let Some(file) = &self.root_token_pgp_key {
+            body["root_token_pgp_key"] = pgp_keys::read(file)?.into();
+        }
+        let encrypted = Encrypted {
+            keys: !self.pgp_keys.is_empty() || !self.recovery_pgp_keys.is_empty(),
+            root_token: self.root_token_pgp_key.is_some(),
+        };
         // The answer is the only copy of the keys: Ctrl-C waits until it is printed.
         interrupt::hold(|| {
             let made = client
@@ -94,6 +128,7 @@ impl Command for Init {
                 session,
                 format,
                 &made,
+                encrypted,
                 [shares, threshold],
                 [recovery_shares, recovery_threshold],
             )
@@ -101,10 +136,18 @@ impl Command for Init {
     }
 }
 
+/// What of the answer is encrypted for its holders.
+#[derive(Clone, Copy)]
+struct Encrypted {
+    keys: bool,
+    root_token: bool,
+}
+
 fn print_made(
     session: &mut Session<'_>,
     format: Format,
     made: &Value,
+    encrypted: Encrypted,
     [shares, threshold]: [Option<u16>; 2],
     [recovery_shares, recovery_threshold]: [Option<u16>; 2],
 ) -> Outcome {
@@ -161,6 +204,18 @@ fn print_made(
             "\n\nThe recovery keys do not open the server. {n} of {} approve what is otherwise\n\
                  done with unseal keys, such as making a new root token.",
             recovery_keys.len()
+        ));
+    }
+    let what = match (encrypted.keys, encrypted.root_token) {
+        (false, false) => None,
+        (true, false) => Some("Each key is"),
+        (false, true) => Some("The root token is"),
+        (true, true) => Some("Each key, and the root token, is"),
+    };
+    if let Some(what) = what {
+        text.push_str(&format!(
+            "\n\n{what} encrypted with the PGP key of its holder, who reads it with:\n\n    {}",
+            pgp_keys::HOW_TO_DECRYPT
         ));
     }
     session.line(&text)?;

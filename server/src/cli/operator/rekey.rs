@@ -3,6 +3,7 @@
 use obol_mount::Secret;
 use serde_json::{Value, json};
 
+use super::pgp_keys::{self, HOW_TO_DECRYPT};
 use super::{DEFAULT_SHARES, DEFAULT_THRESHOLD, print_rows, share};
 use crate::cli::client::{Client, HttpFlags, Request};
 use crate::cli::failure::{Failure, Outcome, SUCCESS};
@@ -14,7 +15,8 @@ use crate::cli::{Command, Example, Session};
 ///
 /// Begin with -init. Then each holder of a present key runs the command without it and is asked for the key, without
 /// echo; the last one gets the new keys. With -init -verify the new keys come into force only when enough of them were
-/// given back with -verify, so that none can be lost on its way. Every step needs a token with sudo on sys/rekey.
+/// given back with -verify, so that none can be lost on its way. With -init -pgp-keys each is printed encrypted for its
+/// holder, and with -backup the server keeps a copy of what it printed, for -backup-retrieve. Every step needs a token with sudo on sys/rekey.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Rekey {
     /// A present key (a new one with -verify), or - to read it from standard input; asked for otherwise
@@ -37,6 +39,18 @@ pub(in crate::cli) struct Rekey {
     /// With -init: how many of them are needed, 3 by default
     #[arg(long, visible_alias = "t", value_name = "N")]
     key_threshold: Option<u16>,
+    /// With -init: files with the public PGP keys of those who will hold the new keys, one for each
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',')]
+    pgp_keys: Vec<String>,
+    /// With -init and -pgp-keys: let the server keep a copy of the encrypted keys
+    #[arg(long)]
+    backup: bool,
+    /// Print that copy
+    #[arg(long, group = "step")]
+    backup_retrieve: bool,
+    /// Delete it
+    #[arg(long, group = "step")]
+    backup_delete: bool,
     /// The operation to take part in, as -init and -status show it; needed where the key is an argument
     #[arg(long, value_name = "NONCE")]
     nonce: Option<String>,
@@ -61,6 +75,10 @@ impl Command for Rekey {
             "obol operator rekey",
         ),
         ("Give a new key back", "obol operator rekey -verify"),
+        (
+            "Begin: two keys, each to be printed so that only its holder can read it, and kept in that form",
+            "obol operator rekey -init -key-shares=2 -key-threshold=2 -pgp-keys=ann.asc,bob.asc -backup",
+        ),
         ("How far is it?", "obol operator rekey -status"),
         (
             "Give up; the present keys stay",
@@ -71,13 +89,39 @@ impl Command for Rekey {
     fn run(self, session: &mut Session<'_>) -> Outcome {
         let format = self.format.resolve(&session.env)?;
         let client = Client::new(&self.http, &session.env)?;
-        if !self.init && (self.key_shares.is_some() || self.key_threshold.is_some()) {
+        let of_init = self.key_shares.is_some()
+            || self.key_threshold.is_some()
+            || !self.pgp_keys.is_empty()
+            || self.backup;
+        if !self.init && of_init {
             return Err(Failure::local(
-                "-key-shares and -key-threshold go with -init",
+                "-key-shares, -key-threshold, -pgp-keys and -backup go with -init",
             ));
         }
-        if self.key.is_some() && (self.init || self.cancel || self.status) {
-            return Err(Failure::local("-init, -cancel and -status take no key"));
+        let no_key = [
+            self.init,
+            self.cancel,
+            self.status,
+            self.backup_retrieve,
+            self.backup_delete,
+        ];
+        if self.key.is_some() && no_key.contains(&true) {
+            return Err(Failure::local(
+                "-init, -cancel, -status, -backup-retrieve and -backup-delete take no key",
+            ));
+        }
+        if self.backup_retrieve {
+            let answer = client
+                .send(Request::get(self.api("backup")))
+                .map_err(|failure| failure.doing("reading the backup"))?;
+            return session.print_secret(format, &answer.body).map(|()| SUCCESS);
+        }
+        if self.backup_delete {
+            client
+                .send(Request::delete(self.api("backup")))
+                .map_err(|failure| failure.doing("deleting the backup"))?;
+            session.line("Success! Deleted the backup of the keys (if there was one)")?;
+            return Ok(SUCCESS);
         }
         if self.init {
             return self.begin(session, &client, format);
@@ -102,10 +146,17 @@ impl Rekey {
     }
 
     fn begin(&self, session: &mut Session<'_>, client: &Client, format: Format) -> Outcome {
+        // As many keys as there are holders, where they are named.
+        let held = match u16::try_from(self.pgp_keys.len()) {
+            Ok(0) | Err(_) => DEFAULT_SHARES,
+            Ok(holders) => holders,
+        };
         let body = json!({
-            "secret_shares": self.key_shares.unwrap_or(DEFAULT_SHARES),
+            "secret_shares": self.key_shares.unwrap_or(held),
             "secret_threshold": self.key_threshold.unwrap_or(DEFAULT_THRESHOLD),
             "require_verification": self.verify,
+            "pgp_keys": pgp_keys::read_all(&self.pgp_keys)?,
+            "backup": self.backup,
         });
         let status = client
             .send(Request::put(self.api("init"), body))
@@ -208,12 +259,21 @@ impl Rekey {
         let mut text = String::new();
         for (index, key) in keys.enumerate() {
             let key = key.as_str().unwrap_or_default();
-            text.push_str(&format!("Key {}: {key}\n", index + 1));
+            let holder = match body["pgp_fingerprints"][index].as_str() {
+                Some(fingerprint) => format!(" for {fingerprint}"),
+                None => String::new(),
+            };
+            text.push_str(&format!("Key {}{holder}: {key}\n", index + 1));
         }
         text.push_str(&format!("\nOperation nonce: {}\n\n", cell(&body["nonce"])));
         let text = Secret::new(text);
         session.line(text.expose().trim_end_matches('\n'))?;
         session.line("")?;
+        if body["pgp_fingerprints"].is_array() {
+            session.line(&format!(
+                "Each key is encrypted with the PGP key of its holder, who reads it with:\n\n    {HOW_TO_DECRYPT}\n"
+            ))?;
+        }
         session.line(&if body["verification_required"] == Value::Bool(true) {
             format!(
                 "Give each key to someone else. They are not in force yet: run\n\n    \
@@ -256,6 +316,11 @@ fn print_status(session: &mut Session<'_>, format: Format, status: &Value) -> Ou
         rows.push(("New Shares", cell(&status["n"])));
         rows.push(("New Threshold", cell(&status["t"])));
         if !verifying {
+            if let Some(fingerprints) = status["pgp_fingerprints"].as_array() {
+                let fingerprints: Vec<String> = fingerprints.iter().map(cell).collect();
+                rows.push(("PGP Fingerprints", fingerprints.join(", ")));
+                rows.push(("Backup", cell(&status["backup"])));
+            }
             rows.push((
                 "Verification Required",
                 cell(&status["verification_required"]),

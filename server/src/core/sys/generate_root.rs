@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::parse_share;
 use super::{System, required};
-use crate::core::generate_root::{RootStatus, TOKEN_LENGTH};
+use crate::core::generate_root::{Cover, RootStatus, TOKEN_LENGTH};
+use crate::core::handing_out::recipient;
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -29,7 +30,7 @@ pub(super) struct StartInput {
     /// A one-time password of as many bytes as the token has (`otp_length`), with which it comes back XORed. Without
     /// it the server makes one and tells it once.
     otp: Option<Secret>,
-    /// Encrypting the token with PGP is not supported: a request that asks for it is refused.
+    /// A public PGP key in base64 that the token is encrypted with, in the place of a one-time password.
     pgp_key: Option<String>,
 }
 
@@ -56,14 +57,19 @@ pub(super) async fn status(cx: Cx<System>) -> Result<Bare<Attempt>> {
 }
 
 pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare<Attempt>> {
-    if input.pgp_key.is_some_and(|key| !key.is_empty()) {
-        return Err(Error::bad_request(
-            "encrypting the token with PGP is not supported: use a one-time password (otp)",
-        ));
-    }
-    let (core, live) = (cx.core()?, cx.live()?);
     let otp = input.otp.filter(|otp| !otp.is_empty());
-    Ok(show(live.root_generation.start(&core, &live, otp).await?))
+    let cover = match (otp, recipient(input.pgp_key, "pgp_key")?) {
+        (Some(_), Some(_)) => {
+            return Err(Error::bad_request(
+                "the token is covered by one of otp and pgp_key, not by both",
+            ));
+        }
+        (Some(otp), None) => Some(Cover::Otp(otp)),
+        (None, Some(holder)) => Some(Cover::Pgp(Box::new(holder))),
+        (None, None) => None,
+    };
+    let (core, live) = (cx.core()?, cx.live()?);
+    Ok(show(live.root_generation.start(&core, &live, cover).await?))
 }
 
 pub(super) async fn cancel(cx: Cx<System>, input: CancelInput) -> Result<NoContent> {
@@ -97,12 +103,12 @@ pub(super) struct Attempt {
     required: u8,
     /// The token is in `encoded_token`.
     complete: bool,
-    /// The token XORed with the one-time password, in base64; empty until enough keys were given.
+    /// The token XORed with the one-time password, or a PGP message with it, in base64; empty until enough keys were given.
     encoded_token: String,
     /// The same, under the name that older clients read.
     encoded_root_token: String,
-    /// Always empty: PGP is not supported.
-    pgp_fingerprint: &'static str,
+    /// Of the PGP key that the token is encrypted with; empty where it is not.
+    pgp_fingerprint: String,
     /// The one-time password, in the answer to the beginning and where the server made it; empty otherwise.
     otp: String,
     /// How many bytes a one-time password must have.
@@ -120,7 +126,7 @@ fn show(status: RootStatus) -> Bare<Attempt> {
         complete,
         encoded_token: encoded.clone(),
         encoded_root_token: encoded,
-        pgp_fingerprint: "",
+        pgp_fingerprint: status.pgp_fingerprint.unwrap_or_default(),
         otp: status
             .otp
             .map_or_else(String::new, |otp| otp.expose().to_owned()),

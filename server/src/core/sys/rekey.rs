@@ -2,15 +2,20 @@
 //! operator. Every step needs a token with `sudo` (threats: `rekey-unauthenticated`): Vault's clients send one, and
 //! are told 403 without.
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
-use obol_mount::{Bare, Cx, Error, NoContent, Result, Routes, Secret, get};
+use obol_mount::{Bare, Cx, Data, Error, NoContent, Result, Routes, Secret, get};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::seal::{parse_share, small, texts_of};
+use super::seal::{parse_share, small};
 use super::{System, required};
 use crate::core::Live;
-use crate::core::rekey::{Asked, RekeyStatus, RekeyStep, Rekeying, VerifyStatus};
+use crate::core::handing_out::{fingerprints, recipients};
+use crate::core::rekey::{Asked, KeyBackup, RekeyStatus, RekeyStep, Rekeying, VerifyStatus};
 
 pub(super) fn routes() -> Routes<System> {
     Routes::new()
@@ -35,8 +40,8 @@ pub(super) fn routes() -> Routes<System> {
         )
         .sudo(
             "rekey/backup",
-            "Not offered: new keys are not encrypted with PGP, so there is no backup of them",
-            get(no_backup).delete(no_backup),
+            "The stored copy of the new keys, encrypted with PGP for their holders; delete it",
+            get(barrier::backup).delete(barrier::delete_backup),
         )
         .sudo(
             "rekey-recovery-key/init",
@@ -59,8 +64,8 @@ pub(super) fn routes() -> Routes<System> {
         )
         .sudo(
             "rekey-recovery-key/backup",
-            "Not offered: new keys are not encrypted with PGP, so there is no backup of them",
-            get(no_backup).delete(no_backup),
+            "The stored copy of the new recovery keys, encrypted with PGP for their holders; delete it",
+            get(recovery::backup).delete(recovery::delete_backup),
         )
 }
 
@@ -74,9 +79,9 @@ pub(super) struct StartInput {
     /// The new keys come into force only when enough of them were given back: no key can be lost on its way.
     #[serde(default)]
     require_verification: Flag,
-    /// Encrypting the keys with PGP is not supported: a request that asks for it is refused.
+    /// Public PGP keys in base64, one for each new key: it is encrypted for the holder of the one in its place.
     pgp_keys: Option<Vec<String>>,
-    /// Belongs to `pgp_keys`: refused when true.
+    /// Store the encrypted keys, too, until `backup` is deleted or the keys are replaced again. Needs `pgp_keys`.
     #[serde(default)]
     backup: Flag,
     /// Must equal `secret_shares` where the server unseals itself, and be 0 otherwise.
@@ -136,6 +141,17 @@ mod barrier {
         let live = cx.live()?;
         Ok(Bare(which(&live).restart_verification().await?.into()))
     }
+
+    pub(super) async fn backup(cx: Cx<System>) -> Result<Data<Backup>> {
+        let (core, live) = (cx.core()?, cx.live()?);
+        Ok(Data(which(&live).backup(&core.barrier).await?.into()))
+    }
+
+    pub(super) async fn delete_backup(cx: Cx<System>) -> Result<NoContent> {
+        let (core, live) = (cx.core()?, cx.live()?);
+        which(&live).delete_backup(&core.barrier).await?;
+        Ok(NoContent)
+    }
 }
 
 mod recovery {
@@ -174,6 +190,17 @@ mod recovery {
         let live = cx.live()?;
         Ok(Bare(which(&live).restart_verification().await?.into()))
     }
+
+    pub(super) async fn backup(cx: Cx<System>) -> Result<Data<Backup>> {
+        let (core, live) = (cx.core()?, cx.live()?);
+        Ok(Data(which(&live).backup(&core.barrier).await?.into()))
+    }
+
+    pub(super) async fn delete_backup(cx: Cx<System>) -> Result<NoContent> {
+        let (core, live) = (cx.core()?, cx.live()?);
+        which(&live).delete_backup(&core.barrier).await?;
+        Ok(NoContent)
+    }
 }
 
 type Which = fn(&Live) -> &Rekeying;
@@ -193,9 +220,9 @@ pub(super) struct RekeyState {
     progress: usize,
     /// How many are needed.
     required: u8,
-    /// Always null: PGP is not supported.
-    pgp_fingerprints: (),
-    /// Always false, likewise.
+    /// Of the PGP keys that the new keys will be encrypted with; null where they will not be.
+    pgp_fingerprints: Option<Vec<String>>,
+    /// Whether the encrypted keys will be stored, too.
     backup: bool,
     /// The new keys come into force when enough of them were given back.
     verification_required: bool,
@@ -210,13 +237,13 @@ pub(super) struct Rekeyed {
     nonce: String,
     /// Always true.
     complete: bool,
-    /// In hexadecimal.
+    /// In hexadecimal. Where they are encrypted, a PGP message each, which holds the key in hexadecimal.
     keys: Vec<String>,
     /// The same in base64.
     keys_base64: Vec<String>,
-    /// Always null: PGP is not supported.
-    pgp_fingerprints: (),
-    /// Always false, likewise.
+    /// Of the PGP keys that the new keys are encrypted with, in their order; null where they are not.
+    pgp_fingerprints: Option<Vec<String>>,
+    /// Whether the encrypted keys are stored, too; at the latest when they come into force.
     backup: bool,
     /// They come into force when enough of them were given back to `verify`.
     verification_required: bool,
@@ -250,6 +277,31 @@ pub(super) struct Verification {
     progress: usize,
 }
 
+/// Keys in the form in which they were handed out: encrypted, by the fingerprints of their holders' PGP keys.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Backup {
+    /// Names the rekey that made them.
+    nonce: String,
+    /// In hexadecimal.
+    keys: BTreeMap<String, Vec<String>>,
+    /// The same in base64.
+    keys_base64: BTreeMap<String, Vec<String>>,
+}
+
+impl From<KeyBackup> for Backup {
+    fn from(KeyBackup { nonce, keys }: KeyBackup) -> Self {
+        let base64 = |key: &String| STANDARD.encode(hex::decode(key).unwrap_or_default());
+        let keys_base64 = keys
+            .iter()
+            .map(|(fingerprint, keys)| (fingerprint.clone(), keys.iter().map(base64).collect()));
+        Self {
+            nonce,
+            keys_base64: keys_base64.collect(),
+            keys,
+        }
+    }
+}
+
 /// The new keys are in force.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Verified {
@@ -278,16 +330,17 @@ async fn rekey_state(cx: &Cx<System>, which: Which) -> Result<RekeyState> {
 
 impl From<RekeyStatus> for RekeyState {
     fn from(status: RekeyStatus) -> Self {
+        let asked = status.asked.as_ref();
         Self {
             nonce: status.nonce,
-            started: status.asked.is_some(),
-            t: status.asked.map_or(0, |asked| asked.threshold),
-            n: status.asked.map_or(0, |asked| asked.shares),
+            started: asked.is_some(),
+            t: asked.map_or(0, |asked| asked.threshold),
+            n: asked.map_or(0, |asked| asked.shares),
             progress: status.progress,
             required: status.required,
-            pgp_fingerprints: (),
-            backup: false,
-            verification_required: status.asked.is_some_and(|asked| asked.verify),
+            pgp_fingerprints: asked.and_then(|asked| fingerprints(&asked.holders)),
+            backup: asked.is_some_and(|asked| asked.backup),
+            verification_required: asked.is_some_and(|asked| asked.verify),
             verification_nonce: status.verification_nonce,
         }
     }
@@ -306,16 +359,19 @@ impl From<VerifyStatus> for Verification {
 }
 
 async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result<Bare<RekeyState>> {
-    if input.pgp_keys.is_some_and(|keys| !keys.is_empty()) || input.backup.0 {
-        return Err(Error::bad_request(
-            "encrypting keys with PGP, and so a backup of them, is not supported; nothing was begun",
-        ));
-    }
+    let shares = small(input.secret_shares, "secret_shares")?;
     let asked = Asked {
-        shares: small(input.secret_shares, "secret_shares")?,
+        shares,
         threshold: small(input.secret_threshold, "secret_threshold")?,
         verify: input.require_verification.0,
+        holders: recipients(input.pgp_keys, shares, "pgp_keys")?,
+        backup: input.backup.0,
     };
+    if asked.backup && asked.holders.is_empty() {
+        return Err(Error::bad_request(
+            "backup: only encrypted keys are stored; give pgp_keys, too",
+        ));
+    }
     if let Some(Count(stored)) = input.stored_shares
         && stored != 0
         && (cx.core()?.sealing.kind() == obol_storage::SealKind::Shamir || stored != 1)
@@ -348,20 +404,20 @@ async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
     let RekeyStep::Complete {
         nonce,
         keys,
+        backup,
         verification_nonce,
         warning,
     } = step
     else {
         return Ok(Bare(Step::More(rekey_state(cx, which).await?)));
     };
-    let (keys, keys_base64) = texts_of(&keys);
     Ok(Bare(Step::Complete(Rekeyed {
         nonce,
         complete: true,
-        keys,
-        keys_base64,
-        pgp_fingerprints: (),
-        backup: false,
+        keys: keys.hexadecimal(),
+        keys_base64: keys.base64(),
+        pgp_fingerprints: keys.fingerprints,
+        backup,
         verification_required: verification_nonce.is_some(),
         verification_nonce: verification_nonce.unwrap_or_default(),
         warnings: warning.map(|warning| [warning]),
@@ -386,10 +442,4 @@ async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
         }),
         None => VerifyStep::More(which(&live).verify_status().await?.into()),
     }))
-}
-
-pub(super) async fn no_backup(_: Cx<System>) -> Result<NoContent> {
-    Err(Error::bad_request(
-        "a backup holds keys that were encrypted with PGP, which is not supported: there is none",
-    ))
 }

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{System, required};
+use crate::core::handing_out::{HandedOut, recipient, recipients};
 use crate::core::sealing::Status;
 use crate::core::{Core, VERSION, unix_now};
 
@@ -82,9 +83,9 @@ pub(super) struct InitInput {
     recovery_shares: Option<Count>,
     /// With an auto-unseal: how many recovery keys prove an operator.
     recovery_threshold: Option<Count>,
-    /// Encrypting the keys with PGP is not supported: a request that asks for it is refused.
+    /// Public PGP keys in base64, one for each unseal key: it is encrypted for the holder of the one in its place.
     pgp_keys: Option<Vec<String>>,
-    /// As `pgp_keys`, for the root token.
+    /// A public PGP key in base64 that the root token is encrypted with.
     root_token_pgp_key: Option<String>,
     /// As `pgp_keys`, for recovery keys.
     recovery_pgp_keys: Option<Vec<String>>,
@@ -95,11 +96,12 @@ pub(super) struct InitInput {
 /// What a new server gives out, this once.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct NewKeys {
-    /// The unseal keys, in hexadecimal; none where the server unseals itself.
+    /// The unseal keys, in hexadecimal; none where the server unseals itself. Where they are encrypted, a PGP message
+    /// each, which holds the key in hexadecimal.
     keys: Vec<String>,
     /// The same in base64.
     keys_base64: Vec<String>,
-    /// The first token, which may do everything.
+    /// The first token, which may do everything. Where it is encrypted, a PGP message in base64.
     root_token: String,
     /// Where the server unseals itself: the keys that prove an operator, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,16 +113,8 @@ pub(super) struct NewKeys {
 
 pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKeys>> {
     let core = cx.core()?;
-    let asks_pgp = input.pgp_keys.is_some_and(|keys| !keys.is_empty())
-        || input.recovery_pgp_keys.is_some_and(|keys| !keys.is_empty())
-        || input.root_token_pgp_key.is_some_and(|key| !key.is_empty());
-    if asks_pgp {
-        return Err(Error::bad_request(
-            "encrypting keys with PGP is not supported; nothing was initialized",
-        ));
-    }
     let kind = core.sealing.kind();
-    let (shares, threshold, names) = match kind {
+    let (shares, threshold, pgp_keys, names) = match kind {
         SealKind::Shamir => {
             if input.recovery_shares.unwrap_or_default().0 > 0
                 || input.recovery_threshold.unwrap_or_default().0 > 0
@@ -129,6 +123,7 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKey
                     "recovery keys belong to an auto-unseal; with Shamir's shares use secret_shares and secret_threshold",
                 ));
             }
+            refuse_pgp(&input.recovery_pgp_keys, "recovery_pgp_keys", "pgp_keys")?;
             if input.stored_shares.is_some_and(|stored| stored.0 != 0) {
                 return Err(Error::bad_request(
                     "stored_shares must be 0 with Shamir's shares",
@@ -137,7 +132,8 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKey
             (
                 input.secret_shares,
                 input.secret_threshold,
-                ("secret_shares", "secret_threshold"),
+                input.pgp_keys,
+                ["secret_shares", "secret_threshold", "pgp_keys"],
             )
         }
         SealKind::Static => {
@@ -148,18 +144,29 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKey
                     "this server unseals itself: use recovery_shares and recovery_threshold",
                 ));
             }
+            refuse_pgp(&input.pgp_keys, "pgp_keys", "recovery_pgp_keys")?;
             (
                 input.recovery_shares,
                 input.recovery_threshold,
-                ("recovery_shares", "recovery_threshold"),
+                input.recovery_pgp_keys,
+                ["recovery_shares", "recovery_threshold", "recovery_pgp_keys"],
             )
         }
     };
-    let shares = small(shares, names.0)?;
-    let threshold = small(threshold, names.1)?;
+    let shares = small(shares, names[0])?;
+    let threshold = small(threshold, names[1])?;
+    let holders = recipients(pgp_keys, shares, names[2])?;
+    let root_holder = recipient(input.root_token_pgp_key, "root_token_pgp_key")?;
     let new = core.initialize(shares, threshold, None).await?;
-    let (hexadecimal, base64) = texts_of(&new.shares);
-    let root_token = new.root_token.expose().to_owned();
+    let keys = HandedOut::new(&new.shares, &holders)?;
+    let (hexadecimal, base64) = (keys.hexadecimal(), keys.base64());
+    let root_token = match root_holder {
+        None => new.root_token.expose().to_owned(),
+        Some(holder) => {
+            let message = holder.encrypt(new.root_token.expose().as_bytes());
+            STANDARD.encode(message.map_err(Error::internal)?)
+        }
+    };
     Ok(Bare(match kind {
         SealKind::Shamir => NewKeys {
             keys: hexadecimal,
@@ -178,13 +185,13 @@ pub(super) async fn init(cx: Cx<System>, input: InitInput) -> Result<Bare<NewKey
     }))
 }
 
-/// Keys as they are given out: in hexadecimal, and in base64.
-pub(super) fn texts_of(shares: &[Share]) -> (Vec<String>, Vec<String>) {
-    let both = shares.iter().map(|share| {
-        let share = share.expose();
-        (hex::encode(share), STANDARD.encode(share))
-    });
-    both.unzip()
+fn refuse_pgp(given: &Option<Vec<String>>, field: &str, right: &str) -> Result<()> {
+    match given {
+        Some(keys) if !keys.is_empty() => Err(Error::bad_request(format!(
+            "field {field:?}: this server's kind of seal has no such keys; use {right:?}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn small(count: Option<Count>, name: &str) -> Result<u8> {
