@@ -69,6 +69,7 @@ listener "tcp" {
 #   current_key     = "file:///run/secrets/obol-seal.key"
 #   previous_key_id = "2026-01"
 #   previous_key    = "env://OBOL_PREVIOUS_SEAL_KEY"
+#   disabled        = false
 # }
 
 # The address that clients are told to use; by default the first listener's, where that is one.

@@ -84,7 +84,7 @@ async fn fill(dir: &Path, tokens: u64) -> Result<String, Failure> {
     let core = Core::new(engine.clone(), Seal::Shamir, Settings::default())?;
     let new = core.initialize(1, 1, None).await?;
     let share = new.shares.first().ok_or("no share")?.expose().to_vec();
-    core.unseal(Share::from_bytes(&share)?).await?;
+    core.unseal(Share::from_bytes(&share)?, false).await?;
     let live = core.live()?;
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {

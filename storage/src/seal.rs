@@ -8,6 +8,7 @@
 //! | `core/recovery-key` | with a static seal: a digest of the recovery key, under the root key |
 //! | `core/unseal-keys-backup`, `core/recovery-keys-backup` | keys as they were handed out, encrypted for their keepers |
 
+mod migration;
 mod rekey;
 mod shamir;
 mod static_key;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub use migration::{is_pending, migrate};
 pub use rekey::{
     NewKeys, RekeyTarget, check_new_keys, delete_key_backup, install_new_keys, key_backup,
     prepare_new_keys,
@@ -69,6 +71,8 @@ pub enum Seal {
     Shamir,
     /// A key that the operator provides to the process.
     Static(StaticSeal),
+    /// Shamir's shares, in the place of a static key that is still there to be [migrated](migrate) from.
+    Leaving(StaticSeal),
 }
 
 /// The two kinds of seal, as in configuration and in `sys/seal-status`.
@@ -114,7 +118,7 @@ pub async fn initialize(
     let split_key = random_key()?;
     let mut records = Vec::with_capacity(3);
     let key_id = match seal {
-        Seal::Shamir => {
+        Seal::Shamir | Seal::Leaving(_) => {
             records.push((ROOT_KEY_PATH, wrap_root(&split_key, &root_key)?));
             None
         }
@@ -157,20 +161,34 @@ pub async fn unseal_with_shares(barrier: &Barrier, shares: &[Share]) -> Result<(
 pub async fn unseal_with_static_key(barrier: &Barrier, keys: &StaticSeal) -> Result<(), Error> {
     let config = config_of_kind(barrier, SealKind::Static).await?;
     let raw = root_record(barrier).await?;
-    match unwrap_root(keys.current.key(), &raw) {
-        Ok(root) => return barrier.unseal(&root).await,
-        Err(Error::WrongKey) => {}
-        Err(other) => return Err(other),
-    }
-    let Some(previous) = &keys.previous else {
-        return Err(keys.wrong_key(&config).into());
-    };
-    let root = match unwrap_root(previous.key(), &raw) {
-        Err(Error::WrongKey) => return Err(keys.wrong_key(&config).into()),
-        other => other?,
-    };
+    let (root, by) = root_from_static_key(keys, &config, &raw)?;
     barrier.unseal(&root).await?;
-    rewrap(barrier, keys, config, raw, &root).await
+    match by {
+        By::Current => Ok(()),
+        By::Previous => rewrap(barrier, keys, config, raw, &root).await,
+    }
+}
+
+/// Which of the static keys opened the root key.
+enum By {
+    Current,
+    Previous,
+}
+
+fn root_from_static_key(
+    keys: &StaticSeal,
+    config: &SealConfig,
+    raw: &[u8],
+) -> Result<(RootKey, By), Error> {
+    let previous = keys.previous.as_ref().map(|key| (key, By::Previous));
+    for (key, by) in [(&keys.current, By::Current)].into_iter().chain(previous) {
+        match unwrap_root(key.key(), raw) {
+            Ok(root) => return Ok((root, by)),
+            Err(Error::WrongKey) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Err(keys.wrong_key(config).into())
 }
 
 /// Proves that whoever holds the shares may act for the operators: unseal shares with Shamir,
@@ -195,7 +213,7 @@ pub async fn verify_shares(barrier: &Barrier, shares: &[Share]) -> Result<(), Er
 impl Seal {
     pub fn kind(&self) -> SealKind {
         match self {
-            Self::Shamir => SealKind::Shamir,
+            Self::Shamir | Self::Leaving(_) => SealKind::Shamir,
             Self::Static(_) => SealKind::Static,
         }
     }

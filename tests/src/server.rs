@@ -33,6 +33,8 @@ pub enum Seal {
     },
     /// A key in a file: the server unseals itself.
     Static,
+    /// The same key in the file, disabled, for a server that is to be unsealed with shares.
+    Leaving,
 }
 
 /// Paths of PEM files.
@@ -328,7 +330,7 @@ impl Server {
                 json!({"secret_shares": shares, "secret_threshold": threshold}),
                 "keys",
             ),
-            Seal::Static => (
+            Seal::Static | Seal::Leaving => (
                 json!({"recovery_shares": 1, "recovery_threshold": 1}),
                 "recovery_keys",
             ),
@@ -447,9 +449,10 @@ impl Server {
         };
         let seal = match options.seal {
             Seal::Shamir { .. } => String::new(),
-            Seal::Static => format!(
-                "seal \"static\" {{\n  current_key_id = \"test\"\n  current_key = \"file://{}\"\n}}",
-                self.scratch.join("seal.key").display()
+            Seal::Static | Seal::Leaving => format!(
+                "seal \"static\" {{\n  current_key_id = \"test\"\n  current_key = \"file://{}\"\n  disabled = {}\n}}",
+                self.scratch.join("seal.key").display(),
+                matches!(options.seal, Seal::Leaving),
             ),
         };
         let tls = match &options.tls {

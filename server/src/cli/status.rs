@@ -110,6 +110,9 @@ fn rows(status: &Value) -> Vec<Vec<String>> {
         );
         row("Unseal Nonce", cell(&status["nonce"]));
     }
+    if status["migration"] == Value::Bool(true) {
+        row("Seal Migration in Progress", "true".to_owned());
+    }
     let optional = [
         ("Version", "version"),
         ("Build Date", "build_date"),

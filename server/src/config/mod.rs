@@ -76,6 +76,8 @@ pub enum SealConfig {
     Shamir,
     /// The server unseals itself with a key that it is given.
     Static(StaticKeys),
+    /// A static key with `disabled = true`: shares take its place when `operator unseal -migrate` is given them.
+    Leaving(StaticKeys),
 }
 
 /// The keys of a static seal.

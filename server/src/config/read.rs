@@ -82,7 +82,8 @@ pub mod keys {
         "disable_lockout",
     ];
 
-    pub const STATIC_SEAL: [&str; 4] = [
+    pub const STATIC_SEAL: [&str; 5] = [
+        "disabled",
         "current_key_id",
         "current_key",
         "previous_key_id",
@@ -335,6 +336,7 @@ impl Source<'_> {
             }
             "static" => {
                 let (mut current, mut previous) = ((None, None), (None, None));
+                let mut disabled = false;
                 self.each(
                     &stanza,
                     "seal \"static\"",
@@ -344,6 +346,7 @@ impl Source<'_> {
                             "current_key_id" => current.0 = Some(self.word(value)?.to_owned()),
                             "current_key" => current.1 = Some(self.key_source(value)?),
                             "previous_key_id" => previous.0 = Some(self.word(value)?.to_owned()),
+                            "disabled" => disabled = self.boolean(value)?,
                             _ => previous.1 = Some(self.key_source(value)?),
                         }
                         Ok(())
@@ -370,10 +373,14 @@ impl Source<'_> {
                         );
                     }
                 };
-                Ok(SealConfig::Static(StaticKeys {
+                let keys = StaticKeys {
                     current: KeyPlace { id, source },
                     previous,
-                }))
+                };
+                Ok(match disabled {
+                    false => SealConfig::Static(keys),
+                    true => SealConfig::Leaving(keys),
+                })
             }
             other => {
                 let message = format!(

@@ -20,9 +20,10 @@ impl Config {
             StorageConfig::RocksDb { .. } => "rocksdb",
             StorageConfig::Memory => "inmem",
         };
-        let seal = match self.seal {
-            SealConfig::Shamir => "shamir",
-            SealConfig::Static(_) => "static",
+        let (seal, disabled) = match self.seal {
+            SealConfig::Shamir => ("shamir", false),
+            SealConfig::Static(_) => ("static", false),
+            SealConfig::Leaving(_) => ("static", true),
         };
         let format = match self.log_format {
             LogFormat::Text => "standard",
@@ -44,7 +45,7 @@ impl Config {
                 .map_or_else(String::new, |p| p.display().to_string()),
             seals: vec![SanitizedSeal {
                 kind: seal,
-                disabled: false,
+                disabled,
             }],
             storage: SanitizedStorage { kind: storage },
             telemetry: SanitizedTelemetry {

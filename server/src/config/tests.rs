@@ -318,6 +318,17 @@ fn a_static_seal_names_its_keys_and_shows_none() {
 }
 
 #[test]
+fn a_disabled_static_seal_is_one_to_migrate_from() {
+    for (value, disabled) in [("true", true), ("\"true\"", true), ("false", false)] {
+        let config = parse(&format!(
+            "{MINIMAL}seal \"static\" {{\ncurrent_key_id = \"1\"\ncurrent_key = \"env://KEY\"\ndisabled = {value}\n}}"
+        ));
+        let seal = config.unwrap().seal;
+        assert_eq!(matches!(seal, SealConfig::Leaving(_)), disabled, "{seal:?}");
+    }
+}
+
+#[test]
 fn a_static_seal_fetches_its_keys_from_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key");

@@ -37,6 +37,8 @@ pub struct Status {
     pub shares: u8,
     pub progress: usize,
     pub nonce: String,
+    /// The configuration has another kind of seal than storage: the keys must be given to change it.
+    pub migration: bool,
 }
 
 /// What init gives out, once.
@@ -84,6 +86,7 @@ impl Core {
             shares: config.as_ref().map_or(0, |c| c.shares),
             progress: progress.shares.len(),
             nonce: progress.nonce.clone(),
+            migration: config.is_some_and(|c| c.kind != self.sealing.kind()),
         })
     }
 
@@ -133,8 +136,9 @@ impl Core {
         })
     }
 
-    /// Takes one share. Unseals when there are enough of them; wrong ones are all forgotten.
-    pub async fn unseal(self: &Arc<Self>, share: Share) -> Result<()> {
+    /// Takes one share. Unseals when there are enough of them; wrong ones are all forgotten. With `migrate` the storage
+    /// is put under the seal of the configuration, which is another than it has.
+    pub async fn unseal(self: &Arc<Self>, share: Share, migrate: bool) -> Result<()> {
         let mut upkeep = self.sealing.changing.lock().await;
         if !self.is_sealed() {
             return Ok(());
@@ -147,10 +151,34 @@ impl Core {
                 "the server is not initialized: run `obol operator init` first",
             ));
         };
-        if kind == SealKind::Static {
-            return Err(Error::bad_request(
-                "this server unseals itself with its static key; shares are for recovery",
-            ));
+        let to = self.sealing.kind();
+        match (&self.sealing.seal, migrate) {
+            (_, true) if kind == to => {
+                return Err(Error::bad_request(format!(
+                    "there is nothing to migrate: storage and configuration both have the {} seal",
+                    kind.as_str()
+                )));
+            }
+            (Seal::Shamir, _) if kind == SealKind::Static => {
+                return Err(Error::bad_request(
+                    "this storage is sealed with a static key, which the configuration does not have: put its seal stanza \
+                 back, with disabled = true to migrate to Shamir's shares",
+                ));
+            }
+            (_, false) if kind != to => {
+                return Err(Error::bad_request(format!(
+                    "the seal is to be changed from {} to {}: give every key with migrate, as `obol operator unseal \
+                 -migrate` does, or take the change out of the configuration",
+                    kind.as_str(),
+                    to.as_str()
+                )));
+            }
+            (_, false) if kind == SealKind::Static => {
+                return Err(Error::bad_request(
+                    "this server unseals itself with its static key; shares are for recovery",
+                ));
+            }
+            _ => {}
         }
         let shares = {
             let mut progress = self.sealing.progress();
@@ -170,9 +198,19 @@ impl Core {
             }
             std::mem::take(&mut *progress).shares
         };
-        seal::unseal_with_shares(&self.barrier, &shares)
-            .await
-            .map_err(unseal_error)?;
+        if migrate {
+            seal::migrate(&self.barrier, &self.sealing.seal, &shares).await
+        } else {
+            seal::unseal_with_shares(&self.barrier, &shares).await
+        }
+        .map_err(unseal_error)?;
+        if migrate {
+            tracing::warn!(
+                from = kind.as_str(),
+                to = to.as_str(),
+                "the seal was changed"
+            );
+        }
         let live = self
             .open_live()
             .await
@@ -182,9 +220,18 @@ impl Core {
         Ok(())
     }
 
-    /// Unseals with the static key, if the server has one and is initialized. `false` when there is nothing to do.
+    /// Unseals with the static key, if the server has one and is initialized. `false` when there is nothing to do, or
+    /// when the seal is to be changed first, which takes the keys of its present one.
     pub async fn auto_unseal(self: &Arc<Self>) -> Result<bool> {
         let mut upkeep = self.sealing.changing.lock().await;
+        if seal::is_pending(&self.barrier, &self.sealing.seal).await? {
+            tracing::warn!(
+                to = self.sealing.kind().as_str(),
+                "the configuration has another kind of seal than the storage: the server stays sealed until the seal is \
+                 changed with `obol operator unseal -migrate`"
+            );
+            return Ok(false);
+        }
         let Seal::Static(keys) = &self.sealing.seal else {
             return Ok(false);
         };

@@ -181,6 +181,7 @@ fn open_seal(seal: &SealConfig) -> Result<Seal, Failure> {
     match seal {
         SealConfig::Shamir => Ok(Seal::Shamir),
         SealConfig::Static(keys) => Ok(Seal::Static(keys.read()?)),
+        SealConfig::Leaving(keys) => Ok(Seal::Leaving(keys.read()?)),
     }
 }
 

@@ -157,7 +157,9 @@ async fn install_root(barrier: &Barrier, seal: &Seal, keys: &NewKeys) -> Result<
     let mut ops = vec![keys.backup_op()];
     let mut config = keys.config.clone();
     match (seal, &keys.split) {
-        (Seal::Shamir, Some(key)) => ops.push(put(ROOT_KEY_PATH, wrap_root(key, &new)?)),
+        (Seal::Shamir | Seal::Leaving(_), Some(key)) => {
+            ops.push(put(ROOT_KEY_PATH, wrap_root(key, &new)?))
+        }
         (Seal::Static(keys), None) => {
             ops.push(put(ROOT_KEY_PATH, wrap_root(keys.current.key(), &new)?));
             config.key_id = Some(keys.current.id().to_owned());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use obol_tests::clients::Cli;
 use obol_tests::server::Seal;
 use obol_tests::{Client, Server, ServerOptions};
 use rustix::process::Signal;
@@ -470,6 +471,143 @@ fn sigterm_lets_requests_finish_and_ends_with_success() {
         assert!(done > 0);
     });
     assert!(server.log().contains("stopped"), "{}", server.log());
+}
+
+#[test]
+#[cfg_attr(not(feature = "rocksdb"), ignore = "needs storage that lasts")]
+fn a_seal_is_changed_into_the_other_kind_and_back_with_the_same_keys() {
+    let mut server = Server::ready(ServerOptions {
+        seal: three_of_five().seal,
+        ..ServerOptions::on_disk()
+    });
+    let (client, root) = (server.client(), server.root());
+    root.put(
+        "sys/policies/acl/kept",
+        json!({"policy": "path \"a\" { capabilities = [\"read\"] }"}),
+    )
+    .expect(204);
+    let keys = server.keys().shares;
+    let give = |key: &str, migrate: bool| {
+        client.put("sys/unseal", json!({"key": key, "migrate": migrate}))
+    };
+    let says = |reply: obol_tests::Reply, what: &str| {
+        let text = reply.expect(400).text();
+        assert!(text.contains(what), "{text}");
+    };
+    let restart_with = |server: &mut Server, seal: Seal| {
+        assert!(server.terminate().success());
+        server.reconfigure(|options| options.seal = seal);
+        server.start_again();
+    };
+
+    // To a static key: the unseal keys prove who wants it, each with `migrate`.
+    restart_with(&mut server, Seal::Static);
+    assert!(server.log().contains("unseal -migrate"), "{}", server.log());
+    let waiting = status(&client);
+    assert_eq!(
+        (&waiting["sealed"], &waiting["migration"], &waiting["type"]),
+        (&json!(true), &json!(true), &json!("shamir"))
+    );
+    let shown = Cli::new(&server).run(&["status"]).expect(2).stdout;
+    assert!(shown.contains("Seal Migration in Progress"), "{shown}");
+    says(give(&keys[0], false), "with migrate");
+    for key in &keys[..2] {
+        give(key, true).expect(200);
+    }
+    Cli::new(&server)
+        .run_with_input(&["operator", "unseal", "-migrate", "-"], &keys[3])
+        .ok();
+    let changed = status(&client);
+    assert_eq!(
+        [
+            &changed["sealed"],
+            &changed["migration"],
+            &changed["type"],
+            &changed["recovery_seal"]
+        ],
+        [&json!(false), &json!(false), &json!("static"), &json!(true)]
+    );
+    root.get("sys/policies/acl/kept").expect(200);
+    // They are recovery keys from now on, and the server opens itself.
+    assert!(server.terminate().success());
+    server.start_again();
+    assert_eq!(status(&client)["sealed"], false);
+    let begun = root
+        .put("sys/generate-root/attempt", json!({}))
+        .expect(200)
+        .json();
+    for key in &keys[2..] {
+        let step = json!({"key": key, "nonce": begun["nonce"]});
+        let step = root
+            .put("sys/generate-root/update", step)
+            .expect(200)
+            .json();
+        assert_eq!(step["complete"], *key == keys[4]);
+    }
+
+    // Without the stanza nothing can be done; disabled it is there to be left.
+    restart_with(&mut server, three_of_five().seal);
+    says(give(&keys[0], true), "disabled = true");
+    restart_with(&mut server, Seal::Leaving);
+    assert_eq!(status(&client)["migration"], true);
+    says(give(&keys[0], false), "with migrate");
+    for key in &keys[..3] {
+        give(key, true).expect(200);
+    }
+    let back = status(&client);
+    assert_eq!(
+        [&back["sealed"], &back["migration"], &back["type"]],
+        [&json!(false), &json!(false), &json!("shamir")]
+    );
+    root.get("sys/policies/acl/kept").expect(200);
+    // The stanza can go now.
+    for seal in [Seal::Leaving, three_of_five().seal] {
+        restart_with(&mut server, seal);
+        assert_eq!(status(&client)["sealed"], true);
+        says(give(&keys[0], true), "nothing to migrate");
+        for key in &keys[2..] {
+            give(key, false).expect(200);
+        }
+        assert_eq!(status(&client)["sealed"], false);
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "rocksdb"), ignore = "needs storage that lasts")]
+fn wrong_keys_change_no_seal() {
+    let mut server = Server::ready(ServerOptions {
+        seal: three_of_five().seal,
+        ..ServerOptions::on_disk()
+    });
+    let other = Server::start(three_of_five());
+    other.init();
+    let (keys, foreign) = (server.keys().shares, other.keys().shares);
+    assert!(server.terminate().success());
+    server.reconfigure(|options| options.seal = Seal::Static);
+    server.start_again();
+    let client = server.client();
+    for key in &foreign[..2] {
+        client
+            .put("sys/unseal", json!({"key": key, "migrate": true}))
+            .expect(200);
+    }
+    client
+        .put("sys/unseal", json!({"key": keys[3], "migrate": true}))
+        .expect(400);
+    let still = status(&client);
+    assert_eq!(
+        [
+            &still["sealed"],
+            &still["migration"],
+            &still["progress"],
+            &still["type"]
+        ],
+        [&json!(true), &json!(true), &json!(0), &json!("shamir")]
+    );
+    server.terminate();
+    server.reconfigure(|options| options.seal = three_of_five().seal);
+    server.start_again();
+    server.unseal();
 }
 
 #[test]

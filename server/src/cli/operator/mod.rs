@@ -247,6 +247,7 @@ fn init_status(session: &mut Session<'_>, client: &Client, format: Format) -> Ou
 /// Give the server one of its unseal keys
 ///
 /// Without a key as argument it is asked for, without echo. A key on the command line stays in the shell's history.
+/// Where the configuration has another kind of seal than before, `-migrate` with every key changes to it.
 #[derive(clap::Args)]
 pub(super) struct Unseal {
     /// An unseal key, or - to read it from standard input
@@ -254,6 +255,9 @@ pub(super) struct Unseal {
     /// Forget the keys that were given so far
     #[arg(long)]
     reset: bool,
+    /// Change to the kind of seal that the configuration has now; with unseal keys, or recovery keys to give up a static key
+    #[arg(long)]
+    migrate: bool,
     #[command(flatten)]
     http: HttpFlags,
     #[command(flatten)]
@@ -266,6 +270,10 @@ impl Command for Unseal {
         ("Be asked for a key", "obol operator unseal"),
         ("Read a key from a file", "obol operator unseal - < key.txt"),
         ("Begin again", "obol operator unseal -reset"),
+        (
+            "Change the kind of seal, after the configuration was changed",
+            "obol operator unseal -migrate",
+        ),
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
@@ -279,7 +287,11 @@ impl Command for Unseal {
                 Some(key) => Secret::new(key.trim().to_owned()),
                 None => session.ask_secret("unseal key", self.http.non_interactive)?,
             };
-            json!({ "key": key.expose() })
+            let mut body = json!({ "key": key.expose() });
+            if self.migrate {
+                body["migrate"] = true.into();
+            }
+            body
         };
         let answer = client
             .send(Request::put("sys/unseal", body))

@@ -227,7 +227,7 @@ pub(super) struct SealStatus {
     version: &'static str,
     /// Always empty: a build says its version alone.
     build_date: &'static str,
-    /// Always false: a seal is not changed into another.
+    /// Whether the configuration has another kind of seal than the storage: the keys change it, given with `migrate`.
     migration: bool,
     /// Whether the keys are recovery keys: the server unseals itself.
     recovery_seal: bool,
@@ -256,7 +256,7 @@ impl SealStatus {
             nonce: status.nonce,
             version: VERSION,
             build_date: "",
-            migration: false,
+            migration: status.migration,
             recovery_seal: status.kind == SealKind::Static,
             storage_type: core.engine.name(),
             cluster_name: (!status.sealed).then(|| core.settings.cluster_name.clone()),
@@ -267,28 +267,23 @@ impl SealStatus {
 /// One unseal key, or a reset of those given so far.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct UnsealInput {
-    /// One unseal key, in hexadecimal or base64.
+    /// One unseal key, or recovery key to give up a static key, in hexadecimal or base64.
     key: Option<Secret>,
     /// Forget the keys given so far.
     #[serde(default)]
     reset: Flag,
-    /// Seal migration is not supported: a request that asks for it is refused.
+    /// Put the storage under the configuration's seal, which is of another kind than the storage's: true with every key.
     #[serde(default)]
     migrate: Flag,
 }
 
 pub(super) async fn unseal(cx: Cx<System>, input: UnsealInput) -> Result<Bare<SealStatus>> {
     let core = cx.core()?;
-    if input.migrate.0 {
-        return Err(Error::bad_request(
-            "migrating to another seal is not supported",
-        ));
-    }
     if input.reset.0 {
         core.reset_unseal();
     } else {
         let key = required(input.key, "key")?;
-        core.unseal(parse_share(&key)?).await?;
+        core.unseal(parse_share(&key)?, input.migrate.0).await?;
     }
     let status = core.seal_status().await?;
     Ok(Bare(SealStatus::of(&core, status)))
