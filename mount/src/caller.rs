@@ -33,4 +33,8 @@ pub struct Caller {
     pub entity_id: Arc<str>,
     pub metadata: Arc<BTreeMap<String, String>>,
     pub is_root: bool,
+    /// When the token was issued, in seconds since 1970.
+    pub issued: u64,
+    /// The TTL that it was issued with, in seconds; 0: without end.
+    pub ttl: u64,
 }

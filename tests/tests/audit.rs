@@ -71,6 +71,7 @@ fn every_request_has_two_entries_that_name_who_what_and_where() {
         assert_eq!(entry["request"]["path"], "auth/token/create");
         assert_eq!(entry["request"]["operation"], "update");
         assert_eq!(entry["request"]["remote_address"], "127.0.0.1");
+        assert!(entry["request"]["remote_port"].as_u64().unwrap() > 0);
         assert_eq!(entry["request"]["mount_point"], "auth/token/");
         assert_eq!(entry["request"]["mount_type"], "token");
         assert_eq!(entry["request"]["mount_class"], "auth");
@@ -83,6 +84,13 @@ fn every_request_has_two_entries_that_name_who_what_and_where() {
         );
         assert_eq!(entry["auth"]["policies"], json!(["root"]));
         assert_eq!(entry["auth"]["display_name"], "root");
+        assert!(
+            entry["auth"]["token_issue_time"]
+                .as_str()
+                .unwrap()
+                .ends_with('Z')
+        );
+        assert_eq!(entry["auth"]["token_ttl"], Value::Null, "root's has no end");
         assert!(entry["time"].as_str().unwrap().ends_with('Z'));
     }
     assert_eq!(response["response"]["auth"]["policies"], json!(["default"]));

@@ -249,6 +249,8 @@ pub fn caller(token_id: &str, kind: TokenKind) -> Caller {
         entity_id: "".into(),
         metadata: Arc::default(),
         is_root: false,
+        issued: 0,
+        ttl: 0,
     }
 }
 

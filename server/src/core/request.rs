@@ -37,6 +37,8 @@ pub struct Incoming {
     pub authorization: Option<Secret>,
     /// Whom it comes from: the client's address, where a proxy that is believed says it.
     pub peer: Option<IpAddr>,
+    /// The other end's port of the connection; the proxy's, where there is one.
+    pub port: Option<u16>,
     /// The headers that are audited.
     pub headers: Vec<Sent>,
     /// The `tls-server-end-point` of the TLS connection (RFC 5929): what a login can be bound to.
@@ -68,6 +70,7 @@ impl Incoming {
             mount,
             data,
             peer: self.peer,
+            port: self.port,
             caller,
             identity_policies: &[],
             token: self.token.as_ref().map(Secret::expose),

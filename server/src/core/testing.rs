@@ -93,6 +93,7 @@ impl World {
                 token: Some(Secret::new(token.into())),
                 authorization: None,
                 peer: None,
+                port: None,
                 end_point: None,
                 wrap: None,
                 help: false,

@@ -201,6 +201,7 @@ async fn answer(shared: &Shared, peer: Option<IpAddr>, request: Request) -> Resu
         token,
         authorization,
         peer,
+        port: connection.map(|connection| connection.peer.port()),
         headers: audited_headers(&shared.core, headers),
         end_point: connection.and_then(|connection| connection.end_point.clone()),
         wrap: wrapping_asked(headers)?,

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::headers::Sent;
 use super::options::Style;
-use crate::core::MountEntry;
+use crate::core::{MountEntry, rfc3339};
 
 /// A device's keyed hash.
 pub struct Hasher(hmac::Key);
@@ -62,6 +62,7 @@ pub struct Subject<'a> {
     pub mount: Option<&'a MountEntry>,
     pub data: &'a Map<String, Value>,
     pub peer: Option<IpAddr>,
+    pub port: Option<u16>,
     pub caller: Option<&'a Caller>,
     /// What the caller has by its entity.
     pub identity_policies: &'a [String],
@@ -161,6 +162,9 @@ impl<'a> Record<'a> {
         if let Some(peer) = s.peer {
             request["remote_address"] = peer.to_string().into();
         }
+        if let Some(port) = s.port {
+            request["remote_port"] = port.into();
+        }
         if let Some(token) = s.token {
             request["client_token"] = hasher.hash(token).into();
         }
@@ -190,6 +194,10 @@ impl<'a> Record<'a> {
                 "metadata": &*caller.metadata,
                 "entity_id": &*caller.entity_id,
             });
+            auth["token_issue_time"] = rfc3339(caller.issued).into();
+            if caller.ttl > 0 {
+                auth["token_ttl"] = caller.ttl.into();
+            }
             if let Some(token) = s.token {
                 auth["client_token"] = hasher.hash(token).into();
             }
@@ -315,6 +323,7 @@ mod tests {
             mount: Some(&mount),
             data,
             peer: None,
+            port: None,
             caller: None,
             identity_policies: &[],
             token: Some("obs.hunter2"),

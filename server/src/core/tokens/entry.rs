@@ -191,6 +191,8 @@ impl Cached {
                 entity_id: entry.entity_id.as_str().into(),
                 metadata: Arc::new(entry.metadata.clone()),
                 is_root: entry.is_root(),
+                issued: entry.created,
+                ttl: entry.creation_ttl,
             }
         })
     }
