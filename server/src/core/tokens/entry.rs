@@ -155,7 +155,7 @@ impl TokenEntry {
 /// A token in memory: the record, who it makes the caller, and its compiled ACL once it was needed.
 pub struct Cached {
     pub id: TokenId,
-    pub entry: Arc<TokenEntry>,
+    pub entry: TokenEntry,
     /// Made at the first request: a login waits for nothing that its token may need later.
     caller: OnceLock<Caller>,
     /// The ACL, and what it was compiled from: a generation of policies and a state of the entity.
@@ -165,7 +165,7 @@ pub struct Cached {
 }
 
 impl Cached {
-    pub fn new(id: TokenId, entry: Arc<TokenEntry>) -> Self {
+    pub fn new(id: TokenId, entry: TokenEntry) -> Self {
         Self {
             id,
             entry,
@@ -178,7 +178,7 @@ impl Cached {
     /// Whoever shows this token.
     pub fn caller(&self) -> &Caller {
         self.caller.get_or_init(|| {
-            let entry = &*self.entry;
+            let entry = &self.entry;
             Caller {
                 token_id: match entry.kind {
                     TokenKind::Batch => "".into(),

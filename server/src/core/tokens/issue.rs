@@ -1,7 +1,6 @@
 //! Issuing: one commit makes the token, its indexes and whatever the login wants to become durable with it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use obol_mount::{Error, Result, Secret, TokenKind};
@@ -9,7 +8,7 @@ use obol_storage::{Batch, Error as StorageError};
 use serde_json::{Map, Value};
 
 use super::family::Belongings;
-use super::{Belonging, Cached, TokenEntry, TokenId, Tokens};
+use super::{Belonging, TokenEntry, TokenId, Tokens};
 
 /// The TTLs that apply where a token is issued: the mount's tuning, or the system's.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +50,7 @@ pub struct NewToken {
 pub struct Issued {
     pub token: Secret,
     pub id: TokenId,
-    pub entry: Arc<TokenEntry>,
+    pub entry: TokenEntry,
     pub warnings: Vec<String>,
 }
 
@@ -107,7 +106,7 @@ impl Tokens {
             return Ok(Issued {
                 id: self.id_of(token.expose()),
                 token,
-                entry: Arc::new(entry),
+                entry,
                 warnings,
             });
         }
@@ -118,13 +117,6 @@ impl Tokens {
         };
         let id = self.id_of(token.expose());
         entry.accessor = self.accessor_of(&id)?;
-        let entry = Arc::new(entry);
-        // The token's place in the cache is taken before it is born. Whoever kills it, with its parent for example, takes
-        // the place away, so that it cannot be put there when it is dead already (threats: `child-outlives-parent`).
-        let place = match entry.uses_left {
-            None => self.cache.get_value_or_guard_async(&id).await.err(),
-            Some(_) => None,
-        };
         loop {
             let mut batch = match &entry.parent {
                 Some(_) => with.clone(),
@@ -154,9 +146,7 @@ impl Tokens {
                 Err(error) => return Err(error.into()),
             }
         }
-        if let Some(place) = place {
-            let _ = place.insert(Arc::new(Cached::new(id.clone(), entry.clone())));
-        }
+        // It comes into the cache with its first use: a wave of logins pushes nobody out.
         Ok(Issued {
             token,
             id,

@@ -99,7 +99,7 @@ impl Tokens {
             Ok(found) => Some(found),
             Err(guard) => match Box::pin(self.read(id)).await? {
                 Some(entry) => {
-                    let cached = Arc::new(Cached::new(id.clone(), Arc::new(entry)));
+                    let cached = Arc::new(Cached::new(id.clone(), entry));
                     if cached.entry.uses_left.is_none() {
                         // Fails when a revocation removed the placeholder meanwhile: then it is not cached.
                         let _ = guard.insert(cached.clone());
@@ -199,10 +199,7 @@ impl Tokens {
         {
             return Ok(None);
         }
-        Ok(Some(Arc::new(Cached::new(
-            self.id_of(token),
-            Arc::new(entry),
-        ))))
+        Ok(Some(Arc::new(Cached::new(self.id_of(token), entry))))
     }
 
     /// Takes one use off a limited token, against everybody else who does the same.
@@ -224,7 +221,7 @@ impl Tokens {
             Ok(entry) => {
                 let last = entry.uses_left == Some(0);
                 Ok(Use {
-                    token: Arc::new(Cached::new(id.clone(), Arc::new(entry))),
+                    token: Arc::new(Cached::new(id.clone(), entry)),
                     spent: Some(Spent { turn, last }),
                 })
             }
