@@ -151,13 +151,17 @@ impl Rekey {
             Ok(0) | Err(_) => DEFAULT_SHARES,
             Ok(holders) => holders,
         };
-        let body = json!({
+        let mut body = json!({
             "secret_shares": self.key_shares.unwrap_or(held),
             "secret_threshold": self.key_threshold.unwrap_or(DEFAULT_THRESHOLD),
             "require_verification": self.verify,
-            "pgp_keys": pgp_keys::read_all(&self.pgp_keys)?,
-            "backup": self.backup,
         });
+        if !self.pgp_keys.is_empty() {
+            body["pgp_keys"] = pgp_keys::read_all(&self.pgp_keys)?.into();
+        }
+        if self.backup {
+            body["backup"] = true.into();
+        }
         let status = client
             .send(Request::put(self.api("init"), body))
             .map_err(|failure| failure.doing("beginning the rekey"))?
