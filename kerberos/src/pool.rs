@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::acceptor::{Accepted, Acceptor, ChannelBindings};
@@ -55,10 +56,10 @@ impl AcceptorPool {
     pub fn new(options: PoolOptions) -> std::io::Result<Self> {
         let (queue, jobs) = bounded(options.queue);
         for number in 0..options.workers.max(1) {
-            let jobs = jobs.clone();
+            let (jobs, runtime) = (jobs.clone(), Handle::try_current().ok());
             thread::Builder::new()
                 .name(format!("kerberos-{number}"))
-                .spawn(move || work(&jobs))?;
+                .spawn(move || work(&jobs, runtime.as_ref()))?;
         }
         Ok(Self {
             queue,
@@ -97,7 +98,7 @@ impl AcceptorPool {
     }
 }
 
-fn work(jobs: &Receiver<Job>) {
+fn work(jobs: &Receiver<Job>, runtime: Option<&Handle>) {
     let mut done = Vec::with_capacity(TOGETHER);
     // Ends when the pool is gone and the queue is empty.
     for job in jobs {
@@ -113,7 +114,22 @@ fn work(jobs: &Receiver<Job>) {
                 next = jobs.try_recv().ok();
             }
         }
-        for (answer, outcome) in done.drain(..) {
+        let answers = Answers(std::mem::take(&mut done));
+        // One of the runtime's own threads wakes the others' tasks with less effort, while this one goes on.
+        if let Some(runtime) = runtime
+            && answers.0.len() > 1
+        {
+            runtime.spawn(async move { drop(answers) });
+        }
+    }
+}
+
+/// Sent when they are dropped, so that nobody waits in vain where the runtime has ended in between.
+struct Answers(Vec<(oneshot::Sender<Outcome>, Outcome)>);
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for (answer, outcome) in self.0.drain(..) {
             // The receiver may have given up meanwhile.
             let _ = answer.send(outcome);
         }

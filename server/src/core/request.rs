@@ -338,7 +338,7 @@ impl Core {
         let data = std::mem::take(&mut incoming.data);
         let data_for_audit = if audited { data.clone() } else { Map::new() };
         let identity_policies = match token {
-            Some(token) if audited => live.identity_policies(&token.entry).await?,
+            Some(token) if audited => live.identity_policies(&token.entry.entity_id).await?,
             _ => Arc::default(),
         };
         let mut subject = incoming.subject(

@@ -8,7 +8,7 @@ use obol_mount::{Auth, Caller, Error, Result};
 use super::Live;
 use super::identity::Resolved;
 use super::policies::Acl;
-use super::tokens::{Cached, TokenEntry};
+use super::tokens::Cached;
 
 impl Live {
     /// The entity behind a token; `None` for a token that has none. Refused when it is gone or disabled.
@@ -37,18 +37,18 @@ impl Live {
             .await
     }
 
-    /// The policies that a token has by its entity; none when that is gone.
-    pub async fn identity_policies(&self, entry: &TokenEntry) -> Result<Arc<[String]>> {
-        if entry.entity_id.is_empty() {
+    /// The policies that a token has by its entity; none when it has none or that is gone.
+    pub async fn identity_policies(&self, entity_id: &str) -> Result<Arc<[String]>> {
+        if entity_id.is_empty() {
             return Ok(Arc::default());
         }
-        let found = self.identity.resolve(&entry.entity_id).await?;
+        let found = self.identity.resolve(entity_id).await?;
         Ok(found.map_or_else(Arc::default, |found| found.policies.clone()))
     }
 
     /// The `auth` of an answer with what identity adds: `policies` is all, and where each is from stands beside it.
-    pub async fn with_identity(&self, mut auth: Auth, entry: &TokenEntry) -> Result<Auth> {
-        let identity = self.identity_policies(entry).await?;
+    pub async fn with_identity(&self, mut auth: Auth) -> Result<Auth> {
+        let identity = self.identity_policies(&auth.entity_id).await?;
         if !identity.is_empty() {
             auth.policies.extend_from_slice(&identity);
             auth.policies.sort();

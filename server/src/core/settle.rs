@@ -123,27 +123,27 @@ impl Core {
             response.reply = Reply::Json(data);
         }
         response.headers.extend(headers);
-        response.warnings.extend(issued.warnings.iter().cloned());
-        let entry = &issued.entry;
-        let auth = auth_of(entry, issued.token, entry.creation_ttl);
-        live.with_identity(auth, entry).await.map(Box::new)
+        response.warnings.extend(issued.warnings);
+        let ttl = issued.entry.creation_ttl;
+        let auth = auth_of(issued.entry, issued.token, ttl);
+        live.with_identity(auth).await.map(Box::new)
     }
 }
 
 /// The `auth` of an answer: the one time that the token itself is seen.
-pub(super) fn auth_of(entry: &TokenEntry, token: Secret, ttl: u64) -> Auth {
+pub(super) fn auth_of(entry: TokenEntry, token: Secret, ttl: u64) -> Auth {
     Auth {
         client_token: token,
-        accessor: entry.accessor.clone(),
+        orphan: entry.is_orphan(),
+        accessor: entry.accessor,
         policies: entry.policies.clone(),
-        token_policies: entry.policies.clone(),
+        token_policies: entry.policies,
         identity_policies: None,
-        metadata: (!entry.metadata.is_empty()).then(|| entry.metadata.clone()),
+        metadata: Some(entry.metadata).filter(|metadata| !metadata.is_empty()),
         lease_duration: ttl,
         renewable: entry.renewable,
-        entity_id: entry.entity_id.clone(),
+        entity_id: entry.entity_id,
         token_type: entry.kind,
-        orphan: entry.is_orphan(),
         mfa_requirement: (),
         num_uses: entry.uses_left.unwrap_or(0),
     }

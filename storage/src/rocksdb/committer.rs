@@ -280,7 +280,11 @@ impl<'a> Group<'a> {
         match self.runtime {
             // One of the runtime's own threads wakes the others' tasks with less effort, while this one goes on.
             Some(runtime) if answers.len() > 1 => {
-                runtime.spawn(async move { answer_all(answers) });
+                let written = self.overlay;
+                runtime.spawn(async move {
+                    answer_all(answers);
+                    drop(written);
+                });
             }
             _ => answer_all(answers),
         }

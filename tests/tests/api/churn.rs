@@ -11,8 +11,8 @@ use obol_tests::{Client, Reply, Server, ServerOptions, holds};
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 100;
-const ROUNDS: usize = 4;
-const ROUND: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 11;
+const ROUND: Duration = Duration::from_secs(5);
 
 /// What clients were told, and what must therefore be so.
 #[derive(Default)]

@@ -217,10 +217,10 @@ async fn make(
         None => live.tokens.issue(new, limits, Batch::new(), now).await,
     };
     let issued = issued.map_err(Error::from)?;
-    let entry = &issued.entry;
-    let auth = auth_of(entry, issued.token, entry.creation_ttl);
+    let ttl = issued.entry.creation_ttl;
+    let auth = auth_of(issued.entry, issued.token, ttl);
     Ok(NewAuth {
-        auth: Box::new(live.with_identity(auth, entry).await?),
+        auth: Box::new(live.with_identity(auth).await?),
         warnings: issued.warnings,
     })
 }

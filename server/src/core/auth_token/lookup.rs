@@ -50,7 +50,7 @@ pub(super) async fn accessors(cx: Cx<TokenBackend>, input: ListInput) -> Result<
 /// What a lookup shows.
 async fn shown(live: &Live, token: &Cached, id: &str, now: u64) -> Result<Shown> {
     let entry = &token.entry;
-    let identity = live.identity_policies(entry).await?;
+    let identity = live.identity_policies(&entry.entity_id).await?;
     let data = ShownToken {
         accessor: &entry.accessor,
         creation_time: entry.created,

@@ -84,9 +84,10 @@ async fn renew_one(
         .renew(&token.id, increment, &params, at_most, limits, unix_now())
         .await?;
     // What renewed it by its accessor must not learn the token.
-    let auth = auth_of(&entry, secret.unwrap_or_default(), entry.ttl(unix_now()));
+    let ttl = entry.ttl(unix_now());
+    let auth = auth_of(entry, secret.unwrap_or_default(), ttl);
     Ok(NewAuth {
-        auth: Box::new(live.with_identity(auth, &entry).await?),
+        auth: Box::new(live.with_identity(auth).await?),
         warnings,
     })
 }
