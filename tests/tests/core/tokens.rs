@@ -39,6 +39,16 @@ fn the_root_token_never_ends() {
 }
 
 #[test]
+fn root_stands_alone_and_a_display_name_is_of_letters_and_digits() {
+    let body = json!({"policies": ["one", "root"], "display_name": "my worker/7!"});
+    let auth = root().post("auth/token/create", body).auth();
+    assert_eq!(auth["policies"], json!(["root"]));
+    let token = json!({"token": auth["client_token"]});
+    let seen = root().post("auth/token/lookup", token).data();
+    assert_eq!(seen["display_name"], "token-my-worker-7");
+}
+
+#[test]
 fn a_token_is_what_was_asked_for() {
     let body = json!({
         "policies": ["one", "two"],

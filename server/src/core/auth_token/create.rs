@@ -16,6 +16,7 @@ use super::policies::policies_of_child;
 use super::roles::{self, Role};
 use super::{NewAuth, TokenBackend};
 use crate::core::identity::Who;
+use crate::core::policies::ROOT;
 use crate::core::settle::auth_of;
 use crate::core::tokens::{Cached, NewToken};
 use crate::core::{Live, unix_now};
@@ -175,12 +176,13 @@ async fn make(
     let suffix = role.as_ref().map_or("", |role| &role.path_suffix);
     let new = NewToken {
         parent: (!orphan).then(|| parent.id.clone()),
-        policies: policies.to_strings(),
-        kind,
-        display_name: match input.display_name.as_str() {
-            "" => "token".into(),
-            name => format!("token-{name}"),
+        // Root is everything already, so nothing stands beside it.
+        policies: match grants_root {
+            true => vec![ROOT.to_owned()],
+            false => policies.to_strings(),
         },
+        kind,
+        display_name: display_name_of(&input.display_name),
         metadata: input.meta,
         path: match suffix {
             "" => path,
@@ -209,7 +211,7 @@ async fn make(
     };
     let limits = core.limits(None);
     // Root tokens have no lease, so that an operator can still make one.
-    if !new.policies.iter().any(|policy| policy == "root") {
+    if !new.policies.iter().any(|policy| policy == ROOT) {
         live.quotas.admit(&live, None).await?;
     }
     let issued = match &who {
@@ -318,6 +320,16 @@ fn check_texts(input: &CreateInput) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// `token-` and what was asked for, of which letters, digits and hyphens stay, as in Vault.
+fn display_name_of(asked: &str) -> String {
+    let kept = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let mut name: String = "token-".chars().chain(asked.chars().map(kept)).collect();
+    if name.ends_with('-') {
+        name.pop();
+    }
+    name
 }
 
 fn check_chosen_id(id: &str) -> Result<()> {
