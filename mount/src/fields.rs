@@ -3,11 +3,12 @@
 //! (threats: `error-leaks-input`).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Error, Result, TokenKind, TokenParams, assignable_policies, cidr, duration};
@@ -130,6 +131,103 @@ impl JsonSchema for CommaList {
         match answers(generator) {
             true => json_schema!({ "type": "array", "items": { "type": "string" } }),
             false => json_schema!({ "type": ["array", "string"], "items": { "type": "string" } }),
+        }
+    }
+}
+
+/// Metadata: texts by name, as an object or as `key=value` texts. A number in an object is taken as its text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Metadata(pub BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct MetadataVisitor;
+        impl<'de> Visitor<'de> for MetadataVisitor {
+            type Value = Metadata;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("texts by name, or a list of \"key=value\"")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Metadata, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut out = BTreeMap::new();
+                while let Some((key, Text(value))) = map.next_entry::<String, Text>()? {
+                    out.insert(key, value);
+                }
+                Ok(Metadata(out))
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Metadata, E> {
+                match v.is_empty() {
+                    true => Ok(Metadata::default()),
+                    false => pair(v).map(|pair| Metadata([pair].into())),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Metadata, A::Error> {
+                let mut out = BTreeMap::new();
+                while let Some(item) = seq.next_element::<String>()? {
+                    let (key, value) = pair(&item)?;
+                    out.insert(key, value);
+                }
+                Ok(Metadata(out))
+            }
+        }
+        d.deserialize_any(MetadataVisitor)
+    }
+}
+
+/// A text, or a number as its text.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl Visitor<'_> for TextVisitor {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Text, E> {
+                Ok(Text(v.to_owned()))
+            }
+            fn visit_u64<E: de::Error>(self, v: u64) -> Result<Text, E> {
+                Ok(Text(v.to_string()))
+            }
+            fn visit_i64<E: de::Error>(self, v: i64) -> Result<Text, E> {
+                Ok(Text(v.to_string()))
+            }
+            fn visit_f64<E: de::Error>(self, v: f64) -> Result<Text, E> {
+                Ok(Text(v.to_string()))
+            }
+        }
+        d.deserialize_any(TextVisitor)
+    }
+}
+
+fn pair<E: de::Error>(text: &str) -> Result<(String, String), E> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| E::custom("expected \"key=value\""))
+}
+
+impl JsonSchema for Metadata {
+    fn schema_name() -> Cow<'static, str> {
+        "Metadata".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match answers(generator) {
+            true => {
+                json_schema!({ "type": "object", "additionalProperties": { "type": "string" } })
+            }
+            false => json_schema!({
+                "type": ["object", "array", "string"],
+                "additionalProperties": { "type": ["string", "number"] },
+                "items": { "type": "string" },
+            }),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use obol_mount::fields::{CommaList, Flag, StoredTokenFields, TokenFields, Ttl};
+use obol_mount::fields::{CommaList, Count, Flag, StoredTokenFields, TokenFields, Ttl};
 use obol_mount::{Cx, Data, Error, Keys, NoContent, Result, TokenParams, duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
@@ -126,6 +126,24 @@ pub(super) struct WriteRole {
     verbose_oidc_logging: Flag,
     #[serde(flatten)]
     token: TokenFields,
+    /// Older name of token_policies.
+    #[schemars(extend("x-aliases" = ["token_policies"]))]
+    policies: Option<CommaList>,
+    /// Older name of token_ttl.
+    #[schemars(extend("x-aliases" = ["token_ttl"]))]
+    ttl: Option<Ttl>,
+    /// Older name of token_max_ttl.
+    #[schemars(extend("x-aliases" = ["token_max_ttl"]))]
+    max_ttl: Option<Ttl>,
+    /// Older name of token_period.
+    #[schemars(extend("x-aliases" = ["token_period"]))]
+    period: Option<Ttl>,
+    /// Older name of token_num_uses.
+    #[schemars(extend("x-aliases" = ["token_num_uses"]))]
+    num_uses: Option<Count>,
+    /// Older name of token_bound_cidrs.
+    #[schemars(extend("x-aliases" = ["token_bound_cidrs"]))]
+    bound_cidrs: Option<CommaList>,
 }
 
 /// A role as it is returned.
@@ -198,6 +216,20 @@ impl Role {
 }
 
 impl WriteRole {
+    /// The settings of tokens, each by whichever name it was sent.
+    fn token_fields(&self) -> TokenFields {
+        let mut fields = self.token.clone();
+        fields.token_policies = fields.token_policies.or_else(|| self.policies.clone());
+        fields.token_ttl = fields.token_ttl.or(self.ttl);
+        fields.token_max_ttl = fields.token_max_ttl.or(self.max_ttl);
+        fields.token_period = fields.token_period.or(self.period);
+        fields.token_num_uses = fields.token_num_uses.or(self.num_uses);
+        fields.token_bound_cidrs = fields
+            .token_bound_cidrs
+            .or_else(|| self.bound_cidrs.clone());
+        fields
+    }
+
     fn applied_to(&self, stored: Option<Role>) -> Result<Role> {
         self.refuse_browser_flow()?;
         let mut role = stored.unwrap_or_default();
@@ -246,7 +278,7 @@ impl WriteRole {
             role.max_age = max_age;
         }
         let mut token = TokenParams::from(role.token);
-        self.token.clone().apply(&mut token)?;
+        self.token_fields().apply(&mut token)?;
         role.token = StoredTokenFields::from(&token);
         check(&role)?;
         Ok(role)

@@ -99,6 +99,11 @@ impl PasswordHash {
         Ok(())
     }
 
+    /// Whether it was brought along, and is not made as the hashes of new passwords are.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self, Self::Bcrypt(_))
+    }
+
     /// The cost of a new password, for where there is no user to take it from.
     pub(super) fn none() -> Self {
         Self::Argon2id(Argon2id {

@@ -37,8 +37,8 @@ pub(super) async fn login(cx: Cx<Userpass>, input: LoginInput) -> Result<Login> 
         true => None,
         false => user.as_ref().map(|(user, _)| user.hash.clone()),
     };
-    let matches = matches(input.password, kept, cost).await?;
-    let Some((user, seen)) = user else {
+    let (matches, renewed) = matches(input.password, kept, cost).await?;
+    let Some((mut user, seen)) = user else {
         return Err(attempt.failed(false, wrong()).await);
     };
     if !matches {
@@ -48,6 +48,11 @@ pub(super) async fn login(cx: Cx<Userpass>, input: LoginInput) -> Result<Login> 
     attempt.passed(&mut commit, wrong()).await?;
     // Deleted or changed while the password was compared: then there is no login.
     cx.users.view().expect_in(&mut commit, &name.path(), &seen);
+    if let Some(hash) = renewed {
+        user.hash = hash;
+        let view = cx.users.view();
+        view.put_json_in(&mut commit, &name.path(), &user)?;
+    }
 
     let token = user.token();
     let blocks = cidr::parse_list("token_bound_cidrs", &token.bound_cidrs)?;
@@ -77,11 +82,23 @@ pub(super) async fn login(cx: Cx<Userpass>, input: LoginInput) -> Result<Login> 
     })
 }
 
-/// Compares with what is kept, or takes the time that it would take.
-async fn matches(password: Secret, kept: Option<PasswordHash>, cost: PasswordHash) -> Result<bool> {
-    pool::run(move || match kept {
-        Some(kept) => kept.matches(&password),
-        None => cost.spend(&password).map(|()| false),
+/// Compares with what is kept, or takes the time that it would take. A hash that was brought along is made anew with the
+/// right password: its time is another than that of everybody else, and would go on telling that there is such a user.
+async fn matches(
+    password: Secret,
+    kept: Option<PasswordHash>,
+    cost: PasswordHash,
+) -> Result<(bool, Option<PasswordHash>)> {
+    pool::run(move || {
+        let Some(kept) = kept else {
+            return cost.spend(&password).map(|()| (false, None));
+        };
+        let matches = kept.matches(&password)?;
+        let renewed = match matches && kept.is_foreign() {
+            true => Some(PasswordHash::new(&password)?),
+            false => None,
+        };
+        Ok((matches, renewed))
     })
     .await
 }

@@ -1,5 +1,7 @@
 //! `read`, `write`, `patch`, `delete`, `list`, `unwrap`, `path-help`: any path of the API.
 
+use std::collections::BTreeSet;
+
 use obol_mount::Secret;
 use serde_json::{Map, Value, json};
 
@@ -7,7 +9,7 @@ use super::answer::AnswerFlags;
 use super::client::{Client, HttpFlags, Request, Token, TokenSource};
 use super::data;
 use super::failure::{Failure, Outcome, REMOTE, SUCCESS};
-use super::output::{Format, FormatFlag};
+use super::output::{DetailedFlag, Format, FormatFlag, cell, table};
 use super::{Command, Example, Session};
 
 /// Read a secret or a configuration
@@ -210,6 +212,8 @@ pub(super) struct List {
     http: HttpFlags,
     #[command(flatten)]
     format: FormatFlag,
+    #[command(flatten)]
+    detailed: DetailedFlag,
 }
 
 impl Command for List {
@@ -218,6 +222,10 @@ impl Command for List {
         (
             "Which groups are mapped to policies?",
             "obol list auth/kerberos/groups",
+        ),
+        (
+            "With what the server tells of each name",
+            "obol list -detailed identity/entity/id",
         ),
         (
             "As JSON, an array of names",
@@ -229,8 +237,48 @@ impl Command for List {
         let format = self.format.resolve(&session.env)?;
         let client = Client::new(&self.http, &session.env)?;
         let path = sanitised(&self.path);
-        list(session, &client, format, path)
+        if !self.detailed.resolve(&session.env)? {
+            return list(session, &client, format, path);
+        }
+        let found = client
+            .find(Request::list(path))
+            .map_err(|failure| failure.doing(format!("listing {path}")))?;
+        let answer = found.ok_or_else(|| nothing_at(path))?;
+        if format != Format::Table || !answer.body["data"]["keys"].is_array() {
+            return session.print_secret(format, &answer.body).map(|()| SUCCESS);
+        }
+        session.line(&table(with_info(&answer.body["data"])))?;
+        Ok(SUCCESS)
     }
+}
+
+/// The names of a listing, and in further columns what `key_info` tells of each.
+fn with_info(data: &Value) -> Vec<Vec<String>> {
+    let info = |key: &str| data["key_info"][key].as_object();
+    let keys: Vec<&str> = data["keys"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let columns: BTreeSet<&String> = keys
+        .iter()
+        .filter_map(|key| info(key))
+        .flat_map(Map::keys)
+        .collect();
+    let header =
+        std::iter::once("Keys".to_owned()).chain(columns.iter().map(|name| (*name).clone()));
+    let mut rows = vec![header.collect()];
+    for key in keys {
+        let cells = columns
+            .iter()
+            .map(|name| match info(key).and_then(|info| info.get(*name)) {
+                Some(value) => cell(value),
+                None => "n/a".to_owned(),
+            });
+        rows.push(std::iter::once(key.to_owned()).chain(cells).collect());
+    }
+    rows
 }
 
 /// Read what a wrapping token holds, which uses the token up
@@ -256,14 +304,21 @@ impl Command for Unwrap {
             Some(token) => Some(Secret::new(token.trim().to_owned())),
             None => None,
         };
+        let mut request = Request::put_empty("sys/wrapping/unwrap");
         if let Some(secret) = given {
-            client.token = Some(Token {
-                secret,
-                source: TokenSource::Command,
-            });
+            // As curl it stands in the body: the header there is always that of this shell's token.
+            if client.shows_curl() {
+                let body = json!({ "token": secret.expose() });
+                request = Request::put("sys/wrapping/unwrap", body);
+            } else {
+                client.token = Some(Token {
+                    secret,
+                    source: TokenSource::Command,
+                });
+            }
         }
         let answer = client
-            .send(Request::put_empty("sys/wrapping/unwrap"))
+            .send(request)
             .map_err(|failure| failure.doing("unwrapping"))?;
         show.secret_or(
             session,

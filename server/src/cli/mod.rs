@@ -27,6 +27,7 @@ mod observe;
 mod operator;
 mod output;
 mod policy;
+mod print;
 mod prompt;
 mod secrets;
 mod server;
@@ -59,6 +60,7 @@ const COMMANDS: &[Entry] = &[
     entry::<logical::List>(),
     entry::<logical::Unwrap>(),
     entry::<logical::PathHelp>(),
+    entry::<print::PrintToken>(),
     entry::<kv::data::Get>(),
     entry::<kv::data::Put>(),
     entry::<kv::changes::Patch>(),
@@ -138,6 +140,7 @@ const GROUPS: &[(&str, &str)] = &[
         "lease",
         "Leases: what was handed out for a time, renewed or taken back",
     ),
+    ("print", "What the other commands would use"),
     ("token", "Tokens: look up, create, renew, revoke"),
     ("policy", "Policies: who may do what"),
     ("auth", "Auth methods: how clients log in"),

@@ -25,7 +25,7 @@ pub(super) enum Format {
 #[command(next_help_heading = "Output options")]
 pub(super) struct FormatFlag {
     /// How to print the result; OBOL_FORMAT or VAULT_FORMAT otherwise, table by default
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", ignore_case = true)]
     format: Option<Format>,
 }
 

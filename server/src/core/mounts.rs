@@ -143,6 +143,16 @@ impl MountEntry {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Table {
     mounts: Vec<MountEntry>,
+    /// What mounts are tuned to that the server itself provides, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    own: BTreeMap<String, OwnTuning>,
+}
+
+/// What is kept of a mount that the server itself provides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct OwnTuning {
+    description: String,
+    config: MountConfig,
 }
 
 /// A mount that is open.
@@ -165,6 +175,35 @@ impl Mounted {
             routes,
             timings: Arc::default(),
         })
+    }
+
+    /// The same with other settings.
+    fn tuned(&self, entry: MountEntry) -> Self {
+        Self {
+            entry,
+            path: self.path.clone(),
+            backend: self.backend.clone(),
+            routes: self.routes.clone(),
+            timings: self.timings.clone(),
+        }
+    }
+}
+
+impl OwnTuning {
+    fn of(entry: &MountEntry) -> Self {
+        Self {
+            description: entry.description.clone(),
+            config: entry.config.clone(),
+        }
+    }
+
+    /// The mount as it is tuned.
+    fn over(&self, entry: &MountEntry) -> MountEntry {
+        MountEntry {
+            description: self.description.clone(),
+            config: self.config.clone(),
+            ..entry.clone()
+        }
     }
 }
 
@@ -203,11 +242,15 @@ impl Mounts {
             lockout,
         };
         let table = mounts.table().await?;
-        let mut router: Router = mounts
-            .fixed
-            .iter()
-            .map(|m| (m.entry.path.clone(), m.clone()))
-            .collect();
+        let fixed = mounts.fixed.iter().map(|m| {
+            let path = m.entry.path.clone();
+            let mounted = match table.own.get(&path) {
+                Some(tuning) => Arc::new(m.tuned(tuning.over(&m.entry))),
+                None => m.clone(),
+            };
+            (path, mounted)
+        });
+        let mut router: Router = fixed.collect();
         for entry in table.mounts {
             if entry.tainted {
                 continue;
@@ -378,29 +421,31 @@ impl Mounts {
         let mounted = self.get(path).ok_or_else(|| no_mount(path))?;
         let mut entry = mounted.entry.clone();
         change(&mut entry)?;
+        let own = self.fixed.iter().find(|fixed| fixed.entry.path == path);
+        if own.is_some() && (entry.kind != "token" || entry.options != mounted.entry.options) {
+            return Err(Error::bad_request(format!(
+                "{path:?} belongs to the server and cannot be tuned"
+            )));
+        }
         if entry.options != mounted.entry.options {
             return self.change_options(&mounted, entry, change).await;
         }
-        let stored = self
-            .change_table(
-                |table| match table.mounts.iter_mut().find(|m| m.path == path) {
-                    Some(stored) => change(stored),
-                    None => Err(Error::bad_request(format!(
-                        "{path:?} belongs to the server and cannot be tuned"
-                    ))),
-                },
-            )
-            .await;
-        stored?;
-        let (backend, routes) = (mounted.backend.clone(), mounted.routes.clone());
-        let tuned = Mounted {
-            entry,
-            path: mounted.path.clone(),
-            backend,
-            routes,
-            timings: mounted.timings.clone(),
-        };
-        self.replace(|router| drop(router.insert(path.to_owned(), Arc::new(tuned))));
+        self.change_table(|table| {
+            if let Some(own) = own {
+                let mut entry = match table.own.get(path) {
+                    Some(tuning) => tuning.over(&own.entry),
+                    None => own.entry.clone(),
+                };
+                change(&mut entry)?;
+                table.own.insert(path.to_owned(), OwnTuning::of(&entry));
+                return Ok(());
+            }
+            let stored = table.mounts.iter_mut().find(|m| m.path == path);
+            change(stored.ok_or_else(|| no_mount(path))?)
+        })
+        .await?;
+        let tuned = Arc::new(mounted.tuned(entry));
+        self.replace(|router| drop(router.insert(path.to_owned(), tuned)));
         Ok(Vec::new())
     }
 

@@ -169,6 +169,11 @@ impl PolicyStore {
         Ok(acl)
     }
 
+    /// Whether there is such a policy, of those that are built in, too.
+    pub async fn exists(&self, name: &str) -> Result<bool> {
+        Ok(self.parsed(name).await?.is_some())
+    }
+
     async fn parsed(&self, name: &str) -> Result<Option<Arc<Policy>>> {
         if name == ROOT {
             return Ok(Some(Policy::root()));

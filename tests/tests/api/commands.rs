@@ -2,6 +2,8 @@
 //! keys, root tokens, snapshots, logins, moves; and bash, which completes it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use obol_tests::clients::Cli;
@@ -449,4 +451,47 @@ fn fish_completes_commands_flags_and_values() {
     assert_eq!(complete("obol operator reke"), ["rekey"]);
     assert_eq!(complete("obol kv get -form"), ["-format="]);
     assert_eq!(complete("obol kv get -format=y"), ["-format=yaml"]);
+}
+
+/// A proxy that connects whoever asks, for whatever host, to one port. Ends with the test's process.
+fn proxy_to(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let status = match head.starts_with("CONNECT vault.invalid:8200 ") {
+                true => "200 OK",
+                false => "403 Forbidden",
+            };
+            let _ = client.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
+            let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    });
+    own
+}
+
+#[test]
+fn a_proxy_is_asked_for_hosts_that_only_it_knows() {
+    let server = holders(1, 1);
+    let proxy = format!("http://127.0.0.1:{}", proxy_to(server.port()));
+    for name in ["VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY", "HTTP_PROXY"] {
+        let cli = Cli::root(&server)
+            .env("VAULT_ADDR", "http://vault.invalid:8200")
+            .env(name, &proxy);
+        cli.run(&words("token lookup")).ok();
+    }
+    // One that is not there is blamed by its own name.
+    let cli = Cli::root(&server).env("VAULT_PROXY_ADDR", "http://127.0.0.1:1");
+    let ended = cli.run(&words("token lookup")).expect(2);
+    assert!(!ended.stderr.contains("404"), "{}", ended.stderr);
 }

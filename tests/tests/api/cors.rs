@@ -183,5 +183,37 @@ fn a_caller_sees_all_that_it_may_do() {
         acl["exact_paths"]["secret/data/no"]["capabilities"],
         json!(["deny"])
     );
+
+    // Who has an entity has templated rules, too, and the others besides.
+    root.post("sys/auth/userpass", json!({"type": "userpass"}))
+        .expect(204);
+    root.post(
+        "auth/userpass/users/grace",
+        json!({"password": "pw-of-grace", "token_policies": "some"}),
+    )
+    .expect(204);
+    let login = root.post(
+        "auth/userpass/login/grace",
+        json!({"password": "pw-of-grace"}),
+    );
+    let acl = root
+        .with_token(login.client_token())
+        .get("sys/internal/ui/resultant-acl")
+        .data();
+    assert_eq!(
+        acl["glob_paths"]["secret/data/"]["capabilities"],
+        json!(["read"])
+    );
+    assert_eq!(
+        acl["exact_paths"]["secret/data/no"]["capabilities"],
+        json!(["deny"])
+    );
+    assert!(acl["exact_paths"]["auth/token/lookup-self"].is_object());
+    let exact = acl["exact_paths"].as_object().unwrap();
+    assert!(
+        exact
+            .keys()
+            .any(|path| path.starts_with("identity/entity/id/"))
+    );
     assert!(acl["exact_paths"]["auth/token/lookup-self"].is_object());
 }

@@ -124,3 +124,25 @@ fn the_browser_flow_is_refused_in_words() {
     root.post("sys/auth/oidc", json!({"type": "oidc"}))
         .expect(400);
 }
+
+#[test]
+fn a_role_takes_the_older_names_of_the_settings_of_its_tokens() {
+    let issuer = Issuer::start(&[key()]).unwrap();
+    let server = server_for(&issuer);
+    let root = server.root();
+    let role = json!({
+        "role_type": "jwt", "user_claim": "sub", "bound_audiences": "obol", "policies": "x",
+        "ttl": "5m", "max_ttl": "10m", "num_uses": 3, "bound_cidrs": "127.0.0.1/32",
+    });
+    root.post("auth/jwt/role/older", role).expect(204);
+    let shown = root.get("auth/jwt/role/older").data();
+    for (name, kept) in [
+        ("token_policies", json!(["x"])),
+        ("token_ttl", json!(300)),
+        ("token_max_ttl", json!(600)),
+        ("token_num_uses", json!(3)),
+    ] {
+        assert_eq!(shown[name], kept, "{name}");
+    }
+    assert_eq!(shown["token_bound_cidrs"].as_array().unwrap().len(), 1);
+}

@@ -320,14 +320,30 @@ fn batch_token_escalation_a_roles_batch_tokens_have_no_more_than_others() {
     let caller = caller("batch");
     role(
         "batch",
-        json!({"allowed_policies": "default", "token_type": "batch"}),
+        json!({"allowed_policies": "default", "token_type": "batch", "orphan": true, "renewable": false}),
     );
+    for unfit in [
+        json!({"token_type": "batch"}),
+        json!({"token_type": "batch", "orphan": true}),
+        json!({"token_type": "batch", "orphan": true, "renewable": false, "token_explicit_max_ttl": "1h"}),
+    ] {
+        let reply = root().post("auth/token/roles/unfit", unfit).expect(400);
+        assert!(
+            reply.text().contains("cannot be 'batch'"),
+            "{}",
+            reply.text()
+        );
+    }
     let made = by(&caller, "batch", json!({"type": "service", "ttl": "1h"}));
     assert_eq!(
         (&made["token_type"], &made["renewable"], &made["accessor"]),
         (&json!("batch"), &json!(false), &json!(""))
     );
-    for body in [json!({"num_uses": 1}), json!({"policies": ["root"]})] {
+    for body in [
+        json!({"num_uses": 1}),
+        json!({"policies": ["root"]}),
+        json!({"explicit_max_ttl": "1h"}),
+    ] {
         caller.post("auth/token/create/batch", body).expect(400);
     }
     root()
@@ -458,4 +474,200 @@ fn child_outlives_parent_none_of_thousands_of_children_is_let_in_once_revoke_has
             .await_log(from, "tokens were tidied")
             .contains("revoked=0")
     });
+}
+
+#[test]
+fn a_renewal_that_asks_for_nothing_gives_the_tokens_own_ttl() {
+    let make = |body: Value| root().post("auth/token/create", body).auth();
+    let renewed = |token: &Value, body: Value| {
+        let client = root().with_token(token.as_str().unwrap());
+        client.post("auth/token/renew-self", body).auth()["lease_duration"].clone()
+    };
+    let made = make(json!({"policies": ["default"], "ttl": "60s", "explicit_max_ttl": "1h"}));
+    let token = &made["client_token"];
+    for nothing in [json!({}), json!({"increment": 0}), json!({"increment": ""})] {
+        assert_eq!(renewed(token, nothing), 60);
+    }
+    assert_eq!(renewed(token, json!({"increment": "10m"})), 600);
+    // What an operator renews by accessor, likewise; also root's, which would live for a month.
+    let root_of_a_minute = make(json!({"ttl": "60s"}));
+    let accessor = json!({"accessor": root_of_a_minute["accessor"]});
+    let reply = root().post("auth/token/renew-accessor", accessor);
+    let body = reply.expect(200).json();
+    assert_eq!(
+        (&body["auth"]["lease_duration"], &body["warnings"]),
+        (&json!(60), &Value::Null)
+    );
+}
+
+#[test]
+fn who_cleans_up_may_try_again_and_an_unknown_token_is_no_bad_login() {
+    let made = root()
+        .post("auth/token/create", json!({"policies": ["default"]}))
+        .auth();
+    let accessor = json!({"accessor": made["accessor"]});
+    root()
+        .post("auth/token/revoke-accessor", accessor.clone())
+        .expect(204);
+    let again = root()
+        .post("auth/token/revoke-accessor", accessor)
+        .expect(200);
+    assert_eq!(
+        again.json()["warnings"],
+        json!(["No token found with this accessor"])
+    );
+    let gone = json!({"token": made["client_token"]});
+    root().post("auth/token/revoke", gone.clone()).expect(204);
+    for path in ["auth/token/renew", "auth/token/revoke-orphan"] {
+        root().post(path, gone.clone()).expect(400);
+    }
+    root().post("auth/token/lookup", gone).expect(403);
+}
+
+#[test]
+fn a_lookup_that_names_no_token_shows_the_callers() {
+    let caller = root()
+        .post("auth/token/create", json!({"display_name": "me"}))
+        .client_token();
+    let client = root().with_token(caller);
+    for reply in [
+        client.get("auth/token/lookup"),
+        client.post("auth/token/lookup", json!({})),
+        client.post("auth/token/lookup", json!({"token": ""})),
+    ] {
+        assert_eq!(reply.data()["display_name"], "token-me");
+    }
+}
+
+#[test]
+fn metadata_is_taken_in_each_form_that_clients_send() {
+    for (sent, kept) in [
+        (
+            json!({"build": 42, "for": "ci"}),
+            json!({"build": "42", "for": "ci"}),
+        ),
+        (json!("a=b"), json!({"a": "b"})),
+        (json!(["a=b", "c=d=e"]), json!({"a": "b", "c": "d=e"})),
+        (json!(""), Value::Null),
+    ] {
+        let made = root()
+            .post("auth/token/create", json!({"meta": sent}))
+            .auth();
+        assert_eq!(made["metadata"], kept);
+    }
+    for bad in [json!({"a": [1]}), json!({"a": true}), json!("a"), json!(1)] {
+        root()
+            .post("auth/token/create", json!({"meta": bad}))
+            .expect(400);
+    }
+}
+
+#[test]
+fn a_new_token_comes_with_a_warning_where_it_is_not_what_was_asked_for() {
+    role(
+        "short",
+        json!({"token_period": "30m", "token_explicit_max_ttl": "2h"}),
+    );
+    for (path, body, says) in [
+        (
+            "auth/token/create",
+            json!({"policies": ["nosuch"]}),
+            "Policy \"nosuch\" does not exist",
+        ),
+        (
+            "auth/token/create",
+            json!({"ttl": "10000h"}),
+            "TTL of \"10000h\" exceeded the effective max_ttl of \"768h\"",
+        ),
+        (
+            "auth/token/create",
+            json!({"period": "10000h"}),
+            "period of \"10000h\" exceeded the effective max_ttl of \"768h\"",
+        ),
+        (
+            "auth/token/create/short",
+            json!({"period": "20m"}),
+            "Period specified both during creation call and in role; using the lesser value of 1200 seconds",
+        ),
+        (
+            "auth/token/create/short",
+            json!({"explicit_max_ttl": "3h"}),
+            "Explicit max TTL specified both during creation call and in role; using the lesser value of 7200 seconds",
+        ),
+        (
+            "auth/token/roles/long",
+            json!({"token_explicit_max_ttl": "10000h"}),
+            "exceeds the effective max_ttl",
+        ),
+        (
+            "auth/token/roles/both",
+            json!({"token_period": "1h", "period": "2h"}),
+            "ignoring the deprecated value",
+        ),
+    ] {
+        let reply = root().post(path, body.clone()).expect(200);
+        let warnings = reply.json()["warnings"].to_string().replace("\\\"", "\"");
+        assert!(warnings.contains(says), "{body}: {warnings}");
+    }
+    let quiet = root().post(
+        "auth/token/create",
+        json!({"policies": ["default"], "ttl": "1h"}),
+    );
+    assert_eq!(quiet.json()["warnings"], Value::Null);
+}
+
+#[test]
+fn default_is_given_by_those_alone_who_have_it() {
+    let caller = caller("bare");
+    let policies = json!({"policies": ["caller-bare"], "no_default_policy": true});
+    let bare = root().post("auth/token/create", policies).client_token();
+    let bare = root().with_token(bare);
+    let reply = bare.post("auth/token/create", json!({"policies": ["default"]}));
+    assert!(reply.expect(400).text().contains("subset"));
+    let made = bare.post("auth/token/create", json!({})).auth();
+    assert_eq!(made["policies"], json!(["caller-bare"]));
+    let made = caller
+        .post("auth/token/create", json!({"policies": ["default"]}))
+        .auth();
+    assert_eq!(made["policies"], json!(["default"]));
+}
+
+#[test]
+#[cfg_attr(not(feature = "rocksdb"), ignore = "needs storage that lasts")]
+fn auth_token_is_tuned_like_other_mounts_and_stays_so() {
+    let server = Server::ready(ServerOptions::on_disk());
+    let root = server.root();
+    let tuning = json!({
+        "default_lease_ttl": "10m", "max_lease_ttl": "30m", "description": "ours",
+        "audit_non_hmac_request_keys": ["display_name"],
+    });
+    root.post("sys/auth/token/tune", tuning).expect(204);
+    for bad in [
+        json!({"token_type": "batch"}),
+        json!({"options": {"version": "2"}}),
+        json!({"default_lease_ttl": "soon"}),
+    ] {
+        root.post("sys/auth/token/tune", bad).expect(400);
+    }
+    root.post("sys/mounts/identity/tune", json!({"max_lease_ttl": "1h"}))
+        .expect(400);
+    for restart in [false, true] {
+        if restart {
+            server.crash_and_restart();
+        }
+        let shown = root.get("sys/auth/token/tune").data();
+        assert_eq!(
+            (
+                &shown["default_lease_ttl"],
+                &shown["max_lease_ttl"],
+                &shown["description"]
+            ),
+            (&json!(600), &json!(1800), &json!("ours"))
+        );
+        let made =
+            |body: Value| root.post("auth/token/create", body).auth()["lease_duration"].clone();
+        assert_eq!(made(json!({"policies": ["default"]})), 600);
+        assert_eq!(made(json!({"policies": ["default"], "ttl": "2h"})), 1800);
+        assert_eq!(made(json!({})), 0, "root's children have no end");
+    }
 }

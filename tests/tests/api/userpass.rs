@@ -226,6 +226,34 @@ fn a_bcrypt_hash_is_brought_along() {
 }
 
 #[test]
+fn timing_user_a_hash_that_was_brought_along_becomes_one_like_the_others_with_the_first_login() {
+    let server = Server::ready(ServerOptions {
+        config: "raw_storage_endpoint = true".to_owned(),
+        ..ServerOptions::default()
+    });
+    let root = server.root();
+    root.post("sys/auth/up", json!({"type": "userpass"}))
+        .expect(204);
+    let hash = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    root.post("auth/up/users/old", json!({"password_hash": hash}))
+        .expect(204);
+    let uuid = root.get("sys/auth").data()["up/"]["uuid"].clone();
+    let stored = || {
+        let path = format!("sys/raw/mount/{}/user/old", uuid.as_str().unwrap());
+        root.get(&path).data()["value"].as_str().unwrap().to_owned()
+    };
+    let log_in = |password: &str| root.post("auth/up/login/old", json!({"password": password}));
+    assert!(stored().contains("bcrypt"));
+    log_in("wrong").expect(400);
+    assert!(stored().contains("bcrypt"));
+    for _ in 0..2 {
+        log_in("U*U").expect(200);
+        assert!(stored().contains("argon2id") && !stored().contains("$2a$"));
+    }
+    log_in("wrong").expect(400);
+}
+
+#[test]
 fn renew_with_other_identity_a_token_ends_with_its_user_password_and_policies() {
     let mount = userpass("up-renew");
     type Change = fn(&Mount);

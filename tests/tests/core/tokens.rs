@@ -302,7 +302,7 @@ fn renewing_moves_the_end_within_every_limit() {
         .expect(400);
     root()
         .post("auth/token/renew", json!({"token": "obs.nonsense"}))
-        .expect(403);
+        .expect(400);
     root().post("auth/token/renew", json!({})).expect(400);
 
     let periodic = token(json!({"period": "15m"}));
@@ -442,7 +442,7 @@ fn every_way_to_revoke_revokes() {
             "auth/token/revoke-accessor",
             json!({ "accessor": accessor }),
         )
-        .expect(403);
+        .expect(200);
 
     let three = token(json!({"policies": ["default"]}));
     root()

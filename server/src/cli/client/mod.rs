@@ -221,6 +221,11 @@ impl Client {
         &self.settings.address
     }
 
+    /// Whether requests are printed as a line for curl, and not sent.
+    pub(super) fn shows_curl(&self) -> bool {
+        self.settings.output_curl_string
+    }
+
     /// Later requests of this command are not wrapped.
     pub(super) fn stop_wrapping(&mut self) {
         self.settings.wrap_ttl = None;
@@ -400,7 +405,14 @@ impl Client {
             .user_agent(concat!("obol/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
             .build();
-        let resolver = RealName { real: target.uri() };
+        let resolver = RealName {
+            real: self
+                .settings
+                .tls
+                .server_name
+                .is_some()
+                .then(|| target.uri()),
+        };
         Ok(Agent::with_parts(config, DefaultConnector::new(), resolver))
     }
 
@@ -483,20 +495,22 @@ struct RawAnswer {
     bytes: Zeroizing<Vec<u8>>,
 }
 
-/// Resolves the host that was asked for although the URL holds the name to expect in its certificate.
+/// Resolves the host that was asked for where the URL holds the name to expect in its certificate. Otherwise whatever is
+/// asked, which may be a proxy.
 #[derive(Debug)]
 struct RealName {
-    real: Uri,
+    real: Option<Uri>,
 }
 
 impl Resolver for RealName {
     fn resolve(
         &self,
-        _: &Uri,
+        asked: &Uri,
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        DefaultResolver::default().resolve(&self.real, config, timeout)
+        let host = self.real.as_ref().unwrap_or(asked);
+        DefaultResolver::default().resolve(host, config, timeout)
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Answer, Client, HttpFlags, Request, Token, TokenSource};
 use super::data;
-use super::failure::{Failure, Outcome, SUCCESS};
+use super::failure::{Failure, Outcome, REMOTE, SUCCESS};
 use super::logical::sanitised;
 use super::output::{FieldFlag, Format, FormatFlag, field_of};
 use super::prompt;
@@ -226,8 +226,13 @@ impl Command for Login {
 
         if !no_store {
             if let Err(failure) = token_file::store(&session.env, &token) {
-                session.note("The login succeeded, but its token could not be kept:\n");
-                return Err(failure);
+                // It lives, and nobody would ever find it again.
+                session.note(
+                    "The login succeeded, but its token could not be kept. It is shown here for your \
+                     records; -no-store and -token-only show it without trying to keep it.\n",
+                );
+                session.print_secret(format, body)?;
+                return Err(failure.with_exit(REMOTE));
             }
             if let Some((variable, _)) = session.env.token() {
                 session.note(&format!(

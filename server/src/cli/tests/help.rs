@@ -122,6 +122,7 @@ fn field_and_format_stand_where_vault_documents_them() {
         "operator usage",
         "operator check", // ours
         "plugin list",
+        "print token", // ours
         "version-history",
         "version", // ours
     ];

@@ -109,8 +109,23 @@ fn a_variable_that_would_win_over_the_kept_token_is_pointed_out() {
 fn a_token_that_cannot_be_kept_is_an_error() {
     let server = Server::start([lookup()]);
     let shell = Shell::of(&server).set("HOME", "/no/such/home");
-    let ran = shell.run("login obs.mine").failed(1, "/no/such/home");
-    assert!(!ran.out.contains("Success"), "{ran:?}");
+    let ran = shell.run("login obs.mine").failed(2, "/no/such/home");
+    // It lives all the same, so it is shown.
+    assert!(
+        !ran.out.contains("Success") && ran.out.contains("obs.mine"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("-no-store"), "{ran:?}");
+}
+
+#[test]
+fn a_token_is_not_written_into_a_file_where_a_token_helper_is_wanted() {
+    let server = Server::start([lookup()]);
+    let shell = Shell::of(&server);
+    std::fs::write(shell.home.path().join(".vault"), "token_helper = \"/x\"").unwrap();
+    let ran = shell.run("login obs.mine").failed(2, "token_helper");
+    assert!(ran.out.contains("obs.mine"), "{ran:?}");
+    assert!(!shell.home.path().join(".vault-token").exists());
 }
 
 #[test]

@@ -196,6 +196,53 @@ fn unwrap_uses_the_wrapping_token_as_its_own() {
         ("PUT", "/v1/sys/wrapping/unwrap")
     );
     assert_eq!(request.header("X-Vault-Token"), Some("obs.wrapped"));
+    // As a line for curl it names the token to unwrap, and not this shell's.
+    let line = Shell::of(&server)
+        .run("unwrap -output-curl-string obs.wrapped")
+        .ok()
+        .out;
+    assert!(line.contains(r#"-d '{"token":"obs.wrapped"}'"#), "{line}");
+}
+
+#[test]
+fn the_token_in_use_is_printed_without_asking_anybody() {
+    let server = Server::start([]);
+    let shell = Shell::of(&server);
+    let printed = shell.run("print token").ok().out;
+    assert_eq!(printed, "t0ken\n");
+    let json = shell.run("print token -format=JSON").ok().out;
+    assert!(json.contains("\"token\": \"t0ken\""), "{json}");
+    let none = Shell::of(&server).set("VAULT_TOKEN", "");
+    none.run("print token").failed(1, "there is no token");
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn a_detailed_listing_shows_what_the_server_tells_of_each_name() {
+    let reply = || {
+        data(j!({
+            "keys": ["a", "b"],
+            "key_info": {"a": {"name": "Ann", "aliases": 2}},
+        }))
+    };
+    let out = asks("list -detailed x", reply(), "LIST", "/v1/x", Value::Null);
+    assert_eq!(
+        out,
+        "Keys    aliases    name\n----    -------    ----\na       2          Ann\nb       n/a        n/a\n"
+    );
+    let out = asks("list x", reply(), "LIST", "/v1/x", Value::Null);
+    assert_eq!(out, "Keys\n----\na\nb\n");
+    let json = asks(
+        "list -detailed -format=json x",
+        reply(),
+        "LIST",
+        "/v1/x",
+        Value::Null,
+    );
+    assert!(
+        json.contains("key_info") && json.contains("request_id"),
+        "{json}"
+    );
 }
 
 #[test]

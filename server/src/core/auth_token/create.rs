@@ -1,11 +1,10 @@
 //! Creating tokens: with a parent, without, or by the rules of a role.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use obol_mount::fields::{CommaList, Count, Flag, Ttl};
+use obol_mount::fields::{CommaList, Count, Flag, Metadata, Ttl};
 use obol_mount::{Caller, Cx, Error, Result, Secret, TokenKind, cidr};
 use obol_storage::Batch;
 use schemars::JsonSchema;
@@ -14,7 +13,7 @@ use serde_json::Map;
 
 use super::policies::policies_of_child;
 use super::roles::{self, Role};
-use super::{NewAuth, TokenBackend};
+use super::{NewAuth, TokenBackend, limits_here};
 use crate::core::identity::Who;
 use crate::core::policies::ROOT;
 use crate::core::settle::auth_of;
@@ -31,7 +30,7 @@ pub(super) struct CreateInput {
     pub(super) policies: Option<CommaList>,
     /// Metadata, texts by name; shown in lookups and in the audit log.
     #[serde(default)]
-    meta: BTreeMap<String, String>,
+    meta: Metadata,
     /// Without a parent; needs sudo.
     #[serde(default)]
     no_parent: Flag,
@@ -160,8 +159,28 @@ async fn make(
     } else {
         input.ttl.0
     };
-    let period = lower(input.period.0, limits.token_period.0);
-    let explicit_max_ttl = lower(input.explicit_max_ttl.0, limits.token_explicit_max_ttl.0);
+    let mut warnings = Vec::new();
+    let mut lower = |asked: Ttl, of_role: Ttl, what: &str| {
+        let lesser = lower(asked.0, of_role.0);
+        if !asked.0.is_zero() && !of_role.0.is_zero() {
+            warnings.push(format!(
+                "{what} specified both during creation call and in role; using the lesser value of {} seconds",
+                lesser.as_secs()
+            ));
+        }
+        lesser
+    };
+    let period = lower(input.period, limits.token_period, "Period");
+    let explicit_max_ttl = lower(
+        input.explicit_max_ttl,
+        limits.token_explicit_max_ttl,
+        "Explicit max TTL",
+    );
+    if kind == TokenKind::Batch && !explicit_max_ttl.is_zero() {
+        return Err(Error::bad_request(
+            "batch tokens cannot have \"explicit_max_ttl\" set",
+        ));
+    }
     let grants_root = policies.grants_root();
     let asks_for_an_end = [ttl, period, explicit_max_ttl]
         .iter()
@@ -183,7 +202,7 @@ async fn make(
         },
         kind,
         display_name: display_name_of(&input.display_name),
-        metadata: input.meta,
+        metadata: input.meta.0,
         path: match suffix {
             "" => path,
             suffix => format!("{path}/{suffix}"),
@@ -209,7 +228,7 @@ async fn make(
         immortal,
         id: input.id,
     };
-    let limits = core.limits(None);
+    let limits = limits_here(&core, &live);
     // Root tokens have no lease, so that an operator can still make one.
     if !new.policies.iter().any(|policy| policy == ROOT) {
         live.quotas.admit(&live, None).await?;
@@ -219,11 +238,17 @@ async fn make(
         None => live.tokens.issue(new, limits, Batch::new(), now).await,
     };
     let issued = issued.map_err(Error::from)?;
+    warnings.extend(issued.warnings);
+    for policy in &issued.entry.policies {
+        if !live.policies.exists(policy).await? {
+            warnings.push(format!("Policy {policy:?} does not exist"));
+        }
+    }
     let ttl = issued.entry.creation_ttl;
     let auth = auth_of(issued.entry, issued.token, ttl);
     Ok(NewAuth {
         auth: Box::new(live.with_identity(auth).await?),
-        warnings: issued.warnings,
+        warnings,
     })
 }
 
@@ -309,12 +334,8 @@ fn check_texts(input: &CreateInput) -> Result<()> {
             "display_name may have {MAX_TEXT} bytes and no control characters"
         )));
     }
-    if input.meta.len() > MAX_METADATA
-        || input
-            .meta
-            .iter()
-            .any(|(k, v)| k.is_empty() || long(k) || long(v))
-    {
+    let Metadata(meta) = &input.meta;
+    if meta.len() > MAX_METADATA || meta.iter().any(|(k, v)| k.is_empty() || long(k) || long(v)) {
         return Err(Error::bad_request(format!(
             "metadata may have {MAX_METADATA} entries of {MAX_TEXT} bytes without control characters"
         )));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use obol_mount::{Cx, Error, Keys, Output, Reply, Response, Result, TokenKind};
+use obol_mount::{Cx, Error, Keys, Output, Reply, Response, Result, Secret, TokenKind};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
@@ -11,6 +11,9 @@ use crate::core::tokens::Cached;
 use crate::core::{Live, rfc3339, unix_now};
 
 pub(super) async fn lookup(cx: Cx<TokenBackend>, input: TokenInput) -> Result<Shown> {
+    if input.token.as_ref().is_none_or(Secret::is_empty) {
+        return lookup_self(cx).await;
+    }
     let (token, secret) = found(&cx, input.token).await?;
     shown(&*cx.live()?, &token, secret.expose(), unix_now()).await
 }

@@ -18,7 +18,7 @@ use obol_mount::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::tokens::Cached;
+use super::tokens::{Cached, Limits};
 use super::{Core, Live, unix_now, upgrade};
 use create::{create, create_for_role, create_orphan};
 use lookup::{accessors, lookup, lookup_accessor, lookup_self};
@@ -62,7 +62,11 @@ pub(crate) fn routes() -> Routes<TokenBackend> {
             "Create a token without a parent",
             post(create_orphan),
         )
-        .at("lookup", "Show a token", post(lookup))
+        .at(
+            "lookup",
+            "Show a token; the calling one, where none is named",
+            get(lookup_self).post(lookup),
+        )
         .at(
             "lookup-self",
             "Show the calling token",
@@ -178,11 +182,26 @@ impl Output for NewAuth {
     const PART: Part = Part::Auth;
 }
 
-async fn found(cx: &Cx<TokenBackend>, token: Option<Secret>) -> Result<(Arc<Cached>, Secret)> {
+/// What `auth/token` is tuned to.
+fn limits_here(core: &Core, live: &Live) -> Limits {
+    let mounted = live.mounts.get("auth/token/");
+    core.limits(mounted.as_ref().map(|mounted| &mounted.entry))
+}
+
+/// The token that a request names, if it is there.
+async fn find(
+    cx: &Cx<TokenBackend>,
+    token: Option<Secret>,
+) -> Result<(Option<Arc<Cached>>, Secret)> {
     let token = token
         .filter(|t| !t.is_empty())
         .ok_or_else(|| Error::bad_request("missing required field \"token\""))?;
     let found = cx.live()?.tokens.find(token.expose(), unix_now()).await?;
+    Ok((found, token))
+}
+
+async fn found(cx: &Cx<TokenBackend>, token: Option<Secret>) -> Result<(Arc<Cached>, Secret)> {
+    let (found, token) = find(cx, token).await?;
     // Vault's words and status for a token that is not there, whoever asks.
     Ok((
         found.ok_or_else(|| Error::forbidden_because("bad token"))?,

@@ -5,7 +5,7 @@ use obol_mount::{Caller, Error, Result};
 
 use super::create::CreateInput;
 use super::roles::Role;
-use crate::core::policies::{DEFAULT, PolicyName, PolicySet, parse_policy_list};
+use crate::core::policies::{DEFAULT, PolicySet, parse_policy_list};
 use crate::core::settle::default_policy;
 
 /// The child's policies: what was asked, within what the role allows or the caller has, unless the caller may give
@@ -85,9 +85,8 @@ fn by_caller(
     no_default: bool,
 ) -> Result<PolicySet> {
     let asked = asked.unwrap_or_else(|| own.clone());
-    let is_own = |name: &PolicyName| own.contains(name.as_str());
     let default = default_policy()?;
-    if !sudo && !asked.names().iter().all(|n| is_own(n) || *n == default) {
+    if !sudo && !asked.is_subset_of(own) {
         return Err(Error::bad_request(
             "child policies must be a subset of the parent's",
         ));
@@ -97,12 +96,7 @@ fn by_caller(
     }
     // A caller that has no `default` itself does not hand it on unless it may give anything.
     if asked.grants_root() || (!sudo && !own.contains(DEFAULT)) {
-        return Ok(asked
-            .names()
-            .iter()
-            .filter(|name| is_own(name) || **name != default)
-            .cloned()
-            .collect());
+        return Ok(asked);
     }
     Ok(asked.with(default))
 }

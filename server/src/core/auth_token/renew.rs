@@ -5,15 +5,16 @@ use std::time::Duration;
 use obol_mount::{Cx, Error, Renewal, Result, Secret, TokenKind};
 
 use super::{
-    AccessorInput, IncrementInput, NewAuth, RenewInput, TokenBackend, found, found_by_accessor,
-    roles,
+    AccessorInput, IncrementInput, NewAuth, RenewInput, TokenBackend, find, found,
+    found_by_accessor, limits_here, roles,
 };
 use crate::core::settle::auth_of;
 use crate::core::tokens::Cached;
 use crate::core::unix_now;
 
 pub(super) async fn renew(cx: Cx<TokenBackend>, input: RenewInput) -> Result<NewAuth> {
-    let (token, secret) = found(&cx, input.token).await?;
+    let (token, secret) = find(&cx, input.token).await?;
+    let token = token.ok_or_else(|| Error::bad_request("token not found"))?;
     renew_one(&cx, &token, Some(secret), input.increment.0).await
 }
 
@@ -58,7 +59,7 @@ async fn renew_one(
                 at_most: None,
                 group_aliases: None,
             },
-            core.limits(None),
+            limits_here(&core, &live),
         ),
         Some(issuer) => {
             let mounted = live.mounts.by_uuid(issuer).ok_or_else(Error::forbidden)?;

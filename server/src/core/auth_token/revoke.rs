@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use obol_mount::{Begun, Cx, Error, NoContent, Result, TokenKind};
+use obol_mount::{Begun, Cx, Error, NoContent, Result, TokenKind, Written};
 
-use super::{AccessorInput, TokenBackend, TokenInput, found, found_by_accessor};
+use super::{AccessorInput, TokenBackend, TokenInput, find, found};
 use crate::core::sys::leases::begun;
 use crate::core::tokens::Cached;
 use crate::core::{Live, unix_now};
@@ -27,17 +27,22 @@ pub(super) async fn revoke_self(cx: Cx<TokenBackend>) -> Result<NoContent> {
     Ok(NoContent)
 }
 
-pub(super) async fn revoke_accessor(
-    cx: Cx<TokenBackend>,
-    input: AccessorInput,
-) -> Result<NoContent> {
-    let token = found_by_accessor(&cx, &input.accessor).await?;
-    revoke_one(cx.live()?, &token, false).await?;
-    Ok(NoContent)
+/// Done, too, when there is no such token any more: who cleans up may try again.
+pub(super) async fn revoke_accessor(cx: Cx<TokenBackend>, input: AccessorInput) -> Result<Written> {
+    let live = cx.live()?;
+    let found = live.tokens.by_accessor(&input.accessor, unix_now()).await?;
+    let Some(token) = found else {
+        return Ok(Written {
+            warnings: vec!["No token found with this accessor".to_owned()],
+        });
+    };
+    revoke_one(live, &token, false).await?;
+    Ok(Written::default())
 }
 
 pub(super) async fn revoke_orphan(cx: Cx<TokenBackend>, input: TokenInput) -> Result<NoContent> {
-    let (token, _) = found(&cx, input.token).await?;
+    let (token, _) = find(&cx, input.token).await?;
+    let token = token.ok_or_else(|| Error::bad_request("token to revoke not found"))?;
     revoke_one(cx.live()?, &token, true).await?;
     Ok(NoContent)
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use obol_mount::fields::{CommaList, Count, Flag, StoredTokenFields, TokenFields, Ttl};
 use obol_mount::{
-    Cx, Data, Error, Keys, PolicyName, Result, TokenKind, TokenParams, Written, assignable_policies,
+    Cx, Data, Error, Keys, PolicyName, Result, TokenKind, TokenParams, Written,
+    assignable_policies, duration,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ListInput, TokenBackend};
+use super::{ListInput, TokenBackend, limits_here};
 use crate::core::Live;
 use crate::core::tokens::TokenEntry;
 
@@ -73,6 +74,21 @@ impl Role {
             &self.disallowed_policies_glob,
             policy,
         )
+    }
+
+    /// A batch token has no parent, no renewal and no end but its own; a role for them must say so.
+    fn check_batch(&self) -> Result<()> {
+        let what = match self {
+            _ if !self.orphan => "non-orphan tokens",
+            _ if self.renewable => "renewable tokens",
+            _ if !self.token.token_explicit_max_ttl.0.is_zero() => {
+                "tokens with an explicit max TTL"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::bad_request(format!(
+            "'token_type' cannot be 'batch' when role is set to generate {what}"
+        )))
     }
 
     /// `alias` in lower case.
@@ -242,14 +258,42 @@ pub(super) async fn write_role(cx: Cx<TokenBackend>, input: RoleInput) -> Result
     let live = cx.live()?;
     check_name(&input.role_name)?;
     let mut warnings = Vec::new();
-    for (older, name) in [
-        (input.bound_cidrs.is_some(), "bound_cidrs"),
-        (input.explicit_max_ttl.is_some(), "explicit_max_ttl"),
-        (input.period.is_some(), "period"),
+    for (older, newer, name) in [
+        (
+            input.bound_cidrs.is_some(),
+            input.token_bound_cidrs.is_some(),
+            "bound_cidrs",
+        ),
+        (
+            input.explicit_max_ttl.is_some(),
+            input.token_explicit_max_ttl.is_some(),
+            "explicit_max_ttl",
+        ),
+        (
+            input.period.is_some(),
+            input.token_period.is_some(),
+            "period",
+        ),
     ] {
-        if older {
-            warnings.push(format!("{name} is an older name: use token_{name}"));
+        match (older, newer) {
+            (true, true) => warnings.push(format!(
+                "Both 'token_{name}' and deprecated '{name}' value supplied, ignoring the deprecated value"
+            )),
+            (true, false) => {
+                warnings.push(format!("{name} is an older name: use token_{name}"));
+            }
+            (false, _) => {}
         }
+    }
+    let most = limits_here(&*cx.core()?, &live).max_ttl;
+    if let Some(Ttl(asked)) = input.token_explicit_max_ttl.or(input.explicit_max_ttl)
+        && asked > most
+    {
+        warnings.push(format!(
+            "token_explicit_max_ttl of {:?} exceeds the effective max_ttl of {:?}, with which tokens of this role end",
+            duration::format(asked),
+            duration::format(most)
+        ));
     }
     live.tokens
         .roles()
@@ -329,6 +373,9 @@ impl RoleInput {
         };
         fields.apply(&mut params)?;
         role.token = StoredTokenFields::from(&params);
+        if role.token.token_type == TokenKind::Batch {
+            role.check_batch()?;
+        }
         Ok(role)
     }
 }

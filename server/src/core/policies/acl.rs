@@ -13,6 +13,9 @@
 //!   a rule for `foo/*` grants nothing on `foo`.
 //! * A deny rule matches whatever the case of the path (Vault since 2.2.2), because some mounts fold names. A rule
 //!   that is spelt exactly as the request and has the same pattern otherwise is the more specific one.
+//! * Below `auth/`, `identity/` and `sys/`, where names are folded, so does every rule that is more specific than the one
+//!   that matches in the request's own spelling: `users/VIP` is no way around a rule for `users/vip` that grants less than
+//!   the one for `users/*`. What no rule matches in its own spelling is not granted by one in another.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -120,6 +123,10 @@ pub struct Acl {
     denies: Trie,
     /// Some deny rule is written with a capital, so that even a path without any has to be looked up there.
     denies_have_capitals: bool,
+    /// The rules that can match where names are folded, their patterns in lower case.
+    folded: Trie,
+    /// As with `denies`.
+    folded_have_capitals: bool,
     /// The rules that are others for each entity, each with its policy.
     templates: Vec<(PolicyName, TemplatedRule)>,
     /// What one entity's rules lie on: the rules of everybody with these policies. Shared, so that an entity costs
@@ -222,10 +229,15 @@ impl Acl {
         let mut acl = Self::default();
         for (rank, (rule, mut policies)) in joined.into_values().enumerate() {
             acl.trie.insert(&rule.pattern, rank);
+            let folded = rule.pattern.folded();
+            let has_capitals = folded.as_str() != rule.pattern.as_str();
             if rule.capabilities.is_deny() {
-                let folded = rule.pattern.folded();
-                acl.denies_have_capitals |= folded.as_str() != rule.pattern.as_str();
+                acl.denies_have_capitals |= has_capitals;
                 acl.denies.insert(&folded, rank);
+            }
+            if names_are_folded(folded.as_str()) || folded.as_str().starts_with('+') {
+                acl.folded_have_capitals |= has_capitals;
+                acl.folded.insert(&folded, rank);
             }
             policies.sort();
             policies.dedup();
@@ -315,9 +327,18 @@ impl Acl {
         }
     }
 
-    /// Every rule's pattern and what it grants, as words.
+    /// Every rule's pattern and what it grants, as words; none where nothing is allowed.
     pub fn rules(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
-        self.rules.iter().map(|rule| {
+        // Of the same pattern the own rule is the joined one.
+        let shared = self.base.iter().flat_map(|base| &base.rules);
+        let shared = shared.filter(|rule| {
+            let own = self
+                .rules
+                .binary_search_by(|own| own.pattern.cmp(&rule.pattern));
+            own.is_err()
+        });
+        let all = shared.chain(&self.rules).filter(|_| !self.barred);
+        all.map(|rule| {
             let words: Vec<_> = rule.capabilities.names().collect();
             (rule.pattern.as_str(), words)
         })
@@ -374,6 +395,12 @@ impl Acl {
     fn find_here(&self, path: &str, both_forms: bool) -> Option<(&Compiled, bool)> {
         let found = self.trie.find(path, both_forms);
         let mut rank = found;
+        if found.is_some() && names_are_folded(path) {
+            let folded = fold(path);
+            if self.folded_have_capitals || matches!(folded, Cow::Owned(_)) {
+                rank = rank.max(self.folded.find(&folded, both_forms));
+            }
+        }
         if !self.denies.is_empty() {
             let folded = fold(path);
             if self.denies_have_capitals || matches!(folded, Cow::Owned(_)) {
@@ -391,6 +418,13 @@ impl Acl {
         let is_spelt = found.is_some_and(|found| found.pattern == rule.pattern);
         Some((rule, is_spelt))
     }
+}
+
+/// Whether names below this path are the same in any case: those of users, roles, groups, entities and policies.
+fn names_are_folded(path: &str) -> bool {
+    ["auth/", "identity/", "sys/"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
 }
 
 /// Rules by their paths, in the order of their priority, each with the policies it is from.

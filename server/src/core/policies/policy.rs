@@ -136,7 +136,7 @@ impl Rule {
 
 const TOP_KEYS: [&str; 2] = ["path", "name"];
 
-const RULE_KEYS: [&str; 7] = [
+const RULE_KEYS: [&str; 8] = [
     "capabilities",
     "policy",
     "allowed_parameters",
@@ -144,6 +144,7 @@ const RULE_KEYS: [&str; 7] = [
     "required_parameters",
     "min_wrapping_ttl",
     "max_wrapping_ttl",
+    "comment",
 ];
 
 struct Reader<'a> {
@@ -240,6 +241,7 @@ impl Reader<'_> {
                     }
                 }
                 "min_wrapping_ttl" => parameters.min_wrapping_ttl = self.ttl(value)?,
+                "comment" => drop(self.string(value)?),
                 _ => parameters.max_wrapping_ttl = self.ttl(value)?,
             }
         }
@@ -512,7 +514,7 @@ mod tests {
             (
                 "{\"path\": {\"a\": {\"capabilities\": [\"read\"],\n \"mfa_methods\": []}}}",
                 "line 2, column 2: unknown key `mfa_methods`; known here: capabilities, policy, allowed_parameters, \
-                 denied_parameters, required_parameters, min_wrapping_ttl, max_wrapping_ttl",
+                 denied_parameters, required_parameters, min_wrapping_ttl, max_wrapping_ttl, comment",
             ),
             (
                 "paths \"a\" {}",

@@ -1,11 +1,13 @@
 //! `sys/mounts` and `sys/auth`: one set of handlers for both families.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use obol_mount::fields::{CommaList, Flag, Ttl};
 use obol_mount::{Cx, Data, Error, Family, NoContent, Result, Routes, TokenKind, Written, get};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -77,10 +79,10 @@ pub(super) struct EnableInput {
 /// The tuning of a mount; what is absent stays as it is.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct TuneFields {
-    /// The TTL of tokens and leases that do not ask for another; 0 means the system's.
-    default_lease_ttl: Option<Ttl>,
-    /// The longest TTL; 0 means the system's.
-    max_lease_ttl: Option<Ttl>,
+    /// The TTL of tokens and leases that do not ask for another; 0, -1 or `system` mean the system's.
+    default_lease_ttl: Option<OwnTtl>,
+    /// The longest TTL; 0, -1 or `system` mean the system's.
+    max_lease_ttl: Option<OwnTtl>,
     /// Kept for clients that set it.
     force_no_cache: Option<Flag>,
     /// Request keys that the audit log shows in the clear.
@@ -112,12 +114,39 @@ pub(super) struct TuneInput {
     fields: TuneFields,
 }
 
+/// A TTL of the mount's own; zero where it has the system's, which clients write as 0, -1 or `system`.
+#[derive(Clone, Copy)]
+struct OwnTtl(Ttl);
+
+impl<'de> Deserialize<'de> for OwnTtl {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let sent = Value::deserialize(d)?;
+        let system = sent == -1 || matches!(sent.as_str(), Some("system" | "-1"));
+        match system {
+            true => Ok(Self(Ttl::default())),
+            false => Ttl::deserialize(sent).map(Self).map_err(D::Error::custom),
+        }
+    }
+}
+
+impl JsonSchema for OwnTtl {
+    fn schema_name() -> Cow<'static, str> {
+        "OwnTtl".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "string"], "minimum": -1, "examples": ["1h30m", 5400, "system"] })
+    }
+}
+
 impl TuneFields {
     fn apply(&self, config: &mut MountConfig, family: Family, kind_of_mount: &str) -> Result<()> {
-        if let Some(ttl) = self.default_lease_ttl {
+        if let Some(OwnTtl(ttl)) = self.default_lease_ttl {
             config.default_lease_ttl = ttl;
         }
-        if let Some(ttl) = self.max_lease_ttl {
+        if let Some(OwnTtl(ttl)) = self.max_lease_ttl {
             config.max_lease_ttl = ttl;
         }
         if !config.max_lease_ttl.0.is_zero() && config.default_lease_ttl > config.max_lease_ttl {
@@ -155,6 +184,11 @@ impl TuneFields {
         if let Some(kind) = self.token_type {
             if family != Family::Auth {
                 return Err(Error::bad_request("token_type belongs to auth methods"));
+            }
+            if kind_of_mount == "token" {
+                return Err(Error::bad_request(
+                    "token_type cannot be set for auth/token: each request, or its role, says it",
+                ));
             }
             config.token_type = Some(kind);
         }

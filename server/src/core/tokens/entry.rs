@@ -144,6 +144,7 @@ impl TokenEntry {
     pub fn params(&self) -> TokenParams {
         let secs = std::time::Duration::from_secs;
         TokenParams {
+            ttl: secs(self.creation_ttl),
             max_ttl: secs(self.max_ttl),
             explicit_max_ttl: secs(self.explicit_max_ttl),
             period: secs(self.period),

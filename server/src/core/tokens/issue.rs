@@ -219,11 +219,16 @@ fn effective_ttl(new: &NewToken, limits: Limits, warnings: &mut Vec<String>) -> 
     } else {
         limits.default_ttl
     };
+    let asked = match (new.period.is_zero(), new.ttl.is_zero()) {
+        (false, _) => Some("period"),
+        (true, false) => Some("TTL"),
+        (true, true) => None,
+    };
     let mut cap = |limit: Duration, what: &str| {
         if !limit.is_zero() && ttl > limit {
-            if !new.ttl.is_zero() {
+            if let Some(asked) = asked {
                 warnings.push(format!(
-                    "TTL of {:?} exceeded the {what}, capped at {:?}",
+                    "{asked} of {:?} exceeded the {what} of {:?}; {asked} value is capped accordingly",
                     obol_mount::duration::format(ttl),
                     obol_mount::duration::format(limit)
                 ));

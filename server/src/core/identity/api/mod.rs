@@ -8,13 +8,11 @@ mod named;
 mod shown;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Weak};
 
-use obol_mount::fields::{CommaList, Count};
+use obol_mount::fields::{CommaList, Count, Metadata};
 use obol_mount::{Backend, Error, Family, Result, RouteTable, Routes, assignable_policies};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::mounts::Mounted;
@@ -117,66 +115,6 @@ struct AliasOut {
     id: String,
     /// What the alias belongs to.
     canonical_id: String,
-}
-
-/// Metadata: texts by name, as an object or as `key=value` texts.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(transparent)]
-struct Metadata(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct MetadataVisitor;
-        impl<'de> Visitor<'de> for MetadataVisitor {
-            type Value = Metadata;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("texts by name, or a list of \"key=value\"")
-            }
-            fn visit_unit<E: de::Error>(self) -> Result<Metadata, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                let mut out = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    out.insert(key, value);
-                }
-                Ok(Metadata(out))
-            }
-            fn visit_str<E: de::Error>(self, v: &str) -> Result<Metadata, E> {
-                match v.is_empty() {
-                    true => Ok(Metadata::default()),
-                    false => pair(v).map(|pair| Metadata([pair].into())),
-                }
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Metadata, A::Error> {
-                let mut out = BTreeMap::new();
-                while let Some(item) = seq.next_element::<String>()? {
-                    let (key, value) = pair(&item)?;
-                    out.insert(key, value);
-                }
-                Ok(Metadata(out))
-            }
-        }
-        d.deserialize_any(MetadataVisitor)
-    }
-}
-
-fn pair<E: de::Error>(text: &str) -> Result<(String, String), E> {
-    text.split_once('=')
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
-        .ok_or_else(|| E::custom("expected \"key=value\""))
-}
-
-impl JsonSchema for Metadata {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Metadata".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["object", "array", "string"], "additionalProperties": { "type": "string" }, "items": { "type": "string" } })
-    }
 }
 
 /// The policies of an entity or a group: never root, in any spelling (threats: `root-via-entity`).

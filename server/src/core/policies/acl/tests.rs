@@ -291,6 +291,37 @@ fn a_deny_rule_matches_whatever_the_case() {
 }
 
 #[test]
+fn policy_name_case_another_spelling_of_a_name_is_no_way_around_a_narrower_rule() {
+    let acl = compile(&[r#"
+        path "auth/userpass/users/*" { capabilities = ["create", "update", "read"] }
+        path "auth/userpass/users/vip" { capabilities = ["read"] }
+        path "auth/userpass/users/BOSS" { capabilities = ["read"] }
+        path "auth/userpass/users/Bob" { capabilities = ["update"] }
+        path "+/approle/role/vip" { capabilities = ["read"] }
+        path "+/approle/role/*" { capabilities = ["update"] }
+        path "auth/ldap/users/ann" { capabilities = ["update"] }
+        path "secret/*" { capabilities = ["update"] }
+        path "secret/prod" { capabilities = ["read"] }
+    "#]);
+    for narrowed in [
+        "auth/userpass/users/vip",
+        "auth/userpass/users/VIP",
+        "auth/userpass/users/Vip",
+        "auth/userpass/users/boss",
+        "AUTH/userpass/users/vip",
+        "auth/approle/role/ViP",
+    ] {
+        assert!(!allows(&acl, Operation::Update, narrowed), "{narrowed}");
+    }
+    // As the rule is spelt; and nothing is granted by a rule in another spelling alone.
+    assert!(allows(&acl, Operation::Update, "auth/userpass/users/Bob"));
+    assert!(allows(&acl, Operation::Update, "auth/userpass/users/grace"));
+    assert!(!allows(&acl, Operation::Update, "auth/ldap/users/Ann"));
+    // Names of secrets differ in case.
+    assert!(allows(&acl, Operation::Update, "secret/PROD"));
+}
+
+#[test]
 fn letters_are_folded_one_by_one() {
     // `str::to_lowercase` folds the last letter of ΑΣ by its neighbours.
     let acl = compile(&[r#"
