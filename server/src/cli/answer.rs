@@ -20,6 +20,17 @@ pub(super) struct AnswerFlags {
 }
 
 impl AnswerFlags {
+    /// The server to ask for an answer that is handed on as it comes, where that is the format.
+    pub(super) fn open_raw(&self, session: &Session<'_>) -> Result<Option<Client>, Failure> {
+        match self.format.resolve_or_raw(&session.env)? {
+            Format::Raw if self.field.field.is_some() => Err(Failure::local(
+                "-field picks from an answer that was read; it does not go with -format=raw",
+            )),
+            Format::Raw => Client::new(&self.http, &session.env).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// The server to ask, and how its answer is shown.
     pub(super) fn open(&self, session: &Session<'_>) -> Result<(Client, Show<'_>), Failure> {
         let format = self.format.resolve(&session.env)?;

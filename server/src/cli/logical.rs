@@ -14,7 +14,8 @@ use super::{Command, Example, Session};
 
 /// Read a secret or a configuration
 ///
-/// Any path below /v1/ of the API. key=value arguments go into the query.
+/// Any path below /v1/ of the API. key=value arguments go into the query. With -format=raw the answer is printed as it
+/// comes, also where it is no JSON.
 #[derive(clap::Args)]
 pub(super) struct Read {
     path: String,
@@ -36,9 +37,21 @@ impl Command for Read {
             "One field alone, for a script",
             "obol read -field=service_account auth/kerberos/config",
         ),
+        (
+            "What Prometheus would read",
+            "obol read -format=raw sys/metrics format=prometheus",
+        ),
     ];
 
     fn run(self, session: &mut Session<'_>) -> Outcome {
+        if let Some(client) = self.answer.open_raw(session)? {
+            let path = sanitised(&self.path);
+            let request = with_query(Request::get(path), &self.data, session)?;
+            client
+                .download(request, &mut |piece| session.bytes(piece))
+                .map_err(|failure| failure.doing(format!("reading {path}")))?;
+            return Ok(SUCCESS);
+        }
         let (client, show) = self.answer.open(session)?;
         let path = sanitised(&self.path);
         let request = with_query(Request::get(path), &self.data, session)?;

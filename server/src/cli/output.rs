@@ -18,6 +18,9 @@ pub(super) enum Format {
     Json,
     #[value(alias = "yml")]
     Yaml,
+    /// The answer as it came: for `read` alone.
+    #[value(hide = true)]
+    Raw,
 }
 
 // Flattened into commands; a doc comment here would replace the command's own.
@@ -47,6 +50,14 @@ pub(super) struct DetailedFlag {
 
 impl FormatFlag {
     pub(super) fn resolve(&self, env: &Env) -> Result<Format, Failure> {
+        match self.resolve_or_raw(env)? {
+            Format::Raw => Err(Failure::local("the format raw is for `read` alone")),
+            format => Ok(format),
+        }
+    }
+
+    /// As [`FormatFlag::resolve`], for the command that may hand an answer on as it came.
+    pub(super) fn resolve_or_raw(&self, env: &Env) -> Result<Format, Failure> {
         match (self.format, env.named("FORMAT")) {
             (Some(format), _) => Ok(format),
             (None, None) => Ok(Format::Table),
@@ -83,6 +94,22 @@ impl Session<'_> {
         write!(self.stdout, "{text}")
             .and_then(|()| self.stdout.flush())
             .map_err(|error| cannot_print(&error))
+    }
+
+    /// A piece of an answer as it came. `false` when nobody reads on (`obol read ... | head`).
+    pub(super) fn bytes(&mut self, piece: &[u8]) -> Result<bool, Failure> {
+        let written = match self.stdout_is_terminal {
+            true => {
+                let text = printable(&String::from_utf8_lossy(piece)).into_owned();
+                self.stdout.write_all(text.as_bytes())
+            }
+            false => self.stdout.write_all(piece),
+        };
+        match written.and_then(|()| self.stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(cannot_print(&error)),
+        }
     }
 
     /// A warning or a piece of advice. Nothing can be done when standard error is closed.
@@ -410,7 +437,7 @@ fn is_duration(key: &str) -> bool {
 fn structured(format: Format, value: &Value) -> Result<String, Failure> {
     let text = match format {
         Format::Yaml => serde_saphyr::to_string(value).map_err(|error| error.to_string()),
-        Format::Json | Format::Table => {
+        Format::Json | Format::Table | Format::Raw => {
             serde_json::to_string_pretty(value).map_err(|error| error.to_string())
         }
     };

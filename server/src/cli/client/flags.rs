@@ -51,6 +51,9 @@ pub(in crate::cli) struct HttpFlags {
     /// Print the request as a curl command instead of sending it
     #[arg(long)]
     output_curl_string: bool,
+    /// Print the policy that the request needs instead of sending it
+    #[arg(long, conflicts_with = "output_curl_string")]
+    output_policy: bool,
     /// Never ask on the terminal
     #[arg(long)]
     pub(in crate::cli) non_interactive: bool,
@@ -66,6 +69,7 @@ pub(super) struct Settings {
     pub(super) headers: Vec<(String, String)>,
     pub(super) disable_redirects: bool,
     pub(super) output_curl_string: bool,
+    pub(super) output_policy: bool,
     pub(super) timeout: Duration,
     pub(super) max_retries: u32,
     pub(super) proxy: Option<String>,
@@ -125,6 +129,7 @@ impl Settings {
                 .or(env.bool("DISABLE_REDIRECTS")?)
                 .unwrap_or(false),
             output_curl_string: flags.output_curl_string,
+            output_policy: flags.output_policy,
             timeout: env
                 .duration("CLIENT_TIMEOUT")?
                 .filter(|t| !t.is_zero())

@@ -6,6 +6,7 @@ mod curl;
 mod end_point;
 mod explain;
 mod flags;
+mod policy;
 mod stream;
 mod tls;
 
@@ -231,14 +232,25 @@ impl Client {
         self.settings.wrap_ttl = None;
     }
 
-    /// Sends a request and expects success. With `-output-curl-string` nothing is sent: the "failure" is the text.
+    /// What is printed in the place of the request, where that was asked for.
+    fn shown_instead(&self, request: &Request) -> Option<String> {
+        if request.internal {
+            None
+        } else if self.settings.output_policy {
+            Some(policy::needed(self, request))
+        } else if self.settings.output_curl_string {
+            let token = self.token.as_ref();
+            Some(curl::command(&self.settings, token, request))
+        } else {
+            None
+        }
+    }
+
+    /// Sends a request and expects success. With `-output-curl-string` or `-output-policy` nothing is sent: the
+    /// "failure" is the text.
     pub(super) fn send(&self, request: Request) -> Result<Answer, Failure> {
-        if self.settings.output_curl_string && !request.internal {
-            return Err(Failure::instead(curl::command(
-                &self.settings,
-                self.token.as_ref(),
-                &request,
-            )));
+        if let Some(text) = self.shown_instead(&request) {
+            return Err(Failure::instead(text));
         }
         let mut target = self.settings.address.clone();
         let mut answer = self.send_to(&target, &request)?;

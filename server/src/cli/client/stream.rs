@@ -17,9 +17,8 @@ impl Client {
         request: Request,
         sink: &mut dyn FnMut(&[u8]) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
-        if self.settings.output_curl_string {
-            let line = curl::command(&self.settings, self.token.as_ref(), &request);
-            return Err(Failure::instead(line));
+        if let Some(text) = self.shown_instead(&request) {
+            return Err(Failure::instead(text));
         }
         let mut response = self.open(&request, SendBody::none(), None)?;
         if response.status().as_u16() >= 300 {
@@ -53,10 +52,12 @@ impl Client {
         length: Option<u64>,
         name: &str,
     ) -> Result<Answer, Failure> {
-        if self.settings.output_curl_string {
-            let line = curl::command(&self.settings, self.token.as_ref(), &request);
-            let file = curl::quoted(&format!("@{name}"));
-            return Err(Failure::instead(format!("{line} --data-binary {file}")));
+        if let Some(mut text) = self.shown_instead(&request) {
+            if self.shows_curl() {
+                text.push_str(" --data-binary ");
+                text.push_str(&curl::quoted(&format!("@{name}")));
+            }
+            return Err(Failure::instead(text));
         }
         let response = self.open(&request, SendBody::from_reader(source), length)?;
         self.finish(&request, response)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json as j};
 
-use super::harness::{Reply, Server, Shell, empty, json, status};
+use super::harness::{Reply, Server, Shell, empty, json, status, text};
 
 /// Runs one line against one reply and checks the one request.
 #[track_caller]
@@ -862,4 +862,59 @@ fn a_field_on_a_terminal_ends_with_a_newline_and_cannot_drive_it() {
         shell.on_terminal().run("read -field=a sys/x").ok().out,
         "x\\u{1b}[2J\n"
     );
+}
+
+#[test]
+fn the_policy_that_a_request_needs_is_printed_instead_of_it() {
+    let plain = || json(j!({"help": "Path: x\n"}));
+    for (line, path, words) in [
+        (
+            "read -output-policy secret/data/app",
+            "secret/data/app",
+            "\"read\"",
+        ),
+        (
+            "list -output-policy secret/metadata",
+            "secret/metadata",
+            "\"list\"",
+        ),
+        (
+            "write -output-policy x/y a=b",
+            "x/y",
+            "\"create\", \"update\"",
+        ),
+        ("delete -output-policy x/y", "x/y", "\"delete\""),
+        ("patch -output-policy x/y a=b", "x/y", "\"patch\""),
+    ] {
+        let server = Server::start([plain()]);
+        let printed = Shell::of(&server).run(line).ok().out;
+        assert_eq!(
+            printed,
+            format!("path \"{path}\" {{\n  capabilities = [{words}]\n}}\n")
+        );
+        let [help] = &server.seen()[..] else { panic!() };
+        assert_eq!(help.target, format!("/v1/{path}?help=1"));
+    }
+    let server = Server::start([json(j!({"help": "Path: x\nNeeds the sudo capability.\n"}))]);
+    let printed = Shell::of(&server)
+        .run("write -f -output-policy sys/seal")
+        .ok()
+        .out;
+    assert!(printed.contains("\"update\", \"sudo\""), "{printed}");
+}
+
+#[test]
+fn an_answer_is_handed_on_as_it_came_where_that_is_asked_for() {
+    let body = "# HELP vault_core_unsealed x\nvault_core_unsealed 1\n";
+    let server = Server::start([text(200, body)]);
+    let ran = Shell::of(&server)
+        .run("read -format=raw sys/metrics format=prometheus")
+        .ok();
+    assert_eq!(ran.out, body);
+    assert_eq!(server.seen()[0].target, "/v1/sys/metrics?format=prometheus");
+    let shell = Shell::of(&server);
+    shell
+        .run("list -format=raw x")
+        .failed(1, "for `read` alone");
+    shell.run("read -format=raw -field=a x").failed(1, "-field");
 }
