@@ -221,7 +221,7 @@ fn half_written_no_token_is_there_without_its_indexes_nor_an_index_without_its_t
                     "auth/token/revoke-accessor",
                     json!({ "accessor": accessor }),
                 );
-                assert!(matches!(reply.status, 204 | 403), "{}", reply.text());
+                assert!(matches!(reply.status, 200 | 204), "{}", reply.text());
             }
             assert_eq!(
                 root.list("auth/token/accessors").keys(),
