@@ -119,14 +119,10 @@ pub struct Acl {
     /// By ascending priority: the index is the rank.
     rules: Vec<Compiled>,
     trie: Trie,
-    /// The deny rules, their patterns in lower case.
-    denies: Trie,
-    /// Some deny rule is written with a capital, so that even a path without any has to be looked up there.
-    denies_have_capitals: bool,
-    /// The rules that can match where names are folded, their patterns in lower case.
-    folded: Trie,
-    /// As with `denies`.
-    folded_have_capitals: bool,
+    /// The deny rules.
+    denies: InAnyCase,
+    /// These, and the rules that can match where names are folded.
+    folded: InAnyCase,
     /// The rules that are others for each entity, each with its policy.
     templates: Vec<(PolicyName, TemplatedRule)>,
     /// What one entity's rules lie on: the rules of everybody with these policies. Shared, so that an entity costs
@@ -134,6 +130,14 @@ pub struct Acl {
     base: Option<Arc<Acl>>,
     /// A deny rule could not be made for this entity: nothing is allowed.
     barred: bool,
+}
+
+/// Rules that match whatever the case of the path: their patterns in lower case.
+#[derive(Debug, Clone, Default)]
+struct InAnyCase {
+    rules: Trie,
+    /// One of them is written with a capital, so that even a path without any has to be looked up here.
+    have_capitals: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -229,15 +233,12 @@ impl Acl {
         let mut acl = Self::default();
         for (rank, (rule, mut policies)) in joined.into_values().enumerate() {
             acl.trie.insert(&rule.pattern, rank);
-            let folded = rule.pattern.folded();
-            let has_capitals = folded.as_str() != rule.pattern.as_str();
-            if rule.capabilities.is_deny() {
-                acl.denies_have_capitals |= has_capitals;
-                acl.denies.insert(&folded, rank);
+            let denies = rule.capabilities.is_deny();
+            if denies {
+                acl.denies.insert(&rule.pattern, rank);
             }
-            if names_are_folded(folded.as_str()) || folded.as_str().starts_with('+') {
-                acl.folded_have_capitals |= has_capitals;
-                acl.folded.insert(&folded, rank);
+            if denies || names_may_be_folded(&rule.pattern) {
+                acl.folded.insert(&rule.pattern, rank);
             }
             policies.sort();
             policies.dedup();
@@ -366,16 +367,18 @@ impl Acl {
         if self.barred {
             return None;
         }
-        let own = self.find_here(path, both_forms);
         let Some(base) = &self.base else {
-            return own.map(|(rule, _)| rule);
+            let spelt = self.trie.find(path, both_forms);
+            let found = self.find_here(path, both_forms, spelt, spelt.is_some());
+            return found.map(|(rule, _)| rule);
         };
-        let (Some((own, own_spelt)), Some((shared, shared_spelt))) =
-            (own, base.find_here(path, both_forms))
-        else {
-            return own
-                .or_else(|| base.find_here(path, both_forms))
-                .map(|(rule, _)| rule);
+        // What a rule of either layer grants, a narrower one of the other may take away.
+        let [own, shared] = [self, &**base].map(|layer| layer.trie.find(path, both_forms));
+        let granted = own.is_some() || shared.is_some();
+        let own = self.find_here(path, both_forms, own, granted);
+        let shared = base.find_here(path, both_forms, shared, granted);
+        let (Some((own, own_spelt)), Some((shared, shared_spelt))) = (own, shared) else {
+            return own.or(shared).map(|(rule, _)| rule);
         };
         // Of the same pattern the own rule is the joined one.
         if own.pattern == shared.pattern {
@@ -391,24 +394,28 @@ impl Acl {
         })
     }
 
-    /// The same among the rules of this layer, and whether the rule is spelt as the request.
-    fn find_here(&self, path: &str, both_forms: bool) -> Option<(&Compiled, bool)> {
-        let found = self.trie.find(path, both_forms);
+    /// The same among the rules of this layer, and whether the rule is spelt as the request. `found` is the best that
+    /// is; `granted` says whether there is one in any layer.
+    fn find_here(
+        &self,
+        path: &str,
+        both_forms: bool,
+        found: Option<usize>,
+        granted: bool,
+    ) -> Option<(&Compiled, bool)> {
         let mut rank = found;
-        if found.is_some() && names_are_folded(path) {
+        let in_any_case = match granted && names_are_folded(path) {
+            true => &self.folded,
+            false => &self.denies,
+        };
+        if !in_any_case.rules.is_empty() {
             let folded = fold(path);
-            if self.folded_have_capitals || matches!(folded, Cow::Owned(_)) {
-                rank = rank.max(self.folded.find(&folded, both_forms));
-            }
-        }
-        if !self.denies.is_empty() {
-            let folded = fold(path);
-            if self.denies_have_capitals || matches!(folded, Cow::Owned(_)) {
-                rank = rank.max(self.denies.find(&folded, both_forms));
+            if in_any_case.have_capitals || matches!(folded, Cow::Owned(_)) {
+                rank = rank.max(in_any_case.rules.find(&folded, both_forms));
             }
         }
         let (mut rule, found) = (&self.rules[rank?], found.map(|found| &self.rules[found]));
-        // The rule in the spelling of the request, against a deny of the same pattern in another spelling.
+        // The rule in the spelling of the request, against one of the same pattern in another spelling.
         if let Some(spelt) = found
             && spelt.pattern != rule.pattern
             && same_but_for_case(&spelt.pattern, &rule.pattern)
@@ -418,6 +425,20 @@ impl Acl {
         let is_spelt = found.is_some_and(|found| found.pattern == rule.pattern);
         Some((rule, is_spelt))
     }
+}
+
+impl InAnyCase {
+    fn insert(&mut self, pattern: &Pattern, rank: usize) {
+        let folded = pattern.folded();
+        self.have_capitals |= folded.as_str() != pattern.as_str();
+        self.rules.insert(&folded, rank);
+    }
+}
+
+/// Whether a pattern can match where names are folded.
+fn names_may_be_folded(pattern: &Pattern) -> bool {
+    let folded = pattern.folded();
+    names_are_folded(folded.as_str()) || folded.as_str().starts_with('+')
 }
 
 /// Whether names below this path are the same in any case: those of users, roles, groups, entities and policies.

@@ -322,6 +322,32 @@ fn policy_name_case_another_spelling_of_a_name_is_no_way_around_a_narrower_rule(
 }
 
 #[test]
+fn policy_name_case_nor_around_one_that_is_made_for_the_entity() {
+    let shared = Arc::new(compile(&[r#"
+        path "auth/userpass/users/*" { capabilities = ["update"] }
+        path "auth/userpass/users/{{identity.entity.name}}" { capabilities = ["read"] }
+        path "auth/ldap/users/{{identity.entity.name}}*" { capabilities = ["update"] }
+        path "auth/ldap/users/grace-admin" { capabilities = ["read"] }
+    "#]));
+    let grace = shared.for_entity(&Named("grace"));
+    for narrowed in [
+        "auth/userpass/users/grace",
+        "auth/userpass/users/GRACE",
+        "auth/ldap/users/grace-admin",
+        "auth/ldap/users/grace-Admin",
+    ] {
+        assert!(!allows(&grace, Operation::Update, narrowed), "{narrowed}");
+    }
+    assert!(allows(
+        &grace,
+        Operation::Update,
+        "auth/userpass/users/joan"
+    ));
+    assert!(allows(&grace, Operation::Update, "auth/ldap/users/grace-x"));
+    assert!(!allows(&grace, Operation::Update, "auth/ldap/users/Grace"));
+}
+
+#[test]
 fn letters_are_folded_one_by_one() {
     // `str::to_lowercase` folds the last letter of ΑΣ by its neighbours.
     let acl = compile(&[r#"
