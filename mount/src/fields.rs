@@ -419,7 +419,35 @@ pub struct TokenFields {
     pub token_type: Option<TokenKind>,
 }
 
+/// Names that some of them had before, beside them in a configuration whose clients may still send those.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct OlderTokenFields {
+    /// Older name of token_policies.
+    #[schemars(extend("x-aliases" = ["token_policies"]))]
+    pub policies: Option<CommaList>,
+    /// Older name of token_ttl.
+    #[schemars(extend("x-aliases" = ["token_ttl"]))]
+    pub ttl: Option<Ttl>,
+    /// Older name of token_max_ttl.
+    #[schemars(extend("x-aliases" = ["token_max_ttl"]))]
+    pub max_ttl: Option<Ttl>,
+    /// Older name of token_bound_cidrs.
+    #[schemars(extend("x-aliases" = ["token_bound_cidrs"]))]
+    pub bound_cidrs: Option<CommaList>,
+}
+
 impl TokenFields {
+    /// With what was sent by an older name alone.
+    pub fn or_older(self, older: &OlderTokenFields) -> Self {
+        Self {
+            token_policies: self.token_policies.or_else(|| older.policies.clone()),
+            token_ttl: self.token_ttl.or(older.ttl),
+            token_max_ttl: self.token_max_ttl.or(older.max_ttl),
+            token_bound_cidrs: self.token_bound_cidrs.or_else(|| older.bound_cidrs.clone()),
+            ..self
+        }
+    }
+
     /// Sets what was sent, and leaves the rest as it is. Nothing is set when the result would make no sense.
     pub fn apply(self, params: &mut TokenParams) -> Result<()> {
         let Self {

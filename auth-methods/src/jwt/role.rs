@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use obol_mount::fields::{CommaList, Count, Flag, StoredTokenFields, TokenFields, Ttl};
+use obol_mount::fields::{
+    CommaList, Count, Flag, OlderTokenFields, StoredTokenFields, TokenFields, Ttl,
+};
 use obol_mount::{Cx, Data, Error, Keys, NoContent, Result, TokenParams, duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
@@ -126,24 +128,14 @@ pub(super) struct WriteRole {
     verbose_oidc_logging: Flag,
     #[serde(flatten)]
     token: TokenFields,
-    /// Older name of token_policies.
-    #[schemars(extend("x-aliases" = ["token_policies"]))]
-    policies: Option<CommaList>,
-    /// Older name of token_ttl.
-    #[schemars(extend("x-aliases" = ["token_ttl"]))]
-    ttl: Option<Ttl>,
-    /// Older name of token_max_ttl.
-    #[schemars(extend("x-aliases" = ["token_max_ttl"]))]
-    max_ttl: Option<Ttl>,
+    #[serde(flatten)]
+    older: OlderTokenFields,
     /// Older name of token_period.
     #[schemars(extend("x-aliases" = ["token_period"]))]
     period: Option<Ttl>,
     /// Older name of token_num_uses.
     #[schemars(extend("x-aliases" = ["token_num_uses"]))]
     num_uses: Option<Count>,
-    /// Older name of token_bound_cidrs.
-    #[schemars(extend("x-aliases" = ["token_bound_cidrs"]))]
-    bound_cidrs: Option<CommaList>,
 }
 
 /// A role as it is returned.
@@ -218,15 +210,9 @@ impl Role {
 impl WriteRole {
     /// The settings of tokens, each by whichever name it was sent.
     fn token_fields(&self) -> TokenFields {
-        let mut fields = self.token.clone();
-        fields.token_policies = fields.token_policies.or_else(|| self.policies.clone());
-        fields.token_ttl = fields.token_ttl.or(self.ttl);
-        fields.token_max_ttl = fields.token_max_ttl.or(self.max_ttl);
+        let mut fields = self.token.clone().or_older(&self.older);
         fields.token_period = fields.token_period.or(self.period);
         fields.token_num_uses = fields.token_num_uses.or(self.num_uses);
-        fields.token_bound_cidrs = fields
-            .token_bound_cidrs
-            .or_else(|| self.bound_cidrs.clone());
         fields
     }
 

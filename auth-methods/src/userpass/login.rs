@@ -38,21 +38,23 @@ pub(super) async fn login(cx: Cx<Userpass>, input: LoginInput) -> Result<Login> 
         false => user.as_ref().map(|(user, _)| user.hash.clone()),
     };
     let (matches, renewed) = matches(input.password, kept, cost).await?;
-    let Some((mut user, seen)) = user else {
+    let Some((mut user, mut seen)) = user else {
         return Err(attempt.failed(false, wrong()).await);
     };
     if !matches {
         return Err(attempt.failed(true, wrong()).await);
     }
+    if let Some(hash) = renewed {
+        (user, seen) = cx
+            .users
+            .renew_hash(&name, &user, hash)
+            .await?
+            .ok_or_else(wrong)?;
+    }
     let mut commit = Batch::new();
     attempt.passed(&mut commit, wrong()).await?;
     // Deleted or changed while the password was compared: then there is no login.
     cx.users.view().expect_in(&mut commit, &name.path(), &seen);
-    if let Some(hash) = renewed {
-        user.hash = hash;
-        let view = cx.users.view();
-        view.put_json_in(&mut commit, &name.path(), &user)?;
-    }
 
     let token = user.token();
     let blocks = cidr::parse_list("token_bound_cidrs", &token.bound_cidrs)?;

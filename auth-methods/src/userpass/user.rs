@@ -3,7 +3,7 @@
 //!
 //! Layout: `user/NAME` holds a user.
 
-use obol_mount::fields::{CommaList, Count, StoredTokenFields, TokenFields, Ttl};
+use obol_mount::fields::{CommaList, Count, OlderTokenFields, StoredTokenFields, TokenFields};
 use obol_mount::{Cx, Data, Error, Keys, NoContent, Result, Secret, TokenParams};
 use obol_storage::{Seen, View};
 use schemars::JsonSchema;
@@ -75,6 +75,25 @@ impl Users {
         })
     }
 
+    /// Keeps another hash of the same password, and returns the user as they rest now. Of several logins that do this at
+    /// once one does it, and all go on; `None` when the password was changed meanwhile.
+    pub(super) async fn renew_hash(
+        &self,
+        name: &UserName,
+        user: &User,
+        hash: PasswordHash,
+    ) -> Result<Option<(User, Seen)>> {
+        self.change(name, |stored| {
+            if stored.password_id == user.password_id && stored.hash.is_foreign() {
+                stored.hash = hash.clone();
+            }
+            Ok(())
+        })
+        .await?;
+        let now = self.find(name).await?.user;
+        Ok(now.filter(|(now, _)| now.password_id == user.password_id))
+    }
+
     /// Changes a user that there is.
     async fn change(
         &self,
@@ -143,32 +162,8 @@ pub(super) struct UserInput {
     password_hash: Option<Secret>,
     #[serde(flatten)]
     token: TokenFields,
-    /// Older name of token_policies.
-    #[schemars(extend("x-aliases" = ["token_policies"]))]
-    policies: Option<CommaList>,
-    /// Older name of token_ttl.
-    #[schemars(extend("x-aliases" = ["token_ttl"]))]
-    ttl: Option<Ttl>,
-    /// Older name of token_max_ttl.
-    #[schemars(extend("x-aliases" = ["token_max_ttl"]))]
-    max_ttl: Option<Ttl>,
-    /// Older name of token_bound_cidrs.
-    #[schemars(extend("x-aliases" = ["token_bound_cidrs"]))]
-    bound_cidrs: Option<CommaList>,
-}
-
-impl UserInput {
-    /// The settings of tokens, each by whichever name it was sent.
-    fn token_fields(&self) -> TokenFields {
-        let mut fields = self.token.clone();
-        fields.token_policies = fields.token_policies.or_else(|| self.policies.clone());
-        fields.token_ttl = fields.token_ttl.or(self.ttl);
-        fields.token_max_ttl = fields.token_max_ttl.or(self.max_ttl);
-        fields.token_bound_cidrs = fields
-            .token_bound_cidrs
-            .or_else(|| self.bound_cidrs.clone());
-        fields
-    }
+    #[serde(flatten)]
+    older: OlderTokenFields,
 }
 
 /// A new password.
@@ -218,7 +213,7 @@ pub(super) async fn exists(cx: Cx<Userpass>, input: NameInput) -> Result<bool> {
 
 pub(super) async fn write(cx: Cx<Userpass>, input: UserInput) -> Result<NoContent> {
     let name = UserName::parse(&input.username)?;
-    let fields = input.token_fields();
+    let fields = input.token.or_older(&input.older);
     let hash = hash_of(input.password, input.password_hash).await?;
     let change = |user: Option<User>| {
         let mut user = match (user, &hash) {
