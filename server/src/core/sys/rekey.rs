@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_mount::fields::{Count, Flag};
-use obol_mount::{Bare, Cx, Data, Error, NoContent, Result, Routes, Secret, get};
+use obol_mount::{Bare, Cx, Data, Error, Methods, NoContent, Result, Routes, Secret, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,55 +18,72 @@ use crate::core::handing_out::{fingerprints, recipients};
 use crate::core::rekey::{Asked, KeyBackup, RekeyStatus, RekeyStep, Rekeying, VerifyStatus};
 
 pub(super) fn routes() -> Routes<System> {
+    let barrier: Which = |live| &live.rekeying;
+    let recovery: Which = |live| &live.recovery_rekeying;
     Routes::new()
         .sudo(
             "rekey/init",
             "Whether a rekey is under way; begin one, cancel it",
-            get(barrier::status)
-                .post(barrier::start)
-                .delete(barrier::cancel),
+            init(barrier),
         )
         .sudo(
             "rekey/update",
             "Give one of the present unseal keys; the last one makes the new keys",
-            obol_mount::post(barrier::update),
+            update(barrier),
         )
         .sudo(
             "rekey/verify",
             "Prove the new keys, before they come into force",
-            get(barrier::verify_status)
-                .post(barrier::verify)
-                .delete(barrier::restart_verification),
+            verify(barrier),
         )
         .sudo(
             "rekey/backup",
             "The stored copy of the new keys, encrypted with PGP for their holders; delete it",
-            get(barrier::backup).delete(barrier::delete_backup),
+            backup(barrier),
         )
         .sudo(
             "rekey-recovery-key/init",
             "The same for the recovery keys of a server that unseals itself",
-            get(recovery::status)
-                .post(recovery::start)
-                .delete(recovery::cancel),
+            init(recovery),
         )
         .sudo(
             "rekey-recovery-key/update",
             "Give one of the present recovery keys; the last one makes the new keys",
-            obol_mount::post(recovery::update),
+            update(recovery),
         )
         .sudo(
             "rekey-recovery-key/verify",
             "Prove the new recovery keys, before they come into force",
-            get(recovery::verify_status)
-                .post(recovery::verify)
-                .delete(recovery::restart_verification),
+            verify(recovery),
         )
         .sudo(
             "rekey-recovery-key/backup",
             "The stored copy of the new recovery keys, encrypted with PGP for their holders; delete it",
-            get(recovery::backup).delete(recovery::delete_backup),
+            backup(recovery),
         )
+}
+
+/// Which of the two kinds of keys.
+type Which = fn(&Live) -> &Rekeying;
+
+fn init(which: Which) -> Methods<System> {
+    get(move |cx| show_status(cx, which))
+        .post(move |cx, input| start_rekey(cx, which, input))
+        .delete(move |cx, input| cancel_rekey(cx, which, input))
+}
+
+fn update(which: Which) -> Methods<System> {
+    post(move |cx, input| give_old(cx, which, input))
+}
+
+fn verify(which: Which) -> Methods<System> {
+    get(move |cx| show_verification(cx, which))
+        .post(move |cx, input| give_new(cx, which, input))
+        .delete(move |cx| restart_verification(cx, which))
+}
+
+fn backup(which: Which) -> Methods<System> {
+    get(move |cx| show_backup(cx, which)).delete(move |cx| delete_backup(cx, which))
 }
 
 /// Begins a rekey.
@@ -104,106 +121,6 @@ pub(super) struct ShareInput {
     #[serde(default)]
     nonce: String,
 }
-
-mod barrier {
-    use super::*;
-
-    fn which(live: &Live) -> &Rekeying {
-        &live.rekeying
-    }
-
-    pub(super) async fn status(cx: Cx<System>) -> Result<Bare<RekeyState>> {
-        show_status(&cx, which).await
-    }
-
-    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare<RekeyState>> {
-        start_rekey(&cx, which, input).await
-    }
-
-    pub(super) async fn cancel(cx: Cx<System>, input: CancelInput) -> Result<NoContent> {
-        cancel_rekey(&cx, which, input).await
-    }
-
-    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare<Step>> {
-        give_old(&cx, which, input).await
-    }
-
-    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare<Verification>> {
-        let live = cx.live()?;
-        Ok(Bare(which(&live).verify_status().await?.into()))
-    }
-
-    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare<VerifyStep>> {
-        give_new(&cx, which, input).await
-    }
-
-    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare<Verification>> {
-        let live = cx.live()?;
-        Ok(Bare(which(&live).restart_verification().await?.into()))
-    }
-
-    pub(super) async fn backup(cx: Cx<System>) -> Result<Data<Backup>> {
-        let (core, live) = (cx.core()?, cx.live()?);
-        Ok(Data(which(&live).backup(&core.barrier).await?.into()))
-    }
-
-    pub(super) async fn delete_backup(cx: Cx<System>) -> Result<NoContent> {
-        let (core, live) = (cx.core()?, cx.live()?);
-        which(&live).delete_backup(&core.barrier).await?;
-        Ok(NoContent)
-    }
-}
-
-mod recovery {
-    use super::*;
-
-    fn which(live: &Live) -> &Rekeying {
-        &live.recovery_rekeying
-    }
-
-    pub(super) async fn status(cx: Cx<System>) -> Result<Bare<RekeyState>> {
-        show_status(&cx, which).await
-    }
-
-    pub(super) async fn start(cx: Cx<System>, input: StartInput) -> Result<Bare<RekeyState>> {
-        start_rekey(&cx, which, input).await
-    }
-
-    pub(super) async fn cancel(cx: Cx<System>, input: CancelInput) -> Result<NoContent> {
-        cancel_rekey(&cx, which, input).await
-    }
-
-    pub(super) async fn update(cx: Cx<System>, input: ShareInput) -> Result<Bare<Step>> {
-        give_old(&cx, which, input).await
-    }
-
-    pub(super) async fn verify_status(cx: Cx<System>) -> Result<Bare<Verification>> {
-        let live = cx.live()?;
-        Ok(Bare(which(&live).verify_status().await?.into()))
-    }
-
-    pub(super) async fn verify(cx: Cx<System>, input: ShareInput) -> Result<Bare<VerifyStep>> {
-        give_new(&cx, which, input).await
-    }
-
-    pub(super) async fn restart_verification(cx: Cx<System>) -> Result<Bare<Verification>> {
-        let live = cx.live()?;
-        Ok(Bare(which(&live).restart_verification().await?.into()))
-    }
-
-    pub(super) async fn backup(cx: Cx<System>) -> Result<Data<Backup>> {
-        let (core, live) = (cx.core()?, cx.live()?);
-        Ok(Data(which(&live).backup(&core.barrier).await?.into()))
-    }
-
-    pub(super) async fn delete_backup(cx: Cx<System>) -> Result<NoContent> {
-        let (core, live) = (cx.core()?, cx.live()?);
-        which(&live).delete_backup(&core.barrier).await?;
-        Ok(NoContent)
-    }
-}
-
-type Which = fn(&Live) -> &Rekeying;
 
 /// How far a rekey has come.
 #[derive(Serialize, JsonSchema)]
@@ -319,8 +236,8 @@ pub(super) enum VerifyStep {
     More(Verification),
 }
 
-async fn show_status(cx: &Cx<System>, which: Which) -> Result<Bare<RekeyState>> {
-    rekey_state(cx, which).await.map(Bare)
+async fn show_status(cx: Cx<System>, which: Which) -> Result<Bare<RekeyState>> {
+    rekey_state(&cx, which).await.map(Bare)
 }
 
 async fn rekey_state(cx: &Cx<System>, which: Which) -> Result<RekeyState> {
@@ -358,7 +275,7 @@ impl From<VerifyStatus> for Verification {
     }
 }
 
-async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result<Bare<RekeyState>> {
+async fn start_rekey(cx: Cx<System>, which: Which, input: StartInput) -> Result<Bare<RekeyState>> {
     let shares = small(input.secret_shares, "secret_shares")?;
     let asked = Asked {
         shares,
@@ -385,13 +302,13 @@ async fn start_rekey(cx: &Cx<System>, which: Which, input: StartInput) -> Result
     show_status(cx, which).await
 }
 
-async fn cancel_rekey(cx: &Cx<System>, which: Which, input: CancelInput) -> Result<NoContent> {
+async fn cancel_rekey(cx: Cx<System>, which: Which, input: CancelInput) -> Result<NoContent> {
     let live = cx.live()?;
     which(&live).cancel(input.nonce.as_deref()).await?;
     Ok(NoContent)
 }
 
-async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare<Step>> {
+async fn give_old(cx: Cx<System>, which: Which, input: ShareInput) -> Result<Bare<Step>> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     // Goes on when the client goes away: a commit without its place in memory would lose the new keys.
@@ -409,7 +326,7 @@ async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
         warning,
     } = step
     else {
-        return Ok(Bare(Step::More(rekey_state(cx, which).await?)));
+        return Ok(Bare(Step::More(rekey_state(&cx, which).await?)));
     };
     Ok(Bare(Step::Complete(Rekeyed {
         nonce,
@@ -424,7 +341,7 @@ async fn give_old(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
     })))
 }
 
-async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Bare<VerifyStep>> {
+async fn give_new(cx: Cx<System>, which: Which, input: ShareInput) -> Result<Bare<VerifyStep>> {
     let (core, live) = (cx.core()?, cx.live()?);
     let share = parse_share(&required(input.key, "key")?)?;
     let work = {
@@ -442,4 +359,25 @@ async fn give_new(cx: &Cx<System>, which: Which, input: ShareInput) -> Result<Ba
         }),
         None => VerifyStep::More(which(&live).verify_status().await?.into()),
     }))
+}
+
+async fn show_verification(cx: Cx<System>, which: Which) -> Result<Bare<Verification>> {
+    let live = cx.live()?;
+    Ok(Bare(which(&live).verify_status().await?.into()))
+}
+
+async fn restart_verification(cx: Cx<System>, which: Which) -> Result<Bare<Verification>> {
+    let live = cx.live()?;
+    Ok(Bare(which(&live).restart_verification().await?.into()))
+}
+
+async fn show_backup(cx: Cx<System>, which: Which) -> Result<Data<Backup>> {
+    let (core, live) = (cx.core()?, cx.live()?);
+    Ok(Data(which(&live).backup(&core.barrier).await?.into()))
+}
+
+async fn delete_backup(cx: Cx<System>, which: Which) -> Result<NoContent> {
+    let (core, live) = (cx.core()?, cx.live()?);
+    which(&live).delete_backup(&core.barrier).await?;
+    Ok(NoContent)
 }
