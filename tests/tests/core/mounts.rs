@@ -270,7 +270,12 @@ fn cross_mount_id_a_mount_sees_its_own_and_nothing_of_another() {
         root.post("auth/token/lookup-accessor", json!({ "accessor": id }))
             .expect(403);
         let reply = root.post("auth/token/revoke-accessor", json!({ "accessor": id }));
-        assert!(reply.expect(200).text().contains("No token found"));
+        assert!(
+            reply
+                .expect(200)
+                .text()
+                .contains("no token with this accessor")
+        );
     }
 }
 

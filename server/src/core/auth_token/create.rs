@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use obol_mount::fields::{CommaList, Count, Flag, Metadata, Ttl};
-use obol_mount::{Caller, Cx, Error, Result, Secret, TokenKind, cidr};
+use obol_mount::{Caller, Cx, Error, Result, Secret, TokenKind, cidr, duration};
 use obol_storage::Batch;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -164,21 +164,21 @@ async fn make(
         let lesser = lower(asked.0, of_role.0);
         if !asked.0.is_zero() && !of_role.0.is_zero() {
             warnings.push(format!(
-                "{what} specified both during creation call and in role; using the lesser value of {} seconds",
-                lesser.as_secs()
+                "{what}: of the request's and the role's, the lesser counts: {}",
+                duration::format(lesser)
             ));
         }
         lesser
     };
-    let period = lower(input.period, limits.token_period, "Period");
+    let period = lower(input.period, limits.token_period, "period");
     let explicit_max_ttl = lower(
         input.explicit_max_ttl,
         limits.token_explicit_max_ttl,
-        "Explicit max TTL",
+        "explicit_max_ttl",
     );
     if kind == TokenKind::Batch && !explicit_max_ttl.is_zero() {
         return Err(Error::bad_request(
-            "batch tokens cannot have \"explicit_max_ttl\" set",
+            "field \"explicit_max_ttl\": a batch token cannot have one, it is not renewed",
         ));
     }
     let grants_root = policies.grants_root();
@@ -233,17 +233,18 @@ async fn make(
     if !new.policies.iter().any(|policy| policy == ROOT) {
         live.quotas.admit(&live, None).await?;
     }
+    // Before the token is there: what fails now leaves none behind.
+    for policy in &new.policies {
+        if !live.policies.exists(policy).await? {
+            warnings.push(format!("there is no policy {policy:?}"));
+        }
+    }
     let issued = match &who {
         Some(who) => Box::pin(live.issue_for(who, new, limits, Batch::new(), now)).await,
         None => live.tokens.issue(new, limits, Batch::new(), now).await,
     };
     let issued = issued.map_err(Error::from)?;
     warnings.extend(issued.warnings);
-    for policy in &issued.entry.policies {
-        if !live.policies.exists(policy).await? {
-            warnings.push(format!("Policy {policy:?} does not exist"));
-        }
-    }
     let ttl = issued.entry.creation_ttl;
     let auth = auth_of(issued.entry, issued.token, ttl);
     Ok(NewAuth {

@@ -33,7 +33,7 @@ pub(super) async fn revoke_accessor(cx: Cx<TokenBackend>, input: AccessorInput) 
     let found = live.tokens.by_accessor(&input.accessor, unix_now()).await?;
     let Some(token) = found else {
         return Ok(Written {
-            warnings: vec!["No token found with this accessor".to_owned()],
+            warnings: vec!["there is no token with this accessor".to_owned()],
         });
     };
     revoke_one(live, &token, false).await?;

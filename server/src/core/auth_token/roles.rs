@@ -78,16 +78,17 @@ impl Role {
 
     /// A batch token has no parent, no renewal and no end but its own; a role for them must say so.
     fn check_batch(&self) -> Result<()> {
-        let what = match self {
-            _ if !self.orphan => "non-orphan tokens",
-            _ if self.renewable => "renewable tokens",
-            _ if !self.token.token_explicit_max_ttl.0.is_zero() => {
-                "tokens with an explicit max TTL"
-            }
-            _ => return Ok(()),
+        let wanted = if !self.orphan {
+            "orphan = true"
+        } else if self.renewable {
+            "renewable = false"
+        } else if !self.token.token_explicit_max_ttl.0.is_zero() {
+            "token_explicit_max_ttl = 0"
+        } else {
+            return Ok(());
         };
         Err(Error::bad_request(format!(
-            "'token_type' cannot be 'batch' when role is set to generate {what}"
+            "token_type \"batch\" needs {wanted}: batch tokens have no parent, renewal or explicit maximum"
         )))
     }
 
@@ -277,7 +278,7 @@ pub(super) async fn write_role(cx: Cx<TokenBackend>, input: RoleInput) -> Result
     ] {
         match (older, newer) {
             (true, true) => warnings.push(format!(
-                "Both 'token_{name}' and deprecated '{name}' value supplied, ignoring the deprecated value"
+                "{name} was ignored: it is an older name of token_{name}, which was sent, too"
             )),
             (true, false) => {
                 warnings.push(format!("{name} is an older name: use token_{name}"));

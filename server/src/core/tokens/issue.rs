@@ -228,7 +228,7 @@ fn effective_ttl(new: &NewToken, limits: Limits, warnings: &mut Vec<String>) -> 
         if !limit.is_zero() && ttl > limit {
             if let Some(asked) = asked {
                 warnings.push(format!(
-                    "{asked} of {:?} exceeded the {what} of {:?}; {asked} value is capped accordingly",
+                    "{asked} of {:?} exceeded the {what}, capped at {:?}",
                     obol_mount::duration::format(ttl),
                     obol_mount::duration::format(limit)
                 ));
