@@ -99,22 +99,23 @@ impl AcceptorPool {
 }
 
 fn work(jobs: &Receiver<Job>, runtime: Option<&Handle>) {
-    let mut done = Vec::with_capacity(TOGETHER);
     // Ends when the pool is gone and the queue is empty.
     for job in jobs {
+        let mut answers = Answers(Vec::new());
         let mut next = Some(job);
         while let Some(job) = next.take() {
             // Whoever gave up is passed over.
             if !job.answer.is_closed() {
                 // The job owns all that it touches, so nothing half-changed outlives a panic.
                 let outcome = catch_unwind(AssertUnwindSafe(job.run));
-                done.push((job.answer, outcome.unwrap_or(Err(AcceptError::Internal))));
+                answers
+                    .0
+                    .push((job.answer, outcome.unwrap_or(Err(AcceptError::Internal))));
             }
-            if done.len() < TOGETHER {
+            if answers.0.len() < TOGETHER {
                 next = jobs.try_recv().ok();
             }
         }
-        let answers = Answers(std::mem::take(&mut done));
         // One of the runtime's own threads wakes the others' tasks with less effort, while this one goes on.
         if let Some(runtime) = runtime
             && answers.0.len() > 1

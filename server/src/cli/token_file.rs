@@ -32,7 +32,8 @@ pub(super) fn store(env: &Env, token: &Secret) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::local("there is no place to keep the token: HOME is not set"))?;
     // Who has one does not want tokens in a plain file.
     let settings = path.with_file_name(".vault");
-    if std::fs::read_to_string(&settings).is_ok_and(|text| text.contains("token_helper")) {
+    let names_a_helper = |line: &str| line.trim_start().starts_with("token_helper");
+    if std::fs::read_to_string(&settings).is_ok_and(|text| text.lines().any(names_a_helper)) {
         return Err(Failure::local(format!(
             "{} names a token_helper: token helpers are not supported, and the token is not written into a plain file instead",
             settings.display()

@@ -169,20 +169,19 @@ fn a_caller_sees_all_that_it_may_do() {
     let token = root
         .post("auth/token/create", json!({"policies": ["some"]}))
         .client_token();
-    let acl = server
-        .client()
-        .with_token(token)
-        .get("sys/internal/ui/resultant-acl")
-        .data();
-    assert_eq!(acl["root"], false);
-    assert_eq!(
-        acl["glob_paths"]["secret/data/"]["capabilities"],
-        json!(["read"])
-    );
-    assert_eq!(
-        acl["exact_paths"]["secret/data/no"]["capabilities"],
-        json!(["deny"])
-    );
+    let seen_by = |token: String| {
+        let client = server.client().with_token(token);
+        let acl = client.get("sys/internal/ui/resultant-acl").data();
+        assert_eq!(acl["root"], false);
+        let capabilities = |kind: &str, path: &str| acl[kind][path]["capabilities"].clone();
+        assert_eq!(capabilities("glob_paths", "secret/data/"), json!(["read"]));
+        assert_eq!(
+            capabilities("exact_paths", "secret/data/no"),
+            json!(["deny"])
+        );
+        acl
+    };
+    seen_by(token);
 
     // Who has an entity has templated rules, too, and the others besides.
     root.post("sys/auth/userpass", json!({"type": "userpass"}))
@@ -196,18 +195,7 @@ fn a_caller_sees_all_that_it_may_do() {
         "auth/userpass/login/grace",
         json!({"password": "pw-of-grace"}),
     );
-    let acl = root
-        .with_token(login.client_token())
-        .get("sys/internal/ui/resultant-acl")
-        .data();
-    assert_eq!(
-        acl["glob_paths"]["secret/data/"]["capabilities"],
-        json!(["read"])
-    );
-    assert_eq!(
-        acl["exact_paths"]["secret/data/no"]["capabilities"],
-        json!(["deny"])
-    );
+    let acl = seen_by(login.client_token());
     assert!(acl["exact_paths"]["auth/token/lookup-self"].is_object());
     let exact = acl["exact_paths"].as_object().unwrap();
     assert!(

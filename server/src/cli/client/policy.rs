@@ -1,5 +1,7 @@
 //! `-output-policy`: the rule that a token needs for the request.
 
+use serde_json::Value;
+
 use super::{Client, Request};
 
 /// In HCL, as `obol policy write` takes it. Whether the path needs `sudo`, its help tells, where the token may read that.
@@ -25,8 +27,8 @@ pub(super) fn needed(client: &Client, request: &Request) -> String {
         .map(|word| format!("\"{word}\""))
         .collect();
     format!(
-        "path \"{}\" {{\n  capabilities = [{}]\n}}",
-        request.path,
+        "path {} {{\n  capabilities = [{}]\n}}",
+        Value::from(&*request.path),
         words.join(", ")
     )
 }
