@@ -6,6 +6,7 @@
 
 mod cache;
 mod committer;
+mod log_room;
 mod whole;
 
 use std::fs::{DirBuilder, File};

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::ValueCache;
+use super::log_room::LogRoom;
 use super::{ReadError, prefix_end};
 use crate::engine::{Commit, EngineError, Expected, Op};
 
@@ -96,7 +97,7 @@ fn run(
     mut messages: mpsc::Receiver<Message>,
 ) {
     let mut waiting = Vec::with_capacity(QUEUE);
-    let mut failed = None;
+    let mut log = Log::of(db);
     while messages.blocking_recv_many(&mut waiting, QUEUE) > 0 {
         let mut group = Group::new(db, cache, runtime);
         for message in waiting.drain(..) {
@@ -104,23 +105,23 @@ fn run(
                 Message::Commit(commit, answer) => {
                     group.add(commit, answer);
                     if group.batch.size_in_bytes() > LARGE {
-                        group.write(&mut failed);
+                        group.write(&mut log);
                         group = Group::new(db, cache, runtime);
                     }
                 }
                 Message::Replace(files, answer) => {
-                    group.write(&mut failed);
+                    group.write(&mut log);
                     group = Group::new(db, cache, runtime);
-                    let _ = answer.send(replace(db, cache, files, failed.as_deref()));
+                    let _ = answer.send(replace(db, cache, files, log.failed.as_deref()));
                 }
                 Message::Close(answer) => {
-                    group.write(&mut failed);
+                    group.write(&mut log);
                     let _ = answer.send(Ok(()));
                     return;
                 }
             }
         }
-        group.write(&mut failed);
+        group.write(&mut log);
     }
 }
 
@@ -148,6 +149,20 @@ fn restart_needed(cause: &str) -> EngineError {
     EngineError::unavailable(format_args!(
         "a write failed, and the server must be restarted once that is mended: {cause}"
     ))
+}
+
+/// What the committer knows of the write-ahead log.
+struct Log {
+    room: LogRoom,
+    /// Why nothing more is written to it.
+    failed: Option<String>,
+}
+
+impl Log {
+    fn of(db: &DB) -> Self {
+        let room = LogRoom::new(db.path());
+        Self { room, failed: None }
+    }
 }
 
 /// Commits that will be written together.
@@ -253,14 +268,15 @@ impl<'a> Group<'a> {
     /// After a failed write nothing more is written before a restart. What the log holds is then
     /// unknown: the kernel drops the pages that it could not write and reports that once, so that a
     /// later sync would succeed over a hole. Reading the log back, at the next start, tells the truth.
-    fn write(self, failed: &mut Option<String>) {
+    fn write(self, log: &mut Log) {
         let empty = self.batch.is_empty();
-        if failed.is_none() && !empty {
+        if log.failed.is_none() && !empty {
+            log.room.make(self.batch.size_in_bytes());
             let mut options = WriteOptions::default();
             options.set_sync(true);
             if let Err(error) = self.db.write_opt(self.batch, &options) {
                 tracing::error!(%error, "a write failed: no more writes until a restart");
-                *failed = Some(error.into_string());
+                log.failed = Some(error.into_string());
             }
         }
         // Before anybody hears of the commits, so that nobody reads what was before them.
@@ -272,7 +288,7 @@ impl<'a> Group<'a> {
             }
         }
         let mut answers = self.answers;
-        if let Some(cause) = failed {
+        if let Some(cause) = &log.failed {
             for (_, result) in &mut answers {
                 *result = Err(restart_needed(cause));
             }
@@ -404,6 +420,7 @@ mod tests {
             options.create_if_missing(true);
             let db = DB::open(&options, directory.path()).unwrap();
             let cache = ValueCache::new(1 << 20);
+            let mut log = Log::of(&db);
             let mut model = Model::new();
             for commits in groups {
                 let mut group = Group::new(&db, &cache, None);
@@ -421,7 +438,7 @@ mod tests {
                     group.add(commit, answer);
                     outcomes.push((expected, answered));
                 }
-                group.write(&mut None);
+                group.write(&mut log);
                 for (expected, answered) in outcomes {
                     let conflict = match answered.blocking_recv().unwrap() {
                         Ok(()) => None,
@@ -446,6 +463,7 @@ mod tests {
         options.create_if_missing(true);
         let db = DB::open(&options, directory.path()).unwrap();
         let cache = ValueCache::new(1 << 20);
+        let mut log = Log::of(&db);
         let mut group = Group::new(&db, &cache, None);
         let add = |group: &mut Group<'_>, expect, ops| {
             let (answer, answered) = oneshot::channel();
@@ -455,7 +473,7 @@ mod tests {
         let put = |key: &str| Op::Put(key.to_owned(), Bytes::from("v"));
         let many = (0..2 * FEW).map(|n| put(&format!("p/{n}"))).collect();
         let first = add(&mut group, vec![], many);
-        group.write(&mut None);
+        group.write(&mut log);
         assert!(first.blocking_recv().unwrap().is_ok());
 
         let mut group = Group::new(&db, &cache, None);
@@ -470,7 +488,7 @@ mod tests {
             vec![("p/1".into(), Expected::Absent)],
             vec![put("p/1")],
         );
-        group.write(&mut None);
+        group.write(&mut log);
         assert!(deleted.blocking_recv().unwrap().is_ok());
         assert!(stale.blocking_recv().unwrap().is_err());
         assert!(fresh.blocking_recv().unwrap().is_ok());
@@ -486,6 +504,7 @@ mod tests {
         options.enable_statistics();
         let db = DB::open(&options, directory.path()).unwrap();
         let cache = ValueCache::new(1 << 20);
+        let mut log = Log::of(&db);
         let syncs = || options.get_ticker_count(Ticker::WalFileSynced);
         let before = syncs();
         for number in 1..=3 {
@@ -499,7 +518,7 @@ mod tests {
                     answered
                 })
                 .collect();
-            group.write(&mut None);
+            group.write(&mut log);
             assert_eq!(syncs() - before, number);
             for answered in answers {
                 assert!(answered.blocking_recv().unwrap().is_ok());
