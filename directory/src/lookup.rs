@@ -122,8 +122,9 @@ impl Directory {
     pub async fn lookup(&self, username: &str) -> Result<Arc<Membership>, DirectoryError> {
         let users = &self.inner.users;
         let ttl = users.ttl();
+        // A question to the directory takes kilobytes, in a box: most logins ask none, and carry it along all the same.
         if ttl.is_zero() {
-            let (membership, _) = self.ask(username, Names::Kept).await?;
+            let (membership, _) = Box::pin(self.ask(username, Names::Kept)).await?;
             return Ok(Arc::new(membership));
         }
         let name = username.to_owned();
@@ -156,7 +157,7 @@ impl Directory {
         match answers.await?.remove(username).map(|answer| answer.value) {
             Some(known) => known.into(),
             // Cannot happen: each name that is asked for is answered.
-            None => self.lookup_fresh(username).await.map(Arc::new),
+            None => Box::pin(self.lookup_fresh(username)).await.map(Arc::new),
         }
     }
 

@@ -77,7 +77,7 @@ impl Directory {
             });
             return Ok(named.collect());
         }
-        let (groups, _) = self.groups_of_sids(sids, Names::Kept).await?;
+        let (groups, _) = Box::pin(self.groups_of_sids(sids, Names::Kept)).await?;
         Ok(SidNames::all(sids, &groups))
     }
 

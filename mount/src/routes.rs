@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -112,7 +113,8 @@ impl<B: Send + Sync + 'static> Endpoint<B> {
             match parse_input::<H::Input>(data) {
                 Ok(input) => {
                     let future = handler.call(cx, input);
-                    Box::pin(async move { future.await.and_then(O::into_response) })
+                    // An async block would hold the handler's future twice: as it came, and as it is waited for.
+                    Box::pin(future.map(|output| output.and_then(O::into_response)))
                 }
                 Err(error) => Box::pin(std::future::ready(Err(error))),
             }
