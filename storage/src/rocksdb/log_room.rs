@@ -68,9 +68,10 @@ const ROOM: usize = 1 << 20;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::{RocksDb, RocksDbOptions};
+    use super::super::{RocksDb, RocksDbOptions, database_options};
     use super::*;
     use crate::engine::{Commit, Engine, Op};
+    use ::rocksdb::DB;
     use bytes::Bytes;
 
     #[test]
@@ -148,6 +149,33 @@ mod tests {
                 put(&store, "next", 10).await;
             }
         }
+    }
+
+    /// RocksDB may go on to another log just when room is made: the log before gets it, after it was cut.
+    #[test]
+    fn room_behind_a_log_that_is_no_longer_written_hides_nothing_of_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = database_options(&RocksDbOptions::default());
+        options.create_missing_column_families(true);
+        // Two columns, so that the log before is still needed by one when the other's flush begins the next.
+        let columns = ["default", "other"];
+        let db = DB::open_cf(&options, directory.path(), columns).unwrap();
+        let other = db.cf_handle("other").unwrap();
+        db.put("first", "").unwrap();
+        db.put_cf(other, "flushed", "").unwrap();
+        let before = newest_log(directory.path()).unwrap().unwrap();
+        db.flush_cf(other).unwrap();
+        assert_ne!(newest_log(directory.path()).unwrap().unwrap(), before);
+        let mut log = OpenOptions::new().append(true).open(&before).unwrap();
+        log.write_all(&vec![0; ROOM]).unwrap();
+        db.put("second", "").unwrap();
+
+        let crashed = copy(directory.path());
+        let before = crashed.path().join(before.file_name().unwrap());
+        assert!(fs::metadata(before).unwrap().len() > ROOM as u64);
+        let db = DB::open_cf(&options, crashed.path(), columns).unwrap();
+        assert!(db.get("first").unwrap().is_some());
+        assert!(db.get("second").unwrap().is_some());
     }
 
     fn open(directory: &Path) -> RocksDb {
