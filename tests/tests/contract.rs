@@ -306,6 +306,7 @@ const BESIDE_CONFIG: &[&str] = &[
     "clock_skew",
     "decode_pac",
     "group_source",
+    "require_pac",
     "trusted_domain_sids",
 ];
 

@@ -282,7 +282,7 @@ fn no_membership(request: &RequestInfo, client: &str, unknown: &Unknown) -> Erro
             let answer = sentence(
                 request,
                 Error::forbidden_because,
-                "the ticket does not say which groups its user is in",
+                "the ticket does not say enough about its user",
             );
             return refused(request, Some(client), refusal, answer);
         }

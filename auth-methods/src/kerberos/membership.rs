@@ -8,7 +8,7 @@ use obol_directory::{DirectoryError, Standing};
 use obol_kerberos::{Pac, PacState, Sid};
 
 use super::live::Service;
-use super::ticket_rules::GroupSource;
+use super::ticket_rules::TicketRules;
 use super::user::{Refusal, User};
 use crate::directory::users::Users;
 
@@ -104,7 +104,7 @@ pub(super) async fn at_login(
 ) -> Result<Membership, Unknown> {
     let source = service.ticket.group_source;
     // What the ticket says is looked at first: a ticket that is refused for it costs no search.
-    let pac = read(pac, source)?;
+    let pac = read(pac, &service.ticket)?;
     let mut membership = match source.asks_ldap() {
         true => {
             let found = in_directory(users, user)
@@ -240,9 +240,10 @@ fn of_directory(found: &obol_directory::Membership) -> Membership {
     membership
 }
 
-/// The PAC, if it may be believed. A ticket that should say the groups and does not is refused where nothing else
-/// says them; one that says them in a way that cannot be verified is refused wherever it is asked.
-fn read(pac: &PacState, source: GroupSource) -> Result<Option<&Pac>, Unknown> {
+/// The PAC, if it may be believed. A ticket without one is refused where nothing else says the groups, and where the
+/// operator requires one; one whose PAC cannot be verified is refused wherever it is asked.
+fn read<'p>(pac: &'p PacState, rules: &TicketRules) -> Result<Option<&'p Pac>, Unknown> {
+    let source = rules.group_source;
     let refuse = |cause: &str, mend: &'static str| {
         Err(Unknown::Ticket(Refusal {
             cause: cause.to_owned(),
@@ -251,11 +252,15 @@ fn read(pac: &PacState, source: GroupSource) -> Result<Option<&Pac>, Unknown> {
     };
     match pac {
         PacState::Verified(pac) => Ok(Some(pac)),
-        _ if !source.reads_pac() => Ok(None),
+        PacState::Absent | PacState::NotRead if rules.require_pac => refuse(
+            "the ticket has no PAC that its signature vouches for, and require_pac is on",
+            "see that the service account's userAccountControl has no NO_AUTH_DATA_REQUIRED; set require_pac to false if users of realms whose KDC writes no groups (MIT, Heimdal) are to log in",
+        ),
+        _ if !source.reads_pac() && !rules.require_pac => Ok(None),
         PacState::Absent | PacState::NotRead if source.asks_ldap() => Ok(None),
         PacState::Absent | PacState::NotRead => refuse(
             "the ticket has no PAC that its signature vouches for, and group_source is pac",
-            "set group_source to ldap or ldap+pac for realms whose KDC writes no groups (MIT, Heimdal); in Active Directory, see that the account's userAccountControl has no NO_AUTH_DATA_REQUIRED",
+            "set group_source to ldap or ldap+pac for realms whose KDC writes no groups (MIT, Heimdal); in Active Directory, see that the service account's userAccountControl has no NO_AUTH_DATA_REQUIRED",
         ),
         PacState::Unverified => refuse(
             "libkrb5 does not vouch for the ticket's PAC",

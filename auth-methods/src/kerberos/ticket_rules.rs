@@ -19,6 +19,10 @@ pub(super) struct WriteTicketRules {
     /// own name. Active Directory writes the name that was asked for into a ticket; with this off, that name counts,
     /// and who may join computers to the domain can log in as a name that no account has.
     decode_pac: Option<Flag>,
+    /// Refuses tickets without a PAC that the domain controller vouches for. Right where every user is of an Active
+    /// Directory: the name in such a ticket is only the one that was asked for. Realms of MIT Kerberos and Heimdal write
+    /// no PAC that says who somebody is, and tickets for a service account with NO_AUTH_DATA_REQUIRED have none.
+    require_pac: Option<Flag>,
     /// What is asked of the client's channel bindings (`tls-server-end-point`, RFC 5929), which tie a login to the
     /// TLS connection: `ignore` (for a proxy that ends TLS), `accept` (right where the client sends them), `require`.
     channel_bindings: Option<String>,
@@ -42,6 +46,9 @@ pub(super) struct WriteTicketRules {
 pub(super) struct TicketRules {
     pub(super) group_source: GroupSource,
     pub(super) decode_pac: bool,
+    /// Records of before know nothing of it.
+    #[serde(default)]
+    pub(super) require_pac: bool,
     pub(super) channel_bindings: Bindings,
     pub(super) allowed_enctypes: Vec<String>,
     /// Zero: libkrb5's.
@@ -55,6 +62,7 @@ impl Default for TicketRules {
         Self {
             group_source: GroupSource::default(),
             decode_pac: true,
+            require_pac: false,
             channel_bindings: Bindings::default(),
             allowed_enctypes: Vec::new(),
             clock_skew: Ttl(Duration::ZERO),
@@ -168,6 +176,9 @@ impl WriteTicketRules {
         if let Some(Flag(decode)) = self.decode_pac {
             rules.decode_pac = decode;
         }
+        if let Some(Flag(require)) = self.require_pac {
+            rules.require_pac = require;
+        }
         if let Some(text) = &self.channel_bindings {
             rules.channel_bindings = Bindings::parse(text)?;
         }
@@ -192,6 +203,11 @@ impl WriteTicketRules {
         if rules.group_source.reads_pac() && !rules.decode_pac {
             return Err(Error::bad_request(
                 "decode_pac: group_source takes groups from the PAC, so it must be decoded",
+            ));
+        }
+        if rules.require_pac && !rules.decode_pac {
+            return Err(Error::bad_request(
+                "decode_pac: require_pac asks for a PAC that can be believed, so it must be decoded",
             ));
         }
         if !rules.allowed_realms.iter().all(|realm| is_realm(realm)) {

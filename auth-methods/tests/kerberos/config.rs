@@ -91,6 +91,7 @@ fn shown(contract: Value) -> Value {
             "clock_skew": 0,
             "decode_pac": true,
             "group_source": "ldap",
+            "require_pac": false,
             "trusted_domain_sids": [],
         }),
     )

@@ -6,6 +6,9 @@ use obol_tests::ad::{self, ad, log_in};
 use obol_tests::kerberos::{login_at, map_group, policies, with};
 use serde_json::{Value, json};
 
+/// MS-ADTS 2.2.16.
+const NO_AUTH_DATA_REQUIRED: u32 = 0x0200_0000;
+
 /// A server with one mount whose configuration differs from [`ad::ldap_payload`] by these fields.
 fn server_with(config: Value, ldap: Value) -> Server {
     let server = ad::server(ad());
@@ -212,6 +215,34 @@ fn pac_unverified_a_ticket_without_a_pac_is_refused_where_the_pac_is_the_only_so
     assert!(policies(login).contains(&"works".to_owned()));
 }
 
+/// Without a PAC a ticket names whom its client asked for; `admin$` may ask as `admin`.
+#[test]
+fn pac_unverified_a_ticket_without_a_pac_is_refused_where_one_is_required() {
+    let ad = ad::own_ad();
+    let server = ad::server(&ad);
+    ad::set_up(&server, &ad, json!({"require_pac": true}), json!({}));
+    let root = server.root();
+    let header = || ad::negotiate(&ad, &ad.kinit_as("grace").unwrap());
+    login_at(&server, "kerberos", &header()).expect(200);
+    // From now on the KDC writes none into tickets for this account.
+    ad.control(SERVICE_ACCOUNT, |flags| flags | NO_AUTH_DATA_REQUIRED)
+        .unwrap();
+    let refused = login_at(&server, "kerberos", &header()).expect(403);
+    assert!(refused.errors()[0].starts_with("the ticket does not say enough about its user"));
+    assert!(server.log().contains("require_pac is on"));
+    // What a login without it costs, the diagnosis says.
+    let body = json!({"require_pac": false});
+    root.post("auth/kerberos/config", body).expect(204);
+    login_at(&server, "kerberos", &header()).expect(200);
+    let body = json!({"service": "HTTP/localhost", "authorization": header()});
+    let report = root.post("auth/kerberos/diagnose", body).expect(200).data();
+    let steps = report["steps"].as_array().unwrap();
+    let account = steps.iter().find(|step| step["name"] == "account").unwrap();
+    assert_eq!(account["status"], "warning", "{report:#?}");
+    let mend = account["mend"].as_str().unwrap();
+    assert!(mend.contains("require_pac"), "{mend}");
+}
+
 #[test]
 fn a_login_shows_its_groups_to_who_asks() {
     let server = server_with(json!({"group_source": "pac"}), json!({}));
@@ -234,12 +265,16 @@ fn a_login_shows_its_groups_to_who_asks() {
 }
 
 #[test]
-fn decode_pac_cannot_be_off_where_the_pac_gives_the_groups() {
+fn decode_pac_cannot_be_off_where_the_pac_is_needed() {
     let server = server_with(json!({}), json!({}));
     let root = server.root();
     for (body, field) in [
         (
             json!({"group_source": "pac", "decode_pac": false}),
+            "decode_pac",
+        ),
+        (
+            json!({"require_pac": true, "decode_pac": false}),
             "decode_pac",
         ),
         (json!({"group_source": "kerberos"}), "group_source"),

@@ -200,6 +200,14 @@ pub(super) async fn user(
             return None;
         }
     };
+    if *pac == PacState::Absent && membership.standing.sid.is_some() && !user.is_foreign {
+        steps
+            .warn(
+                "account",
+                "the ticket has no PAC, so the name in it is only the one that was asked for",
+            )
+            .mend("see that the service account's userAccountControl has no NO_AUTH_DATA_REQUIRED, and set require_pac to true in config");
+    }
     Some(report(steps, snapshot, users, &user, &membership, &probe))
 }
 
