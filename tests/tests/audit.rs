@@ -112,6 +112,11 @@ fn every_request_has_two_entries_that_name_who_what_and_where() {
         (&by_worker["type"], &by_worker["request"]["path"]),
         (&json!("response"), &json!("secret/data/x"))
     );
+    let client = by_worker["request"]["client_id"].as_str().unwrap();
+    assert_eq!(client.len(), 64, "a hash, since it has no entity");
+    let exported = root.get("sys/internal/counters/activity/export?format=json");
+    assert!(exported.expect(200).text().contains(client));
+    assert_eq!(request["request"]["client_id"], Value::Null, "root's");
     // Refused before anybody knew who it was: recorded all the same.
     assert!(
         refused.iter().any(|e| e["auth"] == json!({})),

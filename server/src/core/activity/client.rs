@@ -4,8 +4,6 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::core::tokens::TokenEntry;
-
 /// What a client is known by, in every month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientId {
@@ -40,16 +38,16 @@ pub struct Client {
 }
 
 impl ClientId {
-    /// Who comes with a token; `entity` is empty where it has none.
-    pub fn new(token: &TokenEntry, entity: &str) -> Self {
+    /// Who comes with a token of these policies, in the order in which they are stored; `entity` is empty where it has
+    /// none.
+    pub fn new(policies: &[String], entity: &str) -> Self {
         if !entity.is_empty() {
             return Self::Entity(entity.to_owned());
         }
         let mut hash = digest::Context::new(&digest::SHA256);
         // The namespace first, as there will be others; a name of a policy holds no zero byte.
         hash.update(b"root\0");
-        // They are stored sorted.
-        for policy in &token.policies {
+        for policy in policies {
             hash.update(policy.as_bytes());
             hash.update(&[0]);
         }

@@ -130,7 +130,7 @@ impl Activity {
         entity: &str,
         now: u64,
     ) -> bool {
-        let id = ClientId::new(token, entity);
+        let id = ClientId::new(&token.policies, entity);
         let key = (stamp, id.key());
         if self.seen.get(&key).is_some() {
             return true;

@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::headers::Sent;
 use super::options::Style;
+use crate::core::activity::ClientId;
 use crate::core::{MountEntry, rfc3339};
 
 /// A device's keyed hash.
@@ -185,6 +186,11 @@ impl<'a> Record<'a> {
         let mut auth = json!({});
         if let Some(caller) = s.caller {
             request["client_token_accessor"] = accessor(&caller.accessor).into();
+            // Under which it is counted, in `sys/internal/counters/activity/export` too. Root tokens are not.
+            if !caller.is_root {
+                let client = ClientId::new(&caller.policies, &caller.entity_id);
+                request["client_id"] = client.name().into();
+            }
             auth = json!({
                 "accessor": accessor(&caller.accessor),
                 "display_name": &*caller.display_name,
