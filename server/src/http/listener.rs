@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -128,7 +130,7 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                         watcher
                             .watch(builder.serve_connection(
                                 TokioIo::new(stream),
-                                service(router, connection),
+                                service(router, connection, limits.max_header_size),
                             ))
                             .await,
                     );
@@ -143,7 +145,7 @@ pub async fn serve(bound: Bound, core: Arc<Core>, mut stop: watch::Receiver<bool
                         watcher
                             .watch(builder.serve_connection(
                                 TokioIo::new(stream),
-                                service(router, connection),
+                                service(router, connection, limits.max_header_size),
                             ))
                             .await,
                     );
@@ -170,13 +172,17 @@ fn ended(peer: SocketAddr, outcome: Result<(), Box<dyn std::error::Error + Send 
     };
     let hyper = error.downcast_ref::<hyper::Error>();
     if hyper.is_some_and(hyper::Error::is_parse_too_large) {
-        tracing::warn!(
-            %peer,
-            cause = "the headers of a request are larger than max_header_size",
-            mend = "raise max_header_size of the listener: a Kerberos ticket of a user in very many groups may be what is so large",
-            "a request was refused with 431"
-        );
+        headers_too_large(peer);
     }
+}
+
+fn headers_too_large(peer: SocketAddr) {
+    tracing::warn!(
+        %peer,
+        cause = "the headers of a request are larger than max_header_size",
+        mend = "raise max_header_size of the listener: a Kerberos ticket of a user in very many groups may be what is so large",
+        "a request was refused with 431"
+    );
 }
 
 async fn handshake(
@@ -216,14 +222,50 @@ fn connection_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 fn service(
     router: Router,
     connection: Connection,
+    max_header_size: usize,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
-    Response = axum::response::Response,
+    Response = Response,
     Error = std::convert::Infallible,
     Future: Send + 'static,
 > + Clone {
     hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        router.clone().call(request)
+        let answer = if header_size(&request) <= max_header_size {
+            request.extensions_mut().insert(connection.clone());
+            Ok(router.clone().call(request))
+        } else {
+            headers_too_large(connection.peer);
+            Err(refused_for_its_headers(request.version()))
+        };
+        async move {
+            match answer {
+                Ok(answer) => answer.await,
+                Err(refusal) => Ok(refusal),
+            }
+        }
     })
+}
+
+/// Bytes of the request line and the headers, as HTTP/1.1 writes them. `max_buf_size` alone is no limit: it is asked
+/// between reads, and a read may bring more than is left of it together with the end of the headers.
+fn header_size(request: &Request<Incoming>) -> usize {
+    const LINE: usize = "  HTTP/1.1\r\n\r\n".len();
+    const FIELD: usize = ": \r\n".len();
+    let target = request.uri().path_and_query();
+    let line = request.method().as_str().len() + target.map_or(0, |t| t.as_str().len()) + LINE;
+    let fields = request.headers().iter();
+    fields.fold(line, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + FIELD
+    })
+}
+
+/// As hyper answers where it sees by itself that headers are too large.
+fn refused_for_its_headers(version: Version) -> Response {
+    let mut response = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
+    // HTTP/2 has no such header; its connection serves the next request.
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }

@@ -118,6 +118,31 @@ fn headers_of_90_kib_are_taken_and_endless_ones_are_not() {
     server().client().get("sys/health").expect(200);
 }
 
+/// They come whole, in one piece and before the server looks: it does not see a buffer that is full.
+#[test]
+fn headers_a_little_over_their_limit_are_refused_each_time() {
+    let request = |size: usize| {
+        let line = "GET /v1/sys/health HTTP/1.1\r\nHost: localhost\r\nX-Large: ";
+        let end = "\r\nConnection: close\r\n\r\n";
+        let filling = "x".repeat(size - line.len() - end.len());
+        format!("{line}{filling}{end}")
+    };
+    let limit = 256 << 10;
+    for (size, status) in [(limit, 200), (limit + 1, 431), (limit + 60_000, 431)] {
+        let request = request(size);
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(("127.0.0.1", server().port())).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{size}: {answer}"
+            );
+        }
+    }
+}
+
 #[test]
 fn whoever_sends_all_before_they_read_still_reads_why_they_were_refused() {
     let large = "x".repeat(8 << 20);
