@@ -15,7 +15,11 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
         "AGENT_ADDR",
         "Address of an agent, used instead of ADDR (-agent-address)",
     ),
-    ("TOKEN", "Token; without it, the one in ~/.vault-token"),
+    ("TOKEN", "Token; without it, the one that login kept"),
+    (
+        "CONFIG_PATH",
+        "File that names a token_helper, ~/.vault by default",
+    ),
     ("FORMAT", "Output format: table, json or yaml (-format)"),
     ("DETAILED", "More columns in lists (-detailed)"),
     ("CACERT", "File of PEM certificates to trust (-ca-cert)"),

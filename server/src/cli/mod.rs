@@ -33,7 +33,7 @@ mod secrets;
 mod server;
 mod status;
 mod token;
-mod token_file;
+mod token_store;
 mod version;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::failure::{Failure, Outcome, SUCCESS};
 use super::logical::sanitised;
 use super::mounts::pairs;
 use super::output::{Format, FormatFlag};
-use super::token_file;
+use super::token_store::TokenStore;
 use super::{Command, Example, Session};
 
 /// Show what the server knows about a token: its policies, its lifetime, how it came to be
@@ -235,7 +235,7 @@ pub(super) struct Revoke {
     /// The argument is an accessor
     #[arg(long)]
     accessor: bool,
-    /// The token of this shell; a copy in ~/.vault-token goes too
+    /// The token of this shell; a kept copy goes too
     #[arg(long = "self")]
     own: bool,
     /// orphan: leave its children alive; path: revoke every token that was made at this path
@@ -272,7 +272,7 @@ impl Command for Revoke {
                 .send(Request::put_empty("auth/token/revoke-self"))
                 .map_err(doing)?;
             if let Some(token) = &client.token {
-                token_file::forget(&session.env, &token.secret)?;
+                TokenStore::of(&session.env, client.address())?.forget(&token.secret)?;
             }
             session.line("Success! Revoked token (if it existed)")?;
             return Ok(SUCCESS);

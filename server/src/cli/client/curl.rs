@@ -28,7 +28,7 @@ pub(super) fn command(settings: &Settings, token: Option<&Token>, request: &Requ
         // In double quotes, so that the shell puts it in.
         let source = match &token.source {
             TokenSource::Variable(name) => format!("${name}"),
-            TokenSource::File => "$(cat ~/.vault-token)".to_owned(),
+            TokenSource::Kept(shown_by) => format!("$({shown_by})"),
             TokenSource::Command => "$VAULT_TOKEN".to_owned(),
         };
         words.extend(["-H".to_owned(), format!("\"X-Vault-Token: {source}\"")]);
@@ -84,7 +84,7 @@ pub(super) fn command(settings: &Settings, token: Option<&Token>, request: &Requ
 }
 
 /// As a word of a POSIX shell.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::cli) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

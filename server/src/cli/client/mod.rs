@@ -25,9 +25,10 @@ use zeroize::Zeroizing;
 
 use super::env::Env;
 use super::failure::{Failure, Refusal};
-use super::token_file;
+use super::token_store::TokenStore;
 
 pub(super) use address::Address;
+pub(super) use curl::quoted;
 pub(super) use flags::HttpFlags;
 use flags::Settings;
 
@@ -58,7 +59,8 @@ pub(super) struct Answer {
 #[derive(Clone, Debug)]
 pub(super) enum TokenSource {
     Variable(String),
-    File,
+    /// Kept by an earlier login; with the command that shows it.
+    Kept(String),
     Command,
 }
 
@@ -191,7 +193,7 @@ impl Answer {
 }
 
 impl Client {
-    /// Flags first, then the environment; the token from the environment or from `~/.vault-token`.
+    /// Flags first, then the environment; the token from the environment, or else the one that is kept.
     pub(super) fn new(flags: &HttpFlags, env: &Env) -> Result<Self, Failure> {
         let mut client = Self::without_token(flags, env)?;
         client.token = match env.token() {
@@ -199,10 +201,13 @@ impl Client {
                 secret,
                 source: TokenSource::Variable(variable),
             }),
-            None => token_file::read(env)?.map(|secret| Token {
-                secret,
-                source: TokenSource::File,
-            }),
+            None => {
+                let store = TokenStore::of(env, client.address())?;
+                store.read()?.map(|secret| Token {
+                    secret,
+                    source: TokenSource::Kept(store.shown_by()),
+                })
+            }
         };
         Ok(client)
     }

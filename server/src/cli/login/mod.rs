@@ -16,7 +16,7 @@ use super::failure::{Failure, Outcome, REMOTE, SUCCESS};
 use super::logical::sanitised;
 use super::output::{FieldFlag, Format, FormatFlag, field_of};
 use super::prompt;
-use super::token_file;
+use super::token_store::TokenStore;
 use super::{Command, Example, Session};
 
 /// A way to log in. To add one: a file beside this one, and a line in [`METHODS`].
@@ -160,7 +160,7 @@ impl Command for Login {
             "obol login -method=jwt role=web jwt=@/var/run/secrets/token",
         ),
         (
-            "Into a variable, leaving ~/.vault-token alone",
+            "Into a variable, leaving the kept token alone",
             "VAULT_TOKEN=$(obol login -method=kerberos -token-only)",
         ),
     ];
@@ -187,6 +187,11 @@ impl Command for Login {
         }
         let (data, secret) = self.data(session, method)?;
         let mut client = Client::without_token(&self.http, &session.env)?;
+        // What is wrong with it is said before there is a token.
+        let store = match no_store {
+            true => None,
+            false => Some(TokenStore::of(&session.env, client.address())?),
+        };
         let mount = sanitised(self.path.as_deref().unwrap_or(name)).to_owned();
         let proof = Proof {
             mount: &mount,
@@ -224,8 +229,8 @@ impl Command for Login {
         };
         let token = Secret::new(token.to_owned());
 
-        if !no_store {
-            if let Err(failure) = token_file::store(&session.env, &token) {
+        if let Some(store) = &store {
+            if let Err(failure) = store.keep(&token) {
                 // It lives, and nobody would ever find it again.
                 session.note(
                     "The login succeeded, but its token could not be kept. It is shown here for your \
@@ -256,11 +261,11 @@ impl Command for Login {
                 .print_field(format, field, field_of(body, field))
                 .map(|()| SUCCESS);
         }
-        if format == Format::Table && !no_store {
-            session.line(
-                "Success! You are logged in. The token below is kept in ~/.vault-token, and the \
-                 next commands use it.\n",
-            )?;
+        if let Some(store) = store.filter(|_| format == Format::Table) {
+            session.line(&format!(
+                "Success! You are logged in. The token below is kept in {store}, and the next \
+                 commands use it.\n"
+            ))?;
         }
         session.print_secret(format, body)?;
         Ok(SUCCESS)

@@ -119,16 +119,6 @@ fn a_token_that_cannot_be_kept_is_an_error() {
 }
 
 #[test]
-fn a_token_is_not_written_into_a_file_where_a_token_helper_is_wanted() {
-    let server = Server::start([lookup()]);
-    let shell = Shell::of(&server);
-    std::fs::write(shell.home.path().join(".vault"), "token_helper = \"/x\"").unwrap();
-    let ran = shell.run("login obs.mine").failed(2, "token_helper");
-    assert!(ran.out.contains("obs.mine"), "{ran:?}");
-    assert!(!shell.home.path().join(".vault-token").exists());
-}
-
-#[test]
 fn an_unknown_method_or_key_is_refused_before_anything_is_sent() {
     let server = Server::start([]);
     let shell = Shell::of(&server);

@@ -14,3 +14,4 @@ mod observe;
 mod operator;
 mod requests;
 mod tls;
+mod token_store;
