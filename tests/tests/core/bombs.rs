@@ -131,14 +131,9 @@ fn headers_a_little_over_their_limit_are_refused_each_time() {
     for (size, status) in [(limit, 200), (limit + 1, 431), (limit + 60_000, 431)] {
         let request = request(size);
         for _ in 0..20 {
-            let mut stream = TcpStream::connect(("127.0.0.1", server().port())).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{size}: {answer}"
-            );
+            let answer = answer_to_all_of(&request);
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{size}: {answer}");
         }
     }
 }
@@ -156,16 +151,20 @@ fn whoever_sends_all_before_they_read_still_reads_why_they_were_refused() {
     );
     for _ in 0..5 {
         for (request, status) in [(&headers, 431), (&body, 413)] {
-            let mut stream = TcpStream::connect(("127.0.0.1", server().port())).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{answer}"
-            );
+            let answer = answer_to_all_of(request);
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{answer}");
         }
     }
+}
+
+/// What comes back until the server closes, read when all of the request has been sent.
+fn answer_to_all_of(request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", server().port())).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]
