@@ -54,14 +54,13 @@ impl Built for Snapshot {
         })
         .await?;
         let groups = GroupMap::read(store).await?;
-        let is_sid = |name: &String| name.to_uppercase().parse::<Sid>().is_ok();
         let makes_aliases = service
             .as_ref()
             .is_some_and(|(_, service)| service.add_group_aliases);
         Ok(Self {
             service,
             users,
-            needs_group_names: makes_aliases || !groups.names().all(is_sid),
+            needs_group_names: makes_aliases || !groups.names().all(|name| is_sid(name)),
             groups,
         })
     }
@@ -89,12 +88,18 @@ impl Snapshot {
         }
     }
 
-    /// The policies that a user's groups mean, sorted, each once.
+    /// The policies that a user's groups mean, sorted, each once. Whoever may make groups in the directory may name one
+    /// as another group's SID is written: what is mapped to a SID is for those whom a ticket says to be in it.
     pub(super) fn policies(&self, users: &Users, membership: &Membership) -> Vec<String> {
-        let names = membership.groups.keys().chain(&membership.sids);
+        let names = membership.groups.keys().filter(|name| !is_sid(name));
+        let names = names.chain(&membership.sids);
         let policies = self.groups.policies(names, users.case_sensitive_names);
         policies.into_iter().cloned().collect()
     }
+}
+
+fn is_sid(name: &str) -> bool {
+    name.parse::<Sid>().is_ok()
 }
 
 impl Service {

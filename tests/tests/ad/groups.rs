@@ -42,7 +42,17 @@ fn ways() -> Vec<(&'static str, Value, Value)> {
             json!({}),
             json!({"use_token_groups": true, "groupfilter": ""}),
         ),
+        (
+            "tokenGroups, by account names",
+            json!({}),
+            json!({"use_token_groups": true, "groupattr": "sAMAccountName"}),
+        ),
         ("PAC", json!({"group_source": "pac"}), json!({})),
+        (
+            "PAC, by account names",
+            json!({"group_source": "pac"}),
+            json!({"groupattr": "sAMAccountName"}),
+        ),
         (
             "PAC and LDAP",
             json!({"group_source": "ldap+pac"}),
@@ -194,6 +204,40 @@ fn groups_mapped_by_their_sids_need_no_directory_at_all_until_a_renewal() {
         "{report:#?}"
     );
     assert_eq!(report["ok"], true, "{report:#?}");
+}
+
+/// Whoever may make groups somewhere in the directory chooses their names.
+#[test]
+fn a_group_that_is_named_as_anothers_sid_gives_nobody_what_is_mapped_to_the_sid() {
+    let ad = ad::own_ad();
+    let engineers = ad.sid_of("engineers").unwrap();
+    ad.add_user("taker", "Passw0rd.taker").unwrap();
+    let named_so = format!("CN={engineers},{}", ad.group_dn());
+    ad.modify_ldif(&format!(
+        "dn: {named_so}\nchangetype: add\nobjectClass: group\nsAMAccountName: taken\nmember: {}\n",
+        ad.dn_of("taker").unwrap()
+    ))
+    .unwrap();
+    let server = ad::server(&ad);
+    let root = server.root();
+    ad::set_up(&server, &ad, json!({}), json!({}));
+    map_group(&root, &engineers, "default,works");
+    for source in ["ldap", "pac", "ldap+pac"] {
+        root.post("auth/kerberos/config", json!({"group_source": source}));
+        let ticket = ad.kinit_as("taker").unwrap();
+        let login = server
+            .client()
+            .request("POST", "auth/kerberos/login")
+            .header("Authorization", &ad::negotiate(&ad, &ticket))
+            .json(&json!({"show_groups": true}))
+            .send();
+        let shown = login.clone().expect(200).data();
+        assert!(
+            shown["groups"].to_string().contains(&engineers),
+            "{shown:?}"
+        );
+        assert_eq!(policies(login), ["default"], "{source}");
+    }
 }
 
 #[test]
