@@ -227,19 +227,11 @@ where
         self.shared.kept.is_empty()
     }
 
-    /// Forgets one key, or all of them.
-    pub(crate) fn flush(&self, key: Option<&K>) {
+    /// Forgets what is known of these keys, and what is being asked.
+    pub(crate) fn forget(&self, is_meant: impl Fn(&K) -> bool) {
         let mut under_way = self.shared.under_way();
-        match key {
-            Some(key) => {
-                under_way.questions.remove(key);
-                self.shared.kept.remove(key);
-            }
-            None => {
-                under_way.questions.clear();
-                self.shared.kept.clear();
-            }
-        }
+        under_way.questions.retain(|key, _| !is_meant(key));
+        self.shared.kept.retain(|key, _| !is_meant(key));
     }
 
     pub(crate) fn counters(&self) -> CacheCounters {

@@ -103,7 +103,7 @@ pub enum DirectoryError {
         cause: String,
     },
     /// The server took a request and did not answer in time.
-    #[error("{url} did not answer the {operation} within {after:?}")]
+    #[error("{url} did not answer the {operation} within {after:.1?}")]
     Timeout {
         url: String,
         operation: &'static str,
@@ -218,6 +218,7 @@ impl DirectoryError {
             }
             .into(),
             Self::Bind { code, text, .. } => match ad_account_state(text) {
+                Some(WRONG_PASSWORD) => "check binddn and bindpass".into(),
                 Some(state) => format!("mend the service account: {state}"),
                 None if *code == ResultCode::INVALID_CREDENTIALS => {
                     "check binddn and bindpass".into()
@@ -250,8 +251,10 @@ impl DirectoryError {
                 ),
             },
             Self::Credentials { text, .. } => match ad_account_state(text) {
-                Some(state) => format!("a matter for the user's administrator: {state}"),
-                None => "the user's name or password is wrong, or the account may not log in".into(),
+                Some(state) if state != WRONG_PASSWORD => {
+                    format!("a matter for the user's administrator: {state}")
+                }
+                _ => "the user's name or password is wrong, or the account may not log in".into(),
             },
             Self::NullBind => "send a password; deny_null_bind refuses empty ones".into(),
             Self::Search { code, .. } => match *code {
@@ -274,7 +277,7 @@ impl DirectoryError {
                 "the directory ignores accents or spaces that are part of the name; rename one of the two".into()
             }
             Self::UserNotFound { .. } => {
-                "check userdn, userattr and userfilter, and that the bound account may read users".into()
+                "check userdn, userattr and userfilter (with upndomain: that the user's userPrincipalName is the name in the ticket and that domain), and that the bound account may read users".into()
             }
             Self::UserAmbiguous { .. } => {
                 "narrow userdn or userfilter until it finds one entry per name".into()
@@ -284,6 +287,9 @@ impl DirectoryError {
             }
             Self::SizeLimit { .. } => {
                 "raise the server's size limit for the bound account, or narrow groupdn or groupfilter".into()
+            }
+            Self::Timeout { operation: "bind", .. } => {
+                "look at the directory server; if it is only slow, raise connection_timeout".into()
             }
             Self::Timeout { .. } => {
                 "look at the directory server; if it is only slow, index what the filters compare or raise request_timeout".into()
@@ -409,6 +415,9 @@ impl fmt::Display for ResultCode {
     }
 }
 
+/// Active Directory does not tell a name that it does not know from a wrong password.
+const WRONG_PASSWORD: &str = "the name or the password is wrong";
+
 /// Active Directory puts the state of an account into the text of invalidCredentials, as
 /// `data 533`; the codes are Windows' own logon errors.
 fn ad_account_state(text: &str) -> Option<&'static str> {
@@ -416,7 +425,7 @@ fn ad_account_state(text: &str) -> Option<&'static str> {
     let code = data.split([',', ' ']).next()?;
     Some(match code {
         "525" => "the account does not exist",
-        "52e" => "the password is wrong",
+        "52e" => WRONG_PASSWORD,
         "52f" => "an account restriction forbids the login",
         "530" => "the account may not log in at this hour",
         "531" => "the account may not log in from this machine",

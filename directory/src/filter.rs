@@ -186,6 +186,13 @@ impl FilterTemplate {
         Ok(template)
     }
 
+    /// Whether it says anything of the user: one that does not finds the same for everybody.
+    pub(crate) fn names_somebody(&self) -> bool {
+        self.names
+            .iter()
+            .any(|name| Placeholders::GROUP.values.contains(name))
+    }
+
     /// The filter with every value escaped. `values` may name more than the template uses.
     pub(crate) fn render(&self, values: &[(&'static str, &str)]) -> Result<String, String> {
         let context: Map<String, Value> = values

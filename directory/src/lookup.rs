@@ -181,16 +181,18 @@ impl Directory {
         }
     }
 
-    /// Forgets one user, by the name as it was asked for. With `None`, everything, names of SIDs
-    /// included. A lookup that is under way meanwhile is answered, but not remembered.
+    /// Forgets one user, in whatever case the name was asked for, with its realm or without. With `None`, everything,
+    /// names of SIDs included. A lookup that is under way meanwhile is answered, but not remembered.
     pub fn flush(&self, username: Option<&str>) {
-        match username {
-            Some(username) => self.inner.users.flush(Some(&username.to_owned())),
-            None => {
-                self.inner.users.flush(None);
-                self.inner.sids.flush(None);
-            }
-        }
+        let Some(username) = username else {
+            self.inner.users.forget(|_| true);
+            self.inner.sids.forget(|_| true);
+            return;
+        };
+        // One too many is asked again; one too few would have groups that were taken away.
+        let meant = |name: &str| name.split('@').next().unwrap_or(name).to_lowercase();
+        let username = meant(username);
+        self.inner.users.forget(|known| meant(known) == username);
     }
 
     /// Asks for a user and the user's groups; also says until when names that went into the answer

@@ -151,6 +151,12 @@ impl Settings {
         let user_filter_text = or_default(&config.userfilter, DEFAULT_USER_FILTER);
         let user_filter =
             FilterTemplate::parse("userfilter", user_filter_text, Placeholders::USER)?;
+        if !user_filter.names_somebody() {
+            return Err(ConfigError::new(
+                "userfilter",
+                "has no {{.Username}}: every user would be the entry that it finds",
+            ));
+        }
         let group_filter = FilterTemplate::parse(
             "groupfilter",
             or_default(&config.groupfilter, DEFAULT_GROUP_FILTER),
@@ -188,6 +194,15 @@ impl Settings {
         let any_tls = self.servers.iter().any(|s| s.security != Security::Plain);
         if self.group_base.is_none() {
             warnings.push("groupdn is empty: no groups are looked up".to_owned());
+        }
+        if self.group_base.is_some()
+            && !self.use_token_groups
+            && !self.group_filter.names_somebody()
+        {
+            warnings.push(
+                "groupfilter has neither {{.UserDN}} nor {{.Username}}: every user is in all groups that it finds"
+                    .to_owned(),
+            );
         }
         if self.user_base.is_empty() {
             warnings.push(
@@ -619,5 +634,20 @@ mod tests {
             ..DirectoryConfig::default()
         };
         assert!(Settings::parse(&careful).unwrap().warnings.is_empty());
+        let everybody = DirectoryConfig {
+            groupfilter: "(objectClass=group)".into(),
+            ..careful
+        };
+        let warnings = Settings::parse(&everybody).unwrap().warnings.join("\n");
+        assert!(warnings.contains("in all groups"), "{warnings}");
+    }
+
+    #[test]
+    fn a_userfilter_that_makes_everybody_the_same_user_is_refused() {
+        for filter in ["(uid=grace)", "({{.UserAttr}}=grace)"] {
+            let error = refused(|config| config.userfilter = filter.into());
+            assert_eq!(error.field, "userfilter");
+            assert!(error.reason.contains("{{.Username}}"), "{error}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! as well. Kerberos does not, and neither do policies that are mapped to a name: there `é` and `e` are two users. So
 //! what a filter compares with the name is read back, and must say the name, case aside.
 
+use std::time::{Duration, SystemTime};
+
 use crate::dn;
 use crate::error::DirectoryError;
 use crate::filter;
@@ -26,6 +28,9 @@ pub struct Standing {
     /// Active Directory has disabled the account (MS-ADTS 2.2.16), or a password policy has locked it for good
     /// (`pwdAccountLockedTime`, draft-behera-ldap-password-policy §5.3.3).
     pub is_disabled: bool,
+    /// When the account ends (`accountExpires`, MS-ADA1 2.2); `None`: never, as far as is known. Its domain controllers give
+    /// no tickets from then on, and do not end the ones that are there.
+    pub expires: Option<SystemTime>,
     /// When the password was set, as the directory writes it; `None` where it does not say.
     pub password_set: Option<String>,
     /// The account's SID in Active Directory (`objectSid`), as `S-1-5-21-...`; `None` where the directory has none.
@@ -33,8 +38,18 @@ pub struct Standing {
 }
 
 impl Standing {
-    const ATTRIBUTES: [&str; 5] = [
+    /// Why the account may not be used at this time.
+    pub fn shut_out(&self, now: SystemTime) -> Option<&'static str> {
+        if self.is_disabled {
+            return Some("the account is disabled in the directory");
+        }
+        let is_over = self.expires.is_some_and(|end| end <= now);
+        is_over.then_some("the account has expired in the directory")
+    }
+
+    const ATTRIBUTES: [&str; 6] = [
         "userAccountControl",
+        "accountExpires",
         "pwdLastSet",
         "pwdChangedTime",
         "pwdAccountLockedTime",
@@ -49,14 +64,15 @@ impl Standing {
                 .position(|asked| asked.as_ref().eq_ignore_ascii_case(name))?;
             entry.attributes.get(place)?.first()
         };
-        let [control, set, changed, locked, sid] = Self::ATTRIBUTES.map(first);
+        let [control, expires, set, changed, locked, sid] = Self::ATTRIBUTES.map(first);
         let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
-        let [control, set, changed, locked] =
-            [control, set, changed, locked].map(|value| value.map(text));
+        let [control, expires, set, changed, locked] =
+            [control, expires, set, changed, locked].map(|value| value.map(text));
         let control = control.and_then(|control| control.parse::<i64>().ok());
         Self {
             is_disabled: control.is_some_and(|control| control & ACCOUNT_DISABLE != 0)
                 || locked.is_some_and(|locked| locked.starts_with(LOCKED_FOR_GOOD)),
+            expires: expires.and_then(|expires| end_of(&expires)),
             password_set: set.or(changed),
             sid: sid.and_then(|sid| sid_text(sid)),
         }
@@ -320,6 +336,48 @@ fn has_ignored_spaces(name: &str) -> bool {
             .any(|(one, next)| one.is_whitespace() && next.is_whitespace())
 }
 
+/// A time as Active Directory writes it: steps of 100 ns since 1601. Zero and the largest number are no time.
+fn end_of(file_time: &str) -> Option<SystemTime> {
+    let steps: u64 = file_time.parse().ok()?;
+    if steps == 0 || steps >= i64::MAX as u64 {
+        return None;
+    }
+    let since_1601 = Duration::new(steps / 10_000_000, (steps % 10_000_000) as u32 * 100);
+    // What ended before 1970 has ended.
+    let since_1970 = since_1601.saturating_sub(FROM_1601_TO_1970);
+    SystemTime::UNIX_EPOCH.checked_add(since_1970)
+}
+
+const FROM_1601_TO_1970: Duration = Duration::from_secs(11_644_473_600);
 /// ADS_UF_ACCOUNT_DISABLE.
 const ACCOUNT_DISABLE: i64 = 2;
 const LOCKED_FOR_GOOD: &str = "000001010000Z";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_ends_when_active_directory_says_so() {
+        let ends =
+            |text| end_of(text).map(|end| end.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        for never in ["0", "9223372036854775807", "", "x", "-1"] {
+            assert_eq!(ends(never), None, "{never}");
+        }
+        assert_eq!(ends("116444736000000000"), Some(Duration::ZERO));
+        assert_eq!(ends("1"), Some(Duration::ZERO), "long ago");
+        // 2026-01-01T00:00:00.5Z
+        let end = Duration::from_millis(1_767_225_600_500);
+        assert_eq!(ends("134116992005000000"), Some(end));
+
+        let standing = Standing {
+            expires: Some(SystemTime::UNIX_EPOCH + end),
+            ..Standing::default()
+        };
+        let at = |time| standing.shut_out(SystemTime::UNIX_EPOCH + time);
+        assert_eq!(at(end - Duration::from_nanos(1)), None);
+        assert!(at(end).unwrap().contains("expired"));
+        assert_eq!(Standing::default().shut_out(SystemTime::now()), None);
+    }
+}

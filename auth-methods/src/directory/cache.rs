@@ -38,7 +38,7 @@ async fn forget<M: DirectoryMount>(cx: &Cx<M>, user: Option<&str>) -> Result<NoC
 /// One user's groups.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct UserPath {
-    /// The user, spelled as the directory was asked: `grace`.
+    /// The user, with the realm or without, in any case: `grace`.
     user: String,
 }
 

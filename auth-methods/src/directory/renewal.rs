@@ -1,6 +1,8 @@
 //! What every renewal of a directory's user asks: the user must still be there, as the same entry and with the same
 //! policies; otherwise they log in again (threats: `renew-with-other-identity`, `group-gone`).
 
+use std::time::SystemTime;
+
 use obol_directory::{DirectoryError, Standing};
 use obol_mount::{Error, Renewal, Result, TokenParams, same_policies};
 use tracing::warn;
@@ -34,11 +36,11 @@ pub(crate) fn same_entry(who: &str, was: &str, is: &str) -> Result<()> {
     }
 }
 
-/// A disabled account is nobody's, whatever groups it is in (threats: `group-gone`).
-pub(crate) fn not_disabled(who: &str, standing: &Standing) -> Result<()> {
-    match standing.is_disabled {
-        true => Err(refused(who, "the account is disabled", GONE)),
-        false => Ok(()),
+/// An account that is disabled or has expired is nobody's, whatever groups it is in (threats: `group-gone`).
+pub(crate) fn not_shut_out(who: &str, standing: &Standing) -> Result<()> {
+    match standing.shut_out(SystemTime::now()) {
+        Some(cause) => Err(refused(who, cause, GONE)),
+        None => Ok(()),
     }
 }
 

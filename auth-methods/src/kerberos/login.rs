@@ -221,7 +221,12 @@ fn token(request: &RequestInfo, input: &LoginInput) -> Result<Vec<u8>> {
         )),
         Err(HeaderError::OtherScheme | HeaderError::NoToken) => Err(ask()),
         Err(error @ (HeaderError::NotBase64 | HeaderError::TooLarge)) => {
-            Err(Error::bad_request(error.to_string()))
+            let refusal = Refusal {
+                cause: error.to_string(),
+                mend: "look at what the client sends: the word Negotiate, and a SPNEGO token in base64",
+            };
+            let answer = sentence(request, Error::bad_request, &error.to_string());
+            Err(refused(request, None, &refusal, answer))
         }
     }
 }
@@ -302,7 +307,7 @@ fn no_membership(request: &RequestInfo, client: &str, unknown: &Unknown) -> Erro
         error = %error,
         cause = error.cause(),
         mend = error.mend(),
-        "the directory gave no answer for a login"
+        "the directory gave no user and groups for a login"
     );
     let answer = sentence(
         request,

@@ -3,6 +3,7 @@
 //! remembers them. A policy can be mapped to a SID as well, and then needs no directory at all.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use obol_directory::{DirectoryError, Standing};
 use obol_kerberos::{Pac, PacState, Sid};
@@ -58,6 +59,15 @@ pub(super) enum Unknown {
 }
 
 impl Membership {
+    /// Why the account may not be used now, as far as the directory was asked.
+    pub(super) fn shut_out(&self) -> Option<Refusal> {
+        let cause = self.standing.shut_out(SystemTime::now())?;
+        Some(Refusal {
+            cause: format!("{cause} ({})", self.user_dn.as_deref().unwrap_or_default()),
+            mend: "enable the account, or give it a later end (accountExpires), if its user is to log in",
+        })
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.groups.keys().cloned().collect()
     }
@@ -110,7 +120,7 @@ pub(super) async fn at_login(
             let found = in_directory(users, user)
                 .await
                 .map_err(Unknown::Directory)?;
-            not_disabled(&found)?;
+            may_log_in(&found)?;
             found
         }
         false => Membership::default(),
@@ -135,16 +145,10 @@ pub(super) async fn at_login(
 
 /// Who has a ticket keeps it until it ends; whether the account may still be used, the directory knows (threats:
 /// `group-gone`).
-fn not_disabled(found: &Membership) -> Result<(), Unknown> {
-    match found.standing.is_disabled {
-        true => Err(Unknown::User(Refusal {
-            cause: format!(
-                "the account is disabled in the directory ({})",
-                found.user_dn.as_deref().unwrap_or_default()
-            ),
-            mend: "enable the account if its user is to log in",
-        })),
-        false => Ok(()),
+fn may_log_in(found: &Membership) -> Result<(), Unknown> {
+    match found.shut_out() {
+        Some(refusal) => Err(Unknown::User(refusal)),
+        None => Ok(()),
     }
 }
 
@@ -182,13 +186,11 @@ pub(super) async fn without_ticket(
     service: &Service,
     users: &Users,
     user: &User,
-    asked: Asked,
 ) -> Result<Membership, DirectoryError> {
     let source = service.ticket.group_source;
-    let mut membership = match asked {
-        Asked::Now => in_directory_now(users, user).await?,
-        Asked::Kept => in_directory(users, user).await?,
-    };
+    // Asked now: a token that lives on by what was so an hour ago would have it for a lifetime more.
+    let found = users.directory.lookup_fresh(&user.directory_name).await?;
+    let mut membership = of_directory(&found);
     if !source.reads_pac() {
         return Ok(membership);
     }
@@ -210,21 +212,8 @@ pub(super) async fn without_ticket(
     Ok(membership)
 }
 
-/// How old an answer of the directory may be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    Now,
-    /// Up to `cache_ttl`.
-    Kept,
-}
-
 async fn in_directory(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
     let found = users.directory.lookup(&user.directory_name).await?;
-    Ok(of_directory(&found))
-}
-
-async fn in_directory_now(users: &Users, user: &User) -> Result<Membership, DirectoryError> {
-    let found = users.directory.lookup_fresh(&user.directory_name).await?;
     Ok(of_directory(&found))
 }
 

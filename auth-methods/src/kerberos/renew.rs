@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Kerberos;
-use super::membership::{self, Asked};
+use super::membership;
 use super::user::{Rules, User};
 use crate::directory::renewal;
 
@@ -51,7 +51,7 @@ pub(super) async fn renew(
     let who = &proof.principal;
     let user = User::of(&account, &client, Rules::of(service, users))
         .map_err(|refusal| renewal::refused(who, &refusal.cause, renewal::GONE))?;
-    let membership = membership::without_ticket(service, users, &user, Asked::Kept)
+    let membership = membership::without_ticket(service, users, &user)
         .await
         .map_err(|error| renewal::not_found(who, &error))?;
     if let (Some(was), Some(is)) = (&proof.user_dn, &membership.user_dn) {
@@ -62,7 +62,7 @@ pub(super) async fn renew(
     {
         renewal::same_entry(who, was, is)?;
     }
-    renewal::not_disabled(who, &membership.standing)?;
+    renewal::not_shut_out(who, &membership.standing)?;
     let granted = snapshot.policies(users, &membership);
     let renewal = renewal::unchanged(who, granted, &users.token, policies)?;
     Ok(Renewal {

@@ -40,13 +40,14 @@ pub(super) async fn renew(
     let snapshot = ldap.live.snapshot(&ldap.store).await?;
     let users = snapshot.configured("")?;
     let who = &proof.username;
+    // Asked now, as for a Kerberos login's token.
     let found = users
         .directory
-        .lookup(who)
+        .lookup_fresh(who)
         .await
         .map_err(|error| renewal::not_found(who, &error))?;
     renewal::same_entry(who, &proof.user_dn, &found.user_dn)?;
-    renewal::not_disabled(who, &found.standing)?;
+    renewal::not_shut_out(who, &found.standing)?;
     if proof.password_set.is_some() && proof.password_set != found.standing.password_set {
         let cause = "the password was set again";
         return Err(renewal::refused(

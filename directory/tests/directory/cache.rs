@@ -125,7 +125,7 @@ async fn group_gone_a_fresh_lookup_and_a_flush_see_what_is_there() {
         // What was asked beside the cache is not in it.
         assert!(groups(&directory, user).await.contains(&"engineers".into()));
     }
-    directory.flush(Some("grace"));
+    directory.flush(Some("Grace@EXAMPLE.COM"));
     assert_eq!(groups(&directory, "grace").await, ["coders"]);
     assert_eq!(groups(&directory, "admin").await, ["Admins", "engineers"]);
     directory.flush(None);

@@ -196,7 +196,7 @@ async fn a_user_is_explained() {
     assert!(empty.user_search.is_none() && empty.user_dn.is_err());
 
     let crowded = open(&DirectoryConfig {
-        userfilter: "(objectClass=inetOrgPerson)".into(),
+        userfilter: "(|({{.UserAttr}}={{.Username}})(objectClass=inetOrgPerson))".into(),
         ..config(shared().url())
     });
     let probe = crowded.explain_user("grace").await;

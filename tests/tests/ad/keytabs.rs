@@ -1,5 +1,7 @@
 //! Keytabs as they come from Windows, and what happens to them when passwords and encryption types change.
 
+use std::time::SystemTime;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obol_testbed::keytab::{AES256_CTS_HMAC_SHA1_96, ARCFOUR_HMAC};
@@ -77,6 +79,47 @@ fn enctype_downgrade_an_rc4_ticket_is_refused_where_aes_is_required() {
         .unwrap();
     let tickets = ad.kinit_as("grace").unwrap();
     login_at(&server, "kerberos", &ad::negotiate(&ad, &tickets)).expect(200);
+}
+
+#[test]
+fn group_gone_an_account_that_has_expired_keeps_neither_its_ticket_nor_its_renewals() {
+    let ad = ad::own_ad();
+    let server = ad::server(&ad);
+    ad::set_up(&server, &ad, json!({}), json!({}));
+    let grace = ad.kinit_as("grace").unwrap();
+    let log_in = || login_at(&server, "kerberos", &ad::negotiate(&ad, &grace));
+    let client = server.client().with_token(log_in().client_token());
+    let expires = |file_time: u64| {
+        let dn = ad.dn_of("grace").unwrap();
+        let change = format!(
+            "dn: {dn}\nchangetype: modify\nreplace: accountExpires\naccountExpires: {file_time}\n"
+        );
+        ad.modify_ldif(&change).unwrap();
+    };
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    // Steps of 100 ns since 1601.
+    let file_time = |unix: u64| (unix + 11_644_473_600) * 10_000_000;
+    expires(file_time(now.as_secs() + 3600));
+    log_in().expect(200);
+    client.post("auth/token/renew-self", json!({})).expect(200);
+
+    expires(file_time(now.as_secs() - 60));
+    assert!(ad.kinit_as("grace").is_err());
+    log_in().expect(403);
+    assert!(server.log().contains("the account has expired"));
+    client.post("auth/token/renew-self", json!({})).expect(400);
+    let root = server.root();
+    for source in ["ldap", "pac"] {
+        root.post("auth/kerberos/config", json!({"group_source": source}));
+        let body = json!({"service": "HTTP/localhost", "user": "grace"});
+        let report = root.post("auth/kerberos/diagnose", body).expect(200).data();
+        let steps = report["steps"].as_array().unwrap();
+        let account = steps.iter().find(|step| step["name"] == "account").unwrap();
+        assert_eq!(account["status"], "failed", "{account}");
+        assert_eq!(report["ok"], false, "{report:#?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::story::{ad, ad_account, ad_ldap, config, mit, mit_service};
 
-const KTADD: [&str; 2] = ["ktpass -princ HTTP/", "ktadd -k vault.keytab HTTP/"];
+const KTADD: [&str; 2] = ["ktpass -princ ", "ktadd -k vault.keytab "];
 
 #[test]
 fn kvno_mismatch_in_a_realm() {
@@ -25,7 +25,12 @@ fn kvno_mismatch_in_a_realm() {
     method.refuses(&header, 401, &differ, "export a new keytab");
     method
         .diagnose(json!({"service": spn, "authorization": header}))
-        .fails("kdc", &["the password"], "export a new keytab", KTADD)
+        .fails(
+            "kdc",
+            &["the password"],
+            "export a new keytab",
+            ["-mapuser ACCOUNT", "ktadd -k vault.keytab HTTP/kvno.test\""],
+        )
         .fails("client ticket", &differ, "export a new keytab", KTADD)
         .in_short(&["export a new keytab"]);
 }
@@ -48,7 +53,10 @@ fn kvno_mismatch_in_a_domain() {
             "kdc",
             &["svc-kvno"],
             "export a new keytab",
-            ["-mapuser svc-kvno", "ktadd"],
+            [
+                &format!("-princ svc-kvno@{} -mapuser svc-kvno ", ad.realm()),
+                "ktadd -k vault.keytab svc-kvno\"",
+            ],
         )
         .fails("client ticket", &differ, "export a new keytab", KTADD)
         .passes("spn owner")

@@ -13,8 +13,10 @@ pub(super) struct Commands {
 /// Names that the commands are about.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
-    /// The account in Active Directory: `vault_svc`.
+    /// The account in Active Directory: `vault_svc`. A service's name does not say whose it is.
     pub(super) account: String,
+    /// The principal of the keytab: the account's, or the service's.
+    pub(super) principal: String,
     /// The SPN: `HTTP/vault.example.com`.
     pub(super) spn: String,
     pub(super) realm: String,
@@ -23,7 +25,11 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(account: &Principal, spn: &str) -> Self {
         Self {
-            account: account.primary().to_owned(),
+            account: match account.instance() {
+                None => account.primary().to_owned(),
+                Some(_) => "ACCOUNT".to_owned(),
+            },
+            principal: account.components().join("/"),
             spn: spn.split('@').next().unwrap_or(spn).to_owned(),
             realm: account.realm().to_owned(),
         }
@@ -33,14 +39,15 @@ impl Names {
     pub(super) fn new_keytab(&self) -> Commands {
         let Self {
             account,
-            spn,
+            principal,
             realm,
+            ..
         } = self;
         Commands {
             windows: format!(
-                "ktpass -princ {spn}@{realm} -mapuser {account} -pass * -crypto AES256-SHA1 -ptype KRB5_NT_PRINCIPAL -out vault.keytab"
+                "ktpass -princ {principal}@{realm} -mapuser {account} -pass * -crypto AES256-SHA1 -ptype KRB5_NT_PRINCIPAL -out vault.keytab"
             ),
-            mit: format!("kadmin -q \"ktadd -k vault.keytab {spn}\""),
+            mit: format!("kadmin -q \"ktadd -k vault.keytab {principal}\""),
         }
     }
 

@@ -7,14 +7,14 @@ use obol_kerberos::{Accepted, PacState, Principal};
 
 use super::super::live::{Service, Snapshot};
 use super::super::login;
-use super::super::membership::{self, Asked, Membership, Unknown};
+use super::super::membership::{self, Membership, Unknown};
 use super::super::user::{Rules, User};
 use super::report::{GroupReport, Steps, UserReport};
 use super::{kdc, ticket};
 use crate::directory::users::Users;
 
-/// Every server of `url`, on its own. One that fails is a warning while another one works.
-pub(super) async fn servers(steps: &mut Steps, users: &Users) {
+/// Every server of `url`, on its own. One that fails is a warning while another one works. Says whether one does.
+pub(super) async fn servers(steps: &mut Steps, users: &Users) -> bool {
     let probes = users.directory.probe().await;
     let usable = probes.iter().any(ServerProbe::is_usable);
     for probe in probes {
@@ -45,6 +45,7 @@ pub(super) async fn servers(steps: &mut Steps, users: &Users) {
             }
         }
     }
+    usable
 }
 
 /// Whose the SPN is, where the directory knows (Active Directory). Each login fails when it is nobody's, or somebody
@@ -184,7 +185,7 @@ pub(super) async fn user(
         })
         .map_or(&PacState::NotRead, |accepted| &accepted.pac);
     let found = match pac {
-        PacState::NotRead => membership::without_ticket(service, users, &user, Asked::Now)
+        PacState::NotRead => membership::without_ticket(service, users, &user)
             .await
             .map_err(Unknown::Directory),
         pac => membership::at_login(service, users, &user, pac, true).await,
@@ -200,6 +201,10 @@ pub(super) async fn user(
             return None;
         }
     };
+    // A login that asks the directory was refused for it above; others find out at the first renewal.
+    if let Some(refusal) = membership.shut_out() {
+        steps.fail("account", refusal.cause).mend(refusal.mend);
+    }
     if *pac == PacState::Absent && membership.standing.sid.is_some() && !user.is_foreign {
         steps
             .warn(
@@ -352,7 +357,9 @@ fn principal(name: &str, service: &Service, users: &Users) -> Result<Principal, 
 }
 
 fn directory_failed(steps: &mut Steps, name: &'static str, error: &DirectoryError) {
-    steps
-        .fail(name, format!("{error}: {}", error.cause()))
-        .mend(error.mend());
+    let (mut finding, cause) = (error.to_string(), error.cause());
+    if !finding.contains(&cause) {
+        finding = format!("{finding}: {cause}");
+    }
+    steps.fail(name, finding).mend(error.mend());
 }

@@ -27,7 +27,7 @@ pub(super) async fn diagnose(cx: Cx<Kerberos>, input: DiagnoseInput) -> Result<D
                 .fail("keytab", "no keytab is configured")
                 .mend(format!("write one to {}config", cx.request.mount))
                 .mit(format!(
-                    "obol write {}config keytab=\"$(base64 -w0 vault.keytab)\" service_account=vault_svc",
+                    "base64 -w0 vault.keytab | obol write {}config keytab=- service_account=vault_svc",
                     cx.request.mount
                 ));
             None
@@ -53,12 +53,18 @@ pub(super) async fn diagnose(cx: Cx<Kerberos>, input: DiagnoseInput) -> Result<D
             None
         }
         Some(users) => {
-            directory::servers(&mut steps, users).await;
-            if let Some(service) = service {
+            let usable = directory::servers(&mut steps, users).await;
+            if let Some(service) = service.filter(|_| usable) {
                 directory::spn(&mut steps, service, users, input.service.as_deref()).await;
             }
             let named = input.user.as_deref().filter(|name| !name.is_empty());
-            directory::user(&mut steps, &snapshot, users, named, accepted.as_ref()).await
+            if usable {
+                directory::user(&mut steps, &snapshot, users, named, accepted.as_ref()).await
+            } else {
+                // Each question would wait as long as the one before, and come to the same.
+                steps.skip("user", "no directory server is usable");
+                None
+            }
         }
     };
     Ok(Data(steps.into_report(user)))

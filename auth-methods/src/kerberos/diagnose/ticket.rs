@@ -202,6 +202,7 @@ pub(super) fn names(service: &Service, spn: &str) -> Names {
         Some(account) => Names::new(account, &spn),
         None => Names {
             account: "ACCOUNT".to_owned(),
+            principal: spn.clone(),
             spn,
             realm: "REALM".to_owned(),
         },
