@@ -89,8 +89,10 @@ impl<'a> Proof<'a> {
 /// secret_id= to be asked for it; without secret_id where the role needs none. With -method=jwt: jwt=- or jwt=@FILE, and
 /// role= where the method has no default role.
 ///
+/// The token is kept in ~/.vault-token, or by the token_helper that ~/.vault names.
+///
 /// Without -method, a token that you already have is checked and kept; it is asked for, or read from standard
-/// input when the argument is -. The token is written to ~/.vault-token.
+/// input when the argument is -.
 #[derive(clap::Args)]
 pub(super) struct Login {
     /// A token, or -, or what the method needs as KEY=VALUE
@@ -320,6 +322,11 @@ impl Login {
                 return Err(Failure::local(format!("{} must be given once", secret.key)));
             }
             given = Some(value);
+        }
+        // A variable of a script that is not set, most likely; without it somebody else may be logged in.
+        let is_empty = |value: &Value| value.as_str().is_some_and(str::is_empty);
+        if let Some((key, _)) = data.iter().find(|(_, value)| is_empty(value)) {
+            return Err(Failure::local(format!("{key}= has no value")));
         }
         match data.keys().find(|key| !method.keys.contains(&key.as_str())) {
             None => Ok((data, given)),

@@ -129,6 +129,9 @@ fn an_unknown_method_or_key_is_refused_before_anything_is_sent() {
         .run("login -method=kerberos user=x")
         .failed(1, "username");
     shell
+        .run("login -method=kerberos username=")
+        .failed(1, "username= has no value");
+    shell
         .run("login -method=kerberos username=x service=HTTP/h")
         .failed(1, "password=-");
     shell
