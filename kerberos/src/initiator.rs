@@ -351,7 +351,7 @@ impl InitiateError {
             }
             Self::UnknownService { .. } => {
                 "check the server's address: the SPN is made of it; or register the SPN for the \
-                 service account (setspn, addprinc)"
+                 account that the server runs as (setspn, addprinc)"
             }
             Self::UnknownClient { .. } => {
                 "check the spelling of the principal, its case and its realm"
