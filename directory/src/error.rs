@@ -103,7 +103,7 @@ pub enum DirectoryError {
         cause: String,
     },
     /// The server took a request and did not answer in time.
-    #[error("{url} did not answer the {operation} within {after:.1?}")]
+    #[error("{url} did not answer the {operation} within {:?}", rounded(*after))]
     Timeout {
         url: String,
         operation: &'static str,
@@ -415,6 +415,13 @@ impl fmt::Display for ResultCode {
     }
 }
 
+/// Of a deadline that was on its way already, what was left is a matter of microseconds.
+fn rounded(time: Duration) -> Duration {
+    const STEP: u64 = 10;
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis.saturating_add(STEP / 2) / STEP * STEP)
+}
+
 /// Active Directory does not tell a name that it does not know from a wrong password.
 const WRONG_PASSWORD: &str = "the name or the password is wrong";
 
@@ -459,6 +466,22 @@ fn each(attempts: &[DirectoryError]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_was_waited_is_told_as_it_was_configured() {
+        for (left, told) in [(2_999_759, "3s"), (1_000_000, "1s"), (250_000, "250ms")] {
+            let error = DirectoryError::Timeout {
+                url: "ldaps://dc1:636".into(),
+                operation: "bind",
+                after: Duration::from_micros(left),
+            };
+            assert!(
+                error.to_string().ends_with(&format!("within {told}")),
+                "{error}"
+            );
+            assert!(error.mend().contains("connection_timeout"));
+        }
+    }
 
     fn bind(code: ResultCode, text: &str) -> DirectoryError {
         DirectoryError::Bind {
