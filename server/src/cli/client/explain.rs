@@ -82,7 +82,7 @@ fn unknown_host(address: &Address) -> (String, Option<String>) {
 fn tls_cause(error: &rustls::Error, address: &Address) -> (String, Option<String>) {
     use rustls::CertificateError::{
         BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
-        NotValidYet, NotValidYetContext, UnknownIssuer,
+        NotValidYet, NotValidYetContext, Other, UnknownIssuer,
     };
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
     let (cause, mend) = match error {
@@ -108,6 +108,13 @@ fn tls_cause(error: &rustls::Error, address: &Address) -> (String, Option<String
         InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => (
             "its certificate is not valid yet".to_owned(),
             "Check this machine's clock.".to_owned(),
+        ),
+        // What `openssl req -x509` makes unless told otherwise, put on the server as it is.
+        InvalidCertificate(Other(other)) if other.to_string().contains("CaUsedAsEndEntity") => (
+            "its certificate is an authority's, which may not be a server's as well".to_owned(),
+            "Give the server one that the authority has signed, or make it anew with \
+             `openssl req -x509 -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST ...`."
+                .to_owned(),
         ),
         AlertReceived(alert) => (
             format!("it ended the TLS handshake ({alert:?})"),

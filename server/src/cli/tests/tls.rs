@@ -127,6 +127,26 @@ fn a_stranger_is_not_believed_unless_told_so() {
 }
 
 #[test]
+fn an_authoritys_own_certificate_on_a_server_is_told_as_that_and_one_that_is_no_authoritys_is_taken()
+ {
+    let directory = tempfile::tempdir().unwrap();
+    let of_itself = |is_ca: IsCa| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let answers = |identity: &(String, String)| {
+        let server = server(identity, None, vec![fine()]);
+        let ca = file(&directory, "own.pem", &identity.0);
+        shell(&server).set("VAULT_CACERT", &ca).run("read sys/x")
+    };
+    answers(&of_itself(IsCa::Ca(BasicConstraints::Unconstrained))).failed(2, "CA:FALSE");
+    answers(&of_itself(IsCa::ExplicitNoCa)).ok();
+}
+
+#[test]
 fn a_certificate_for_another_name_needs_that_name() {
     let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
     let server = server(&authority.issue("vault.internal"), None, vec![fine()]);
