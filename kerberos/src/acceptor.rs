@@ -63,6 +63,7 @@ struct Inner {
     _memfd: OwnedFd,
     keytab_name: CString,
     keys: Vec<KeySummary>,
+    set_aside: Vec<KeySummary>,
     options: AcceptorOptions,
     clock_skew: Duration,
     fingerprint: String,
@@ -90,6 +91,7 @@ impl Acceptor {
             _memfd: memfd,
             keytab_name,
             keys: keytab.summary(),
+            set_aside: keytab.set_aside().to_vec(),
             options,
             clock_skew,
             fingerprint: keytab.fingerprint(),
@@ -211,12 +213,16 @@ impl Acceptor {
     /// again to see how far the client's is off.
     fn refused(&self, status: gss::Status, request: &ApRequest<'_>) -> AcceptError {
         let ticket = TicketFacts::from(request);
-        let mut error = AcceptError::from_status(status, &ticket, &self.0.keys);
+        let mut error = self.error(status, &ticket);
         if let Some(offset) = error.offset_mut() {
             let time = krb5::client_time(&self.0.keytab_name, request.message);
             *offset = time.ok().map(ClockOffset::of);
         }
         error
+    }
+
+    fn error(&self, status: gss::Status, ticket: &TicketFacts) -> AcceptError {
+        AcceptError::from_status(status, ticket, &self.0.keys, &self.0.set_aside)
     }
 
     /// libkrb5 takes its bound from krb5.conf alone, as it stands now. Where that allows more than
@@ -432,7 +438,7 @@ fn pac(
 ) -> Result<PacState, AcceptError> {
     let attribute = client
         .attribute(LOGON_INFO)
-        .map_err(|status| AcceptError::from_status(status, ticket, &acceptor.0.keys))?;
+        .map_err(|status| acceptor.error(status, ticket))?;
     Ok(match attribute {
         None => PacState::Absent,
         Some(value) if !(value.authenticated && value.complete) => PacState::Unverified,
@@ -455,7 +461,7 @@ fn name(
 ) -> Result<ReadName, AcceptError> {
     let displayed = name
         .display()
-        .map_err(|status| AcceptError::from_status(status, ticket, &acceptor.0.keys))?;
+        .map_err(|status| acceptor.error(status, ticket))?;
     let text = displayed.text.ok_or(AcceptError::ClientNameNotText)?;
     Ok(ReadName {
         principal: Principal::parse(&text).map_err(AcceptError::ClientName)?,

@@ -51,13 +51,21 @@ pub enum Mismatch {
     Kvno { held: Vec<u32> },
     /// The keytab has the ticket's version, but not under its encryption type.
     Enctype { held: Vec<Enctype> },
+    /// The keytab has keys of the ticket's service, version and type, under a name that is not the service account's, and
+    /// so does not count.
+    SetAside { held: Principal },
     /// Version and type are there, and the key is another one; or krb5.conf does not permit the
     /// type, which libkrb5 reports in the same words.
     Key { held: Vec<Principal> },
 }
 
 impl Mismatch {
-    pub(crate) fn find(ticket: &TicketFacts, keys: &[KeySummary]) -> Self {
+    /// `keys` are those that count, `set_aside` what the keytab holds beside them.
+    pub(crate) fn find(
+        ticket: &TicketFacts,
+        keys: &[KeySummary],
+        set_aside: &[KeySummary],
+    ) -> Self {
         let in_realm: Vec<&KeySummary> = keys
             .iter()
             .filter(|key| key.principal.realm() == ticket.service.realm())
@@ -75,6 +83,19 @@ impl Mismatch {
                     .zip(held)
                     .all(|(a, b)| a.eq_ignore_ascii_case(b))
         };
+        let same_kvno =
+            |key: &&KeySummary| ticket.kvno.is_none_or(|kvno| same_version(key.kvno, kvno));
+        let opens_it = |key: &&KeySummary| {
+            key.principal.realm() == ticket.service.realm()
+                && is_named(&key.principal)
+                && same_kvno(key)
+                && key.enctype == ticket.enctype
+        };
+        if let Some(key) = set_aside.iter().find(opens_it) {
+            return Self::SetAside {
+                held: key.principal.clone(),
+            };
+        }
         // An account's key opens the tickets of all its services, whatever they are called.
         let is_account = |principal: &Principal| principal.instance().is_none();
         let mut principals = in_realm.iter().map(|key| &key.principal);
@@ -83,9 +104,7 @@ impl Mismatch {
                 held: distinct(in_realm.iter().map(|key| key.principal.clone())),
             };
         }
-        let same_kvno =
-            |key: &&&KeySummary| ticket.kvno.is_none_or(|kvno| same_version(key.kvno, kvno));
-        let of_version: Vec<&&KeySummary> = in_realm.iter().filter(same_kvno).collect();
+        let of_version: Vec<&KeySummary> = in_realm.iter().copied().filter(same_kvno).collect();
         if of_version.is_empty() {
             return Self::Kvno {
                 held: distinct(in_realm.iter().map(|key| key.kvno)),
@@ -219,7 +238,12 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    pub(crate) fn from_status(status: Status, ticket: &TicketFacts, keys: &[KeySummary]) -> Self {
+    pub(crate) fn from_status(
+        status: Status,
+        ticket: &TicketFacts,
+        keys: &[KeySummary],
+        set_aside: &[KeySummary],
+    ) -> Self {
         let ticket = ticket.clone();
         if status.routine_error() == libgssapi_sys::_GSS_S_BAD_BINDINGS {
             return Self::ChannelBindings { ticket };
@@ -249,7 +273,7 @@ impl AcceptError {
             | krb5::AP_ERR_BADKEYVER
             | krb5::AP_ERR_MODIFIED
             | krb5::AP_ERR_BAD_INTEGRITY => Self::NoMatchingKey {
-                mismatch: Mismatch::find(&ticket, keys),
+                mismatch: Mismatch::find(&ticket, keys, set_aside),
                 ticket,
             },
             _ => Self::Library {
@@ -310,6 +334,10 @@ impl AcceptError {
                     "{ticket} is encrypted with {}; the keytab holds only {} for that key version",
                     ticket.enctype,
                     join(held)
+                ),
+                Mismatch::SetAside { held } => format!(
+                    "{ticket} is for a name of which the keytab has such a key, but only the service \
+                     account's keys count, and it is not {held}"
                 ),
                 Mismatch::Key { held } => format!(
                     "no key opens {ticket}, although the keytab has that version and type (of {})",
@@ -419,6 +447,10 @@ impl AcceptError {
                 }
                 Mismatch::Enctype { .. } => {
                     "export a keytab with all of the account's encryption types"
+                }
+                Mismatch::SetAside { .. } => {
+                    "name that principal as service_account in config, or export a keytab of the \
+                     service account with its keys of today"
                 }
                 Mismatch::Key { .. } => {
                     "export a new keytab for the account that owns this SPN now (its password was \

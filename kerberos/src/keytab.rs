@@ -23,6 +23,8 @@ use crate::principal::{Principal, PrincipalError, ServiceAccount};
 #[derive(Clone)]
 pub struct Keytab {
     entries: Vec<KeytabEntry>,
+    /// What [`Keytab::for_service_account`] has left out, so that a ticket for it can be told from one for somebody else.
+    set_aside: Vec<KeySummary>,
 }
 
 impl Keytab {
@@ -62,7 +64,10 @@ impl Keytab {
         if entries.is_empty() {
             return Err(KeytabError::Empty);
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            set_aside: Vec::new(),
+        })
     }
 
     /// The keys, in the order of the file; never empty.
@@ -105,18 +110,14 @@ impl Keytab {
             account: account.to_owned(),
             reason,
         })?;
-        let entries: Vec<KeytabEntry> = self
-            .entries
-            .iter()
-            .filter(|entry| {
+        let (entries, others): (Vec<KeytabEntry>, Vec<KeytabEntry>) =
+            self.entries.iter().cloned().partition(|entry| {
                 if remove_instance_name {
                     wanted.matches(&entry.principal.without_instance())
                 } else {
                     wanted.matches(&entry.principal)
                 }
-            })
-            .cloned()
-            .collect();
+            });
         if entries.is_empty() {
             return Err(KeytabError::NoSuchAccount {
                 account: wanted.to_string(),
@@ -130,12 +131,20 @@ impl Keytab {
                 enctypes: list(entries.iter().map(|entry| entry.enctype.to_string())),
             });
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            set_aside: others.iter().map(KeytabEntry::summary).collect(),
+        })
     }
 
     /// What the keytab holds, without the keys.
     pub fn summary(&self) -> Vec<KeySummary> {
         self.entries.iter().map(KeytabEntry::summary).collect()
+    }
+
+    /// What [`Keytab::for_service_account`] has left out of the keytab that it was asked of.
+    pub fn set_aside(&self) -> &[KeySummary] {
+        &self.set_aside
     }
 
     /// Sixteen hexadecimal digits over names, versions, types and times, for logs. Deliberately not

@@ -51,6 +51,27 @@ own_process! {
         assert!(error.mend().contains("another account"), "{}", error.mend());
     }
 
+    fn a_key_that_the_keytab_has_under_another_name_is_told_from_none() {
+        let realm = realm();
+        realm.add_service("HTTP/other").unwrap();
+        let keytab = Keytab::parse(&realm.keytab(&[SERVICE, "HTTP/other"]).unwrap()).unwrap();
+        let acceptor = acceptor_of(&keytab.for_service_account("HTTP/other", false).unwrap().to_bytes());
+        let token = Client::grace(&realm).token();
+        // Of a file, nobody knows what it was taken from.
+        let error = accept(&acceptor, &token).unwrap_err();
+        assert!(matches!(error, AcceptError::NoMatchingKey { mismatch: Mismatch::Service { .. }, .. }), "{error:?}");
+
+        let keys = keytab.for_service_account("HTTP/other", false).unwrap();
+        let acceptor = Acceptor::new(&keys, AcceptorOptions::default()).unwrap();
+        let error = accept(&acceptor, &token).unwrap_err();
+        assert_eq!(
+            error.cause(),
+            "the ticket for HTTP/localhost@EXAMPLE.COM (kvno 1, aes256-cts-hmac-sha1-96) is for a name of which the \
+             keytab has such a key, but only the service account's keys count, and it is not HTTP/localhost@EXAMPLE.COM"
+        );
+        assert!(error.mend().starts_with("name that principal as service_account"), "{}", error.mend());
+    }
+
     fn a_missing_encryption_type_is_named() {
         let realm = realm();
         let aes128 = realm.keytab_with_enctypes(&[SERVICE], &[AES128_CTS_HMAC_SHA1_96]).unwrap();
