@@ -1,24 +1,20 @@
 //! The accepting side: a keytab in memory becomes an `Acceptor`, a Negotiate token becomes an
-//! authenticated name. The keytab lies in a sealed memfd and nowhere else; libkrb5 reads it through
-//! the credential store. Replays are not refused here: the digest that comes with every accepted
-//! request is what the caller's own replay refusal keeps.
+//! authenticated name. libkrb5 opens the Kerberos request in the token, and what GSSAPI and SPNEGO put around it is read
+//! here. Replays are not refused here: the digest that comes with every accepted request is what the
+//! caller's own replay refusal keeps.
 
-use std::cell::RefCell;
-use std::ffi::{CStr, CString};
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use ring::digest;
 use thiserror::Error;
 
 use crate::enctype::Enctype;
 use crate::error::{AcceptError, ClockOffset, TicketFacts};
-use crate::gss;
+use crate::gss_checksum::{self, GssChecksum};
 use crate::keytab::{KeySummary, Keytab};
-use crate::krb5::{self, Krb5Error};
-use crate::memfd::sealed_memfd;
+use crate::krb5::{self, Krb5Error, LogonInfo, MemoryKeytab, OpenRequest};
 use crate::pac::{Pac, PacState};
 use crate::principal::{Principal, PrincipalError};
 use crate::spnego::{self, ApRequest, NegotiateToken};
@@ -33,7 +29,7 @@ pub struct AcceptorOptions {
     /// there: [`Accepted::pac`]. Off unless asked for; it costs some microseconds for each login.
     pub decode_pac: bool,
     /// How far a client's clock may be from this host's, where that is to be less than libkrb5
-    /// allows ([`crate::library_clock_skew`]). Costs a second decryption for each login.
+    /// allows ([`crate::library_clock_skew`]).
     pub clock_skew: Option<Duration>,
     /// What is asked of the client's channel bindings.
     pub channel_bindings: BindingMode,
@@ -59,18 +55,18 @@ pub enum BindingMode {
 pub struct Acceptor(Arc<Inner>);
 
 struct Inner {
-    /// Kept open as long as libkrb5 may look it up under /proc/self/fd.
-    _memfd: OwnedFd,
-    keytab_name: CString,
+    /// Where libkrb5 finds the keys.
+    opener: MemoryKeytab,
+    /// The same keys, for the signatures of PACs.
+    keytab: Keytab,
     keys: Vec<KeySummary>,
-    set_aside: Vec<KeySummary>,
     options: AcceptorOptions,
     clock_skew: Duration,
     fingerprint: String,
 }
 
 impl Acceptor {
-    /// Puts the keytab where libkrb5 can read it, and asks libkrb5 once for a credential from it.
+    /// Puts the keytab where libkrb5 finds it, in memory.
     /// Give the keys of the service account alone ([`Keytab::for_service_account`]): every key in
     /// the keytab opens tickets.
     pub fn new(keytab: &Keytab, options: AcceptorOptions) -> Result<Self, AcceptorError> {
@@ -82,24 +78,18 @@ impl Acceptor {
                 library,
             });
         }
-        let memfd = sealed_memfd(c"keytab", &keytab.to_bytes())
-            .map_err(|error| AcceptorError::Memfd(error.into()))?;
-        let keytab_name = CString::new(format!("FILE:/proc/self/fd/{}", memfd.as_raw_fd()))
-            .expect("a number and a constant hold no NUL");
-        acquire(&keytab_name).map_err(|status| AcceptorError::Credential(status.text))?;
         Ok(Self(Arc::new(Inner {
-            _memfd: memfd,
-            keytab_name,
+            opener: MemoryKeytab::new(keytab).map_err(AcceptorError::Keytab)?,
+            keytab: keytab.clone(),
             keys: keytab.summary(),
-            set_aside: keytab.set_aside().to_vec(),
             options,
             clock_skew,
             fingerprint: keytab.fingerprint(),
         })))
     }
 
-    /// Accepts one Negotiate token, already decoded from base64. Blocks for the cryptography, some
-    /// hundred microseconds, and never touches the network; an async caller goes through
+    /// Accepts one Negotiate token, already decoded from base64. Blocks for the cryptography, some dozen
+    /// microseconds, and never touches the network; an async caller goes through
     /// [`crate::AcceptorPool`].
     ///
     /// `bindings` are those of the connection that the token came over, if it has any;
@@ -109,86 +99,95 @@ impl Acceptor {
         token: &[u8],
         bindings: Option<&ChannelBindings>,
     ) -> Result<Accepted, AcceptError> {
-        self.run(token, bindings, false)
-    }
-
-    /// The same, and says whose key opened the ticket: [`Accepted::target`]. Two more calls of GSSAPI
-    /// for that are a fifth of an accept.
-    pub fn accept_naming_target(
-        &self,
-        token: &[u8],
-        bindings: Option<&ChannelBindings>,
-    ) -> Result<Accepted, AcceptError> {
-        self.run(token, bindings, true)
-    }
-
-    fn run(
-        &self,
-        token: &[u8],
-        bindings: Option<&ChannelBindings>,
-        name_target: bool,
-    ) -> Result<Accepted, AcceptError> {
         let token = NegotiateToken::parse(token)?;
-        let mech_token = token.kerberos()?;
-        let request = ApRequest::parse(mech_token)?;
+        let request = ApRequest::parse(token.kerberos()?)?;
         self.check_enctypes(&request)?;
-        krb5::keep_configuration();
-        let ticket = TicketFacts::from(&request);
         let bindings = match self.0.options.channel_bindings {
             BindingMode::Ignore => None,
             BindingMode::Accept => bindings,
             BindingMode::Require if bindings.is_some() => bindings,
-            BindingMode::Require => return Err(AcceptError::NothingToBind { ticket }),
+            BindingMode::Require => {
+                let ticket = TicketFacts::from(&request);
+                return Err(AcceptError::NothingToBind { ticket });
+            }
         };
-        let established = with_credential(&self.0, |credential| {
-            gss::accept(
-                credential,
-                mech_token,
-                bindings.map(ChannelBindings::as_bytes),
-                name_target,
-            )
+        krb5::with_context(|context| {
+            let open = OpenRequest::open(context, &self.0.opener, request.message)
+                .map_err(|error| self.refused(error, &request))?;
+            self.accepted(&token, &request, &open, bindings)
         })
-        .and_then(|result| result)
-        .map_err(|status| self.refused(status, &request))?;
-        if established.continue_needed {
+        .map_err(AcceptError::from)?
+    }
+
+    /// What an open request says, once everything that is asked of it is true.
+    fn accepted(
+        &self,
+        token: &NegotiateToken<'_>,
+        request: &ApRequest<'_>,
+        open: &OpenRequest<'_>,
+        bindings: Option<&ChannelBindings>,
+    ) -> Result<Accepted, AcceptError> {
+        let ticket = || TicketFacts::from(request);
+        let gss = GssChecksum::parse(open.checksum()).map_err(|fault| AcceptError::NotGssapi {
+            ticket: ticket(),
+            fault,
+        })?;
+        if gss.wants_third_message() {
             return Err(AcceptError::NotComplete);
         }
-        let flags = ContextFlags(established.flags);
-        let channel_bound =
-            bindings.is_some() && flags.has(libgssapi_sys::GSS_C_CHANNEL_BOUND_FLAG);
+        let channel_bound = match bindings {
+            Some(bindings) if gss.binds(bindings.as_bytes()) => true,
+            // One that says it binds wherever there is a channel has seen none: somebody took it away.
+            Some(_) if gss.has_bindings() || binds_always(open)? => {
+                return Err(AcceptError::ChannelBindings { ticket: ticket() });
+            }
+            _ => false,
+        };
         if self.0.options.channel_bindings == BindingMode::Require && !channel_bound {
-            return Err(AcceptError::NotBound { ticket });
+            return Err(AcceptError::NotBound { ticket: ticket() });
         }
-        self.check_clock(&request)?;
-        let client = name(&established.client, &ticket, self)?;
-        if client.anonymous
-            || flags.has(libgssapi_sys::GSS_C_ANON_FLAG)
-            || client.principal.is_anonymous()
-        {
+        self.check_clock(request, open)?;
+        let client = name(open.client()?)?;
+        if client.is_anonymous() {
             return Err(AcceptError::Anonymous);
         }
-        let target = match &established.target {
-            Some(target) => name(target, &ticket, self).ok(),
-            None => None,
-        };
+        let target = name(open.target()?)?;
         let pac = match self.0.options.decode_pac {
-            true => pac(&established.client, &ticket, self)?,
+            true => self.pac(open, &target)?,
             false => PacState::NotRead,
         };
-        let ap_rep = (!established.reply.is_empty()).then_some(established.reply.as_slice());
+        let reply = match gss.wants_mutual() || request.mutual {
+            true => Some(open.reply()?),
+            false => None,
+        };
+        let ticket = ticket();
         Ok(Accepted {
-            client: client.principal,
-            target: target.map(|target| target.principal),
-            reply: spnego::frame_reply(&token, ap_rep)?,
+            client,
+            target,
+            reply: spnego::frame_reply(token, reply.as_deref())?,
             authenticator_digest: request.authenticator_digest(),
             ticket_service: ticket.service,
             ticket_enctype: ticket.enctype,
             ticket_kvno: ticket.kvno,
             session_enctype: request.session_enctype,
-            expires: established.lifetime,
+            expires: open.ends(),
             pac,
             channel_bound,
-            flags,
+            flags: ContextFlags(gss.flags),
+        })
+    }
+
+    /// Decodes what libkrb5 vouches for, and nothing else.
+    fn pac(&self, open: &OpenRequest<'_>, target: &Principal) -> Result<PacState, AcceptError> {
+        let keys = self.0.keytab.entries().iter();
+        let keys = keys.filter(|key| key.principal() == target);
+        Ok(match open.logon_info(keys)? {
+            LogonInfo::Absent => PacState::Absent,
+            LogonInfo::Unverified => PacState::Unverified,
+            LogonInfo::Verified(info) => match Pac::decode(&info) {
+                Ok(pac) => PacState::Verified(Box::new(pac)),
+                Err(error) => PacState::Malformed(error),
+            },
         })
     }
 
@@ -209,37 +208,26 @@ impl Acceptor {
         &self.0.fingerprint
     }
 
-    /// GSSAPI's refusal in this crate's words. Where a clock may be the reason, the request is opened
+    /// libkrb5's refusal in this crate's words. Where a clock may be the reason, the request is opened
     /// again to see how far the client's is off.
-    fn refused(&self, status: gss::Status, request: &ApRequest<'_>) -> AcceptError {
+    fn refused(&self, error: Krb5Error, request: &ApRequest<'_>) -> AcceptError {
         let ticket = TicketFacts::from(request);
-        let mut error = self.error(status, &ticket);
+        let mut error = AcceptError::of(error, ticket, &self.0.keys, self.0.keytab.set_aside());
         if let Some(offset) = error.offset_mut() {
-            let time = krb5::client_time(&self.0.keytab_name, request.message);
+            let time = krb5::client_time(&self.0.opener, request.message);
             *offset = time.ok().map(ClockOffset::of);
         }
         error
     }
 
-    fn error(&self, status: gss::Status, ticket: &TicketFacts) -> AcceptError {
-        AcceptError::from_status(status, ticket, &self.0.keys, &self.0.set_aside)
-    }
-
-    /// libkrb5 takes its bound from krb5.conf alone, as it stands now. Where that allows more than
-    /// this acceptor, the time in the request is needed, which GSSAPI does not give.
-    fn check_clock(&self, request: &ApRequest<'_>) -> Result<(), AcceptError> {
+    /// libkrb5 takes its bound from krb5.conf, as it stands now: it may allow more than this acceptor.
+    fn check_clock(
+        &self,
+        request: &ApRequest<'_>,
+        open: &OpenRequest<'_>,
+    ) -> Result<(), AcceptError> {
         let allowed = self.0.clock_skew;
-        if krb5::present_clock_skew().is_some_and(|present| present <= allowed) {
-            return Ok(());
-        }
-        let time = krb5::client_time(&self.0.keytab_name, request.message).map_err(|error| {
-            AcceptError::Library {
-                major: 0,
-                minor: error.code,
-                text: error.text,
-            }
-        })?;
-        let offset = ClockOffset::of(time);
+        let offset = ClockOffset::of(open.time());
         if offset.by() <= allowed {
             return Ok(());
         }
@@ -290,8 +278,8 @@ pub struct Accepted {
     /// several such names: see [`Accepted::account`].
     pub client: Principal,
     /// The name whose key opened the ticket: the service itself, or the account in Active
-    /// Directory. Only from [`Acceptor::accept_naming_target`].
-    pub target: Option<Principal>,
+    /// Directory.
+    pub target: Principal,
     /// The acceptor's token for `WWW-Authenticate: Negotiate`, framed as the request was.
     pub reply: Option<Vec<u8>>,
     /// The replay key: [`ApRequest::authenticator_digest`].
@@ -305,8 +293,8 @@ pub struct Accepted {
     pub ticket_kvno: Option<u32>,
     /// The type of the session key.
     pub session_enctype: Enctype,
-    /// Seconds until the context, and so the ticket, ends.
-    pub expires: u32,
+    /// When the ticket ends.
+    pub expires: SystemTime,
     /// What the ticket says about the user and their groups.
     pub pac: PacState,
     /// The client sent channel bindings and they match those that were given.
@@ -337,20 +325,20 @@ pub struct ContextFlags(u32);
 impl ContextFlags {
     /// The client asked for, and got, proof of the server's identity.
     pub fn mutual(self) -> bool {
-        self.has(libgssapi_sys::GSS_C_MUTUAL_FLAG)
+        self.has(gss_checksum::MUTUAL)
     }
 
     /// The client forwarded a ticket of its own; it was not kept.
     pub fn delegation(self) -> bool {
-        self.has(libgssapi_sys::GSS_C_DELEG_FLAG)
+        self.has(gss_checksum::DELEGATION)
     }
 
     pub fn integrity(self) -> bool {
-        self.has(libgssapi_sys::GSS_C_INTEG_FLAG)
+        self.has(gss_checksum::INTEGRITY)
     }
 
     pub fn confidentiality(self) -> bool {
-        self.has(libgssapi_sys::GSS_C_CONF_FLAG)
+        self.has(gss_checksum::CONFIDENTIALITY)
     }
 
     fn has(self, flag: u32) -> bool {
@@ -416,10 +404,8 @@ pub enum CertificateHash {
 /// Why a keytab gives no acceptor.
 #[derive(Debug, Error)]
 pub enum AcceptorError {
-    #[error("the keytab cannot be put into memory: {0}")]
-    Memfd(std::io::Error),
-    #[error("libkrb5 makes no credential of the keytab: {0}")]
-    Credential(String),
+    #[error("the keytab cannot be used: {0}")]
+    Keytab(Krb5Error),
     #[error(
         "the clock skew of {} s is more than libkrb5 on this host allows ({} s): set clockskew in \
          [libdefaults] of its krb5.conf first",
@@ -430,78 +416,16 @@ pub enum AcceptorError {
     Library(#[from] Krb5Error),
 }
 
-/// Decodes what libkrb5 vouches for, and nothing else.
-fn pac(
-    client: &gss::Name,
-    ticket: &TicketFacts,
-    acceptor: &Acceptor,
-) -> Result<PacState, AcceptError> {
-    let attribute = client
-        .attribute(LOGON_INFO)
-        .map_err(|status| acceptor.error(status, ticket))?;
-    Ok(match attribute {
-        None => PacState::Absent,
-        Some(value) if !(value.authenticated && value.complete) => PacState::Unverified,
-        Some(value) => match Pac::decode(value.value()) {
-            Ok(pac) => PacState::Verified(Box::new(pac)),
-            Err(error) => PacState::Malformed(error),
-        },
-    })
+/// MS-KILE section 3.4.5: a client that asserts KERB_AP_OPTIONS_CBT binds wherever it knows a channel.
+fn binds_always(open: &OpenRequest<'_>) -> Result<bool, AcceptError> {
+    let options = open.ap_options()?;
+    Ok(options.is_some_and(|options| options & KERB_AP_OPTIONS_CBT != 0))
 }
 
-struct ReadName {
-    principal: Principal,
-    anonymous: bool,
+fn name(text: Option<String>) -> Result<Principal, AcceptError> {
+    let text = text.ok_or(AcceptError::ClientNameNotText)?;
+    Principal::parse(&text).map_err(AcceptError::ClientName)
 }
 
-fn name(
-    name: &gss::Name,
-    ticket: &TicketFacts,
-    acceptor: &Acceptor,
-) -> Result<ReadName, AcceptError> {
-    let displayed = name
-        .display()
-        .map_err(|status| acceptor.error(status, ticket))?;
-    let text = displayed.text.ok_or(AcceptError::ClientNameNotText)?;
-    Ok(ReadName {
-        principal: Principal::parse(&text).map_err(AcceptError::ClientName)?,
-        anonymous: displayed.anonymous,
-    })
-}
-
-thread_local! {
-    /// One credential per acceptor and thread. A credential names the memfd and holds no key, so
-    /// one that outlives its acceptor until the next use is harmless; the weak pointer keeps its
-    /// address unique.
-    static CREDENTIALS: RefCell<Vec<(Weak<Inner>, gss::Credential)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs `use_it` with this thread's credential for the acceptor, acquiring it at first use and
-/// dropping those of acceptors that are gone.
-fn with_credential<T>(
-    inner: &Arc<Inner>,
-    use_it: impl FnOnce(&gss::Credential) -> T,
-) -> Result<T, gss::Status> {
-    CREDENTIALS.with_borrow_mut(|credentials| {
-        credentials.retain(|(owner, _)| owner.strong_count() > 0);
-        let known = credentials
-            .iter()
-            .position(|(owner, _)| std::ptr::eq(owner.as_ptr(), Arc::as_ptr(inner)));
-        let index = match known {
-            Some(index) => index,
-            None => {
-                credentials.push((Arc::downgrade(inner), acquire(&inner.keytab_name)?));
-                credentials.len() - 1
-            }
-        };
-        Ok(use_it(&credentials[index].1))
-    })
-}
-
-fn acquire(keytab_name: &CStr) -> Result<gss::Credential, gss::Status> {
-    // Without a replay cache: the server refuses replays itself, across restarts and nodes.
-    gss::Credential::acceptor(&[(c"keytab", keytab_name), (c"rcache", c"none:")])
-}
-
-/// MIT's name for the KERB_VALIDATION_INFO of a PAC.
-const LOGON_INFO: &str = "urn:mspac:logon-info";
+/// MS-KILE section 2.2.5.
+const KERB_AP_OPTIONS_CBT: u32 = 0x4000;

@@ -6,8 +6,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::enctype::Enctype;
-use crate::gss::Status;
 use crate::keytab::KeySummary;
+use crate::krb5::Krb5Error;
 use crate::principal::{Principal, PrincipalError};
 use crate::spnego::{ApRequest, TokenError};
 
@@ -200,6 +200,11 @@ pub enum AcceptError {
     Altered {
         ticket: TicketFacts,
     },
+    /// The request is Kerberos and not GSSAPI's: `fault` says what is wrong with its checksum.
+    NotGssapi {
+        ticket: TicketFacts,
+        fault: &'static str,
+    },
     /// libkrb5's own configuration does not permit the type of the session key.
     EnctypeNotPermitted {
         ticket: TicketFacts,
@@ -223,12 +228,8 @@ pub enum AcceptError {
     /// The client's name cannot be used.
     ClientName(PrincipalError),
     ClientNameNotText,
-    /// GSSAPI refused for a reason that has no variant of its own.
-    Library {
-        major: u32,
-        minor: i32,
-        text: String,
-    },
+    /// libkrb5 refused for a reason that has no variant of its own.
+    Library(Krb5Error),
     /// All workers are busy and the queue is full.
     Busy,
     /// No worker answered before the deadline.
@@ -238,17 +239,14 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    pub(crate) fn from_status(
-        status: Status,
-        ticket: &TicketFacts,
+    /// What libkrb5 says, about a ticket. `keys` are those that count, `set_aside` what the keytab holds beside them.
+    pub(crate) fn of(
+        error: Krb5Error,
+        ticket: TicketFacts,
         keys: &[KeySummary],
         set_aside: &[KeySummary],
     ) -> Self {
-        let ticket = ticket.clone();
-        if status.routine_error() == libgssapi_sys::_GSS_S_BAD_BINDINGS {
-            return Self::ChannelBindings { ticket };
-        }
-        match status.minor {
+        match error.code {
             krb5::AP_ERR_SKEW => Self::ClockSkew {
                 ticket,
                 offset: None,
@@ -276,11 +274,7 @@ impl AcceptError {
                 mismatch: Mismatch::find(&ticket, keys, set_aside),
                 ticket,
             },
-            _ => Self::Library {
-                major: status.major,
-                minor: status.minor,
-                text: status.text,
-            },
+            _ => Self::Library(error),
         }
     }
 
@@ -378,6 +372,9 @@ impl AcceptError {
             Self::Altered { ticket } => {
                 format!("the request with {ticket} was altered or does not belong to it")
             }
+            Self::NotGssapi { ticket, fault } => {
+                format!("the request with {ticket} is not one of GSSAPI's: {fault}")
+            }
             Self::EnctypeNotPermitted { ticket } => {
                 format!(
                     "libkrb5 on this host does not permit the encryption type of the session key \
@@ -404,9 +401,7 @@ impl AcceptError {
             Self::NotComplete => "the client's mechanism wants another round trip".to_owned(),
             Self::ClientName(error) => format!("the client's name cannot be used: {error}"),
             Self::ClientNameNotText => "the client's name is not UTF-8".to_owned(),
-            Self::Library { major, minor, text } => {
-                format!("GSSAPI: {text} (major {major:#x}, minor {minor})")
-            }
+            Self::Library(error) => error.to_string(),
             Self::Busy => "all Kerberos workers are busy and their queue is full".to_owned(),
             Self::Deadline => "no Kerberos worker answered in time".to_owned(),
             Self::Internal => "a Kerberos worker failed over this token".to_owned(),
@@ -468,6 +463,7 @@ impl AcceptError {
                  must be validated first (kinit -v)"
             }
             Self::Altered { .. } => "look for a proxy that rewrites headers, or for an attack",
+            Self::NotGssapi { .. } => "use a client that logs in by GSSAPI or SSPI (RFC 4121)",
             Self::EnctypeNotPermitted { .. } => {
                 "check permitted_enctypes, allow_rc4 and allow_weak_crypto in krb5.conf, or give \
                  the account AES keys"
@@ -487,7 +483,7 @@ impl AcceptError {
             Self::Anonymous => "log in as a named principal",
             Self::NotComplete => "use a client that sends a Kerberos ticket in its first token",
             Self::ClientName(_) | Self::ClientNameNotText => "rename the principal",
-            Self::Library { .. } => {
+            Self::Library(_) => {
                 "look the message up in the documentation of MIT Kerberos; KRB5_TRACE shows more"
             }
             Self::Busy | Self::Deadline => {
@@ -515,6 +511,12 @@ impl fmt::Display for AcceptError {
 }
 
 impl std::error::Error for AcceptError {}
+
+impl From<Krb5Error> for AcceptError {
+    fn from(error: Krb5Error) -> Self {
+        Self::Library(error)
+    }
+}
 
 impl From<TokenError> for AcceptError {
     fn from(error: TokenError) -> Self {

@@ -1,11 +1,12 @@
 //! Kerberos for Obol: principals, keytabs, SPNEGO tokens, accepting and initiating contexts.
-//! The only crate that calls GSSAPI, and so the only one with `unsafe` (all of it in `gss/` and `krb5.rs`).
+//! The only crate that calls libkrb5 and GSSAPI, and so the only one with `unsafe` (all of it in `krb5/` and `gss/`).
 //! It knows nothing of HTTP, storage or policy: it turns a token into an authenticated name.
 
 mod acceptor;
 mod enctype;
 mod error;
 mod gss;
+mod gss_checksum;
 mod initiator;
 mod keytab;
 mod krb5;

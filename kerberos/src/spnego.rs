@@ -204,7 +204,7 @@ pub fn authenticator_digest(token: &[u8]) -> Result<[u8; 32], TokenError> {
     Ok(ApRequest::parse(token.kerberos()?)?.authenticator_digest())
 }
 
-/// Frames the acceptor's answer as the client framed its request: a finished NegTokenResp around it
+/// Frames the acceptor's answer, an AP-REP, as the client framed its request: a finished NegTokenResp around it
 /// for SPNEGO, naming the mechanism that the client listed first.
 ///
 /// No mechListMIC: RFC 4178 section 5 lets both sides leave it out when the first choice was taken.
@@ -212,13 +212,17 @@ pub(crate) fn frame_reply(
     request: &NegotiateToken<'_>,
     ap_rep: Option<&[u8]>,
 ) -> Result<Option<Vec<u8>>, TokenError> {
+    // RFC 4121 section 4.1: the two bytes 02 00 mark a KRB_AP_REP.
+    let framed = |ap_rep| frame(KRB5, &[&[2, 0], ap_rep]).map_err(der_error("the GSS frame"));
+    let ap_rep = ap_rep.map(framed).transpose()?;
     let NegotiateToken::Spnego { mechs, .. } = request else {
-        return Ok(ap_rep.map(<[u8]>::to_vec));
+        return Ok(ap_rep);
     };
     let response = NegTokenResp {
         neg_state: Some(NegState::AcceptCompleted),
         supported_mech: mechs.first().map(|mech| mech.oid()),
         response_token: ap_rep
+            .as_deref()
             .map(OctetStringRef::new)
             .transpose()
             .map_err(der_error("NegTokenResp"))?,
@@ -237,18 +241,9 @@ pub(crate) fn frame_init(ap_req: &[u8]) -> Result<Vec<u8>, TokenError> {
         mech_token: Some(OctetStringRef::new(ap_req).map_err(der_error("NegTokenInit"))?),
         mech_list_mic: None,
     };
-    let framed = || -> der::Result<Vec<u8>> {
-        let mut body = SPNEGO.to_der()?;
-        body.extend(tagged_explicit(0, &init)?);
-        let tag = Tag::Application {
-            constructed: true,
-            number: TagNumber(0),
-        };
-        let mut out = Header::new(tag, body.len().try_into()?).to_der()?;
-        out.extend(body);
-        Ok(out)
-    };
-    framed().map_err(der_error("NegTokenInit"))
+    tagged_explicit(0, &init)
+        .and_then(|init| frame(SPNEGO, &[&init]))
+        .map_err(der_error("NegTokenInit"))
 }
 
 /// Reads the acceptor's answer to [`frame_init`]: the Kerberos token inside, if the negotiation is
@@ -498,6 +493,21 @@ fn unframe(token: &[u8]) -> Result<(ObjectIdentifier, &[u8]), TokenError> {
     let mech = ObjectIdentifier::decode(&mut reader).map_err(der_error("the GSS frame"))?;
     let read = usize::try_from(reader.position()).map_err(der_error("the GSS frame"))?;
     Ok((mech, &body[read..]))
+}
+
+/// Puts the GSS frame around a mechanism's own bytes.
+fn frame(mech: ObjectIdentifier, parts: &[&[u8]]) -> der::Result<Vec<u8>> {
+    let mut body = mech.to_der()?;
+    for part in parts {
+        body.extend_from_slice(part);
+    }
+    let tag = Tag::Application {
+        constructed: true,
+        number: TagNumber(0),
+    };
+    let mut out = Header::new(tag, body.len().try_into()?).to_der()?;
+    out.extend(body);
+    Ok(out)
 }
 
 fn application<'a, T: Decode<'a, Error = der::Error>>(

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use common::forge::{ForgedPac, with_pac};
+use common::forge::{ForgedPac, with_pac_of_the_client, with_pacs};
 use common::logon_info::LogonInfo;
 use common::*;
 use obol_kerberos::*;
@@ -324,7 +324,7 @@ own_process! {
         let realm = realm();
         let info = LogonInfo::default().encode();
         let pac = ForgedPac { server_key: Some(&[7; 32]), ..ForgedPac::new(&info) };
-        assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Absent);
+        assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Unverified);
     }
 
     /// `pac-unverified`
@@ -337,7 +337,7 @@ own_process! {
             bytes[place..place + 4].copy_from_slice(&500_u32.to_le_bytes());
         };
         let pac = ForgedPac { alter, ..ForgedPac::new(&info) };
-        assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Absent);
+        assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Unverified);
     }
 
     /// `pac-unverified`
@@ -354,7 +354,7 @@ own_process! {
             *bytes = [&[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0][..], &(size as u32).to_le_bytes(), &24_u64.to_le_bytes(), &info].concat();
         };
         let pac = ForgedPac { alter: unsigned, ..ForgedPac::new(&info) };
-        assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Absent);
+        assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Unverified);
     }
 
     /// `pac-unverified`
@@ -365,8 +365,26 @@ own_process! {
             ForgedPac { client: "admin@EXAMPLE.COM", ..ForgedPac::new(&info) },
             ForgedPac { late: 1, ..ForgedPac::new(&info) },
         ] {
-            assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Absent);
+            assert_eq!(accept(&reader(&realm), &forged(&realm, &pac)).unwrap().pac, PacState::Unverified);
         }
+    }
+
+    /// `pac-unverified`: whatever the client adds to its request is nobody's word but its own.
+    fn pac_unverified_a_pac_that_comes_in_the_authenticator_is_none() {
+        let realm = realm();
+        let info = LogonInfo::default().encode();
+        let (token, keytab) = (Client::grace(&realm).token(), keytab(&realm));
+        let token = with_pac_of_the_client(&token, &keytab, &ForgedPac::new(&info));
+        assert_eq!(accept(&reader(&realm), &token).unwrap().pac, PacState::Absent);
+    }
+
+    /// `pac-unverified`
+    fn pac_unverified_of_two_pacs_none_is_believed() {
+        let realm = realm();
+        let [info, other] = [1104, 500].map(|rid| LogonInfo { groups: vec![(rid, 7)], ..LogonInfo::default() }.encode());
+        let (token, keytab) = (Client::grace(&realm).token(), keytab(&realm));
+        let token = with_pacs(&token, &keytab, &[&ForgedPac::new(&info), &ForgedPac::new(&other)]);
+        assert_eq!(accept(&reader(&realm), &token).unwrap().pac, PacState::Unverified);
     }
 
     /// `pac-unverified`: MIT's KDC signs a PAC of its own, which says nothing about groups.
@@ -408,7 +426,7 @@ fn reader(realm: &MitRealm) -> Acceptor {
 }
 
 fn forged(realm: &MitRealm, pac: &ForgedPac<'_>) -> Vec<u8> {
-    with_pac(&Client::grace(realm).token(), &keytab(realm), pac)
+    with_pacs(&Client::grace(realm).token(), &keytab(realm), &[pac])
 }
 
 fn any_info() -> impl Strategy<Value = LogonInfo> {

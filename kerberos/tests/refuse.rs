@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::forge::{with_checksum, with_client_data};
 use common::*;
 use obol_kerberos::*;
 use obol_testbed::keytab::{AES128_CTS_HMAC_SHA1_96, ARCFOUR_HMAC};
@@ -70,6 +71,54 @@ own_process! {
              keytab has such a key, but only the service account's keys count, and it is not HTTP/localhost@EXAMPLE.COM"
         );
         assert!(error.mend().starts_with("name that principal as service_account"), "{}", error.mend());
+    }
+
+    fn a_request_without_what_gssapi_puts_into_it_is_told_from_an_altered_one() {
+        let realm = realm();
+        let (acceptor, keytab, token) = (acceptor(&realm), keytab(&realm), Client::grace(&realm).token());
+        let again = with_checksum(&token, &keytab, GSSAPI, Some);
+        accept(&acceptor, &again).unwrap();
+        for (other, fault) in [
+            (with_checksum(&token, &keytab, GSSAPI, |_| None), "its authenticator has no checksum"),
+            (with_checksum(&token, &keytab, 16, Some), "its authenticator has a checksum that is not GSSAPI's"),
+            (with_checksum(&token, &keytab, GSSAPI, |old| Some(old[..23].to_vec())), "GSSAPI's checksum is cut off"),
+        ] {
+            let error = accept(&acceptor, &other).unwrap_err();
+            assert_eq!(
+                error.cause(),
+                format!(
+                    "the request with the ticket for HTTP/localhost@EXAMPLE.COM (kvno 1, aes256-cts-hmac-sha1-96) is \
+                     not one of GSSAPI's: {fault}"
+                )
+            );
+        }
+    }
+
+    fn a_client_that_wants_a_third_message_is_not_taken_for_complete() {
+        let realm = realm();
+        let token = with_checksum(&Client::grace(&realm).token(), &keytab(&realm), GSSAPI, |mut old| {
+            old[21] |= 0x10; // GSS_C_DCE_STYLE
+            Some(old)
+        });
+        assert_eq!(accept(&acceptor(&realm), &token).unwrap_err(), AcceptError::NotComplete);
+    }
+
+    /// A relay that takes TLS away from the client: it knows of no channel, and says that it would have bound to one.
+    fn channel_bindings_a_client_that_always_binds_and_saw_no_channel_was_relayed() {
+        let realm = realm();
+        let (acceptor, keytab, token) = (acceptor(&realm), keytab(&realm), Client::grace(&realm).token());
+        let ours = ChannelBindings::tls_server_end_point(b"our certificate", CertificateHash::Sha256);
+        assert!(!acceptor.accept(&token, Some(&ours)).unwrap().channel_bound);
+        let token = with_client_data(&token, &keytab, AP_OPTIONS, &0x4000_u32.to_le_bytes());
+        let relayed = acceptor.accept(&token, Some(&ours)).unwrap_err();
+        assert!(matches!(relayed, AcceptError::ChannelBindings { .. }), "{relayed:?}");
+        // Of a listener without TLS there is nothing to bind to.
+        assert!(!acceptor.accept(&token, None).unwrap().channel_bound);
+
+        let token = with_client_data(&token, &keytab, AP_OPTIONS, &0x8000_u32.to_le_bytes());
+        assert!(!acceptor.accept(&token, Some(&ours)).unwrap().channel_bound);
+        let token = with_client_data(&token, &keytab, AP_OPTIONS, &[0, 0x40]);
+        acceptor.accept(&token, Some(&ours)).unwrap_err();
     }
 
     fn a_missing_encryption_type_is_named() {
@@ -312,7 +361,7 @@ own_process! {
         accept(&acceptor, &token).unwrap();
 
         permit(&realm, "aes128-cts-hmac-sha1-96");
-        let error = first_refusal(&acceptor, &token);
+        let error = settled_refusal(&acceptor, &token);
         assert!(matches!(error, AcceptError::EnctypeNotPermitted { .. }), "{error:?}");
         assert!(error.mend().contains("permitted_enctypes"));
     }
@@ -323,7 +372,7 @@ own_process! {
         let token = Client::grace(&realm).token();
         accept(&acceptor, &token).unwrap();
         permit(&realm, "aes128-cts-hmac-sha1-96");
-        let error = first_refusal(&acceptor, &token);
+        let error = settled_refusal(&acceptor, &token);
         assert!(matches!(error, AcceptError::NoMatchingKey { mismatch: Mismatch::Key { .. }, .. }), "{error:?}");
         assert!(error.mend().contains("permitted_enctypes"));
     }
@@ -357,11 +406,12 @@ fn assert_behind(error: &AcceptError, seconds: u64) {
 }
 
 /// libkrb5 looks at the time of its configuration once a second.
-fn first_refusal(acceptor: &Acceptor, token: &[u8]) -> AcceptError {
+fn settled_refusal(acceptor: &Acceptor, token: &[u8]) -> AcceptError {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match accept(acceptor, token) {
-            Err(error) => return error,
+            // While one is at work, libkrb5 may read the old configuration first and then the new one.
+            Err(_) => return accept(acceptor, token).unwrap_err(),
             Ok(_) => assert!(
                 Instant::now() < deadline,
                 "the new configuration was never read"
@@ -421,3 +471,8 @@ fn serve_anonymous(realm: &MitRealm) -> PathBuf {
     realm.start_kdc().unwrap();
     certificate
 }
+
+/// The type of GSSAPI's checksum (RFC 4121 section 4.1.1).
+const GSSAPI: u16 = 0x8003;
+/// KERB-AP-OPTIONS (MS-KILE section 2.2.5).
+const AP_OPTIONS: u8 = 143;

@@ -252,8 +252,8 @@ fn read<'p>(pac: &'p PacState, rules: &TicketRules) -> Result<Option<&'p Pac>, U
             "set group_source to ldap or ldap+pac for realms whose KDC writes no groups (MIT, Heimdal); in Active Directory, see that the service account's userAccountControl has no NO_AUTH_DATA_REQUIRED",
         ),
         PacState::Unverified => refuse(
-            "libkrb5 does not vouch for the ticket's PAC",
-            "look for a KDC that is not of this realm, or for an attack",
+            "the PAC in the ticket is not signed with the service account's key for this client and time",
+            "look for a KDC that copies PACs from other realms' tickets unsigned, or for an attack; with group_source ldap, PACs are not looked at",
         ),
         PacState::Malformed(error) => refuse(
             &error.to_string(),

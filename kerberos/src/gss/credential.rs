@@ -15,11 +15,6 @@ use super::{Name, Status, borrowed, is_error, krb5_oid};
 pub(crate) struct Credential(gss_cred_id_t);
 
 impl Credential {
-    /// An accepting credential for every key that the stored keytab has.
-    pub(crate) fn acceptor(store: &[(&CStr, &CStr)]) -> Result<Self, Status> {
-        acquire(None, sys::GSS_C_ACCEPT, store)
-    }
-
     /// An initiating credential. The library looks into the store when it is first used, and asks
     /// the KDC only then: see [`Credential::lifetime`].
     pub(crate) fn initiator(
@@ -27,7 +22,7 @@ impl Credential {
         store: &[(&CStr, &CStr)],
     ) -> Result<Self, Status> {
         let name = principal.map(Name::principal).transpose()?;
-        acquire(name.as_ref(), sys::GSS_C_INITIATE, store)
+        acquire(name.as_ref(), store)
     }
 
     /// An initiating credential for a password. Its tickets lie in a cache in memory that the
@@ -129,11 +124,7 @@ unsafe impl Send for SharedCredential {}
 // SAFETY: as above. All that a shared reference allows is a call that takes that mutex.
 unsafe impl Sync for SharedCredential {}
 
-fn acquire(
-    name: Option<&Name>,
-    usage: u32,
-    store: &[(&CStr, &CStr)],
-) -> Result<Credential, Status> {
+fn acquire(name: Option<&Name>, store: &[(&CStr, &CStr)]) -> Result<Credential, Status> {
     let mut elements: Vec<sys::gss_key_value_element_desc> = store
         .iter()
         .map(|(key, value)| sys::gss_key_value_element_desc {
@@ -162,7 +153,7 @@ fn acquire(
             name.map_or(ptr::null_mut(), |name| name.0),
             sys::_GSS_C_INDEFINITE,
             &mut mechs,
-            usage as sys::gss_cred_usage_t,
+            sys::GSS_C_INITIATE as sys::gss_cred_usage_t,
             &store,
             &mut credential.0,
             ptr::null_mut(),

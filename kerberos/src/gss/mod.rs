@@ -1,15 +1,12 @@
-//! GSSAPI behind types that cannot be misused: credentials, names and their attributes, one
-//! accepting step, and an initiating context with its wrapping. All `unsafe` code of the project is
-//! in this folder and in `krb5.rs`.
+//! The initiating side of GSSAPI behind types that cannot be misused: credentials, names, and a context with its wrapping.
 //!
 //! Only the Kerberos mechanism is called, never the library's SPNEGO: its minor codes come through
 //! unchanged (the mechanism glue renumbers codes that reach it through a second mechanism), and
-//! `spnego.rs` has already read the outer frame.
+//! `spnego.rs` reads and writes the outer frame.
 //!
 //! Written on `libgssapi-sys`. The crate `libgssapi` hides what is needed here: credential stores,
-//! returned flags, attributes of names, whether an unwrapped message was encrypted.
+//! returned flags, whether an unwrapped message was encrypted.
 
-mod accept;
 mod credential;
 mod initiate;
 
@@ -19,7 +16,6 @@ use std::{fmt, ptr, slice};
 use libgssapi_sys as sys;
 use libgssapi_sys::{OM_uint32, gss_buffer_desc, gss_ctx_id_t, gss_name_t};
 
-pub(crate) use accept::accept;
 pub(crate) use credential::{Credential, SharedCredential};
 pub(crate) use initiate::ClientContext;
 
@@ -54,11 +50,6 @@ impl Status {
             minor: 0,
             text: text.to_owned(),
         }
-    }
-
-    /// The routine error of RFC 2744 section 3.9.1, without calling errors and supplementary bits.
-    pub(crate) fn routine_error(&self) -> u32 {
-        self.major & ROUTINE_ERRORS
     }
 }
 
@@ -99,63 +90,6 @@ impl Name {
         }
         Ok(Self(handle))
     }
-
-    /// The escaped principal, and whether the library holds it for anonymous.
-    pub(crate) fn display(&self) -> Result<DisplayedName, Status> {
-        let mut text = Buffer::empty();
-        let mut kind: sys::gss_OID = ptr::null_mut();
-        let mut minor = 0;
-        // SAFETY: the name is live; `text` is an empty buffer that the library fills and Buffer
-        // frees; `kind` receives a pointer to static storage (RFC 2744 section 5.10).
-        let major = unsafe { sys::gss_display_name(&mut minor, self.0, &mut text.0, &mut kind) };
-        if is_error(major) {
-            return Err(Status::of(major, minor));
-        }
-        // SAFETY: a non-null `kind` points to a static object identifier with `length` bytes at
-        // `elements`.
-        let anonymous = !kind.is_null() && unsafe { oid_bytes(&*kind) } == NT_ANONYMOUS;
-        Ok(DisplayedName {
-            text: String::from_utf8(text.bytes().to_vec()).ok(),
-            anonymous,
-        })
-    }
-}
-
-impl Name {
-    /// A named attribute (RFC 6680 section 7.4), its first value; `None` if the name has none.
-    pub(crate) fn attribute(&self, attribute: &str) -> Result<Option<Attribute>, Status> {
-        let mut attribute = borrowed(attribute.as_bytes());
-        let (mut value, mut display) = (Buffer::empty(), Buffer::empty());
-        let (mut authenticated, mut complete) = (0, 0);
-        // The library's cursor over several values; -1 asks for the first.
-        let mut more = -1;
-        let mut minor = 0;
-        // SAFETY: the name is live; all pointers are to locals that outlive the call; `attribute` is
-        // only read; the two buffers are empty, filled by the library and freed by their guards.
-        let major = unsafe {
-            sys::gss_get_name_attribute(
-                &mut minor,
-                self.0,
-                &mut attribute,
-                &mut authenticated,
-                &mut complete,
-                &mut value.0,
-                &mut display.0,
-                &mut more,
-            )
-        };
-        if major & ROUTINE_ERRORS == sys::_GSS_S_UNAVAILABLE {
-            return Ok(None);
-        }
-        if is_error(major) {
-            return Err(Status::of(major, minor));
-        }
-        Ok(Some(Attribute {
-            authenticated: authenticated != 0,
-            complete: complete != 0,
-            value,
-        }))
-    }
 }
 
 impl Drop for Name {
@@ -164,28 +98,6 @@ impl Drop for Name {
         // SAFETY: the handle is owned by this value alone and not used again; the library accepts
         // null.
         unsafe { sys::gss_release_name(&mut minor, &mut self.0) };
-    }
-}
-
-pub(crate) struct DisplayedName {
-    /// `None` if the name is not UTF-8.
-    pub(crate) text: Option<String>,
-    pub(crate) anonymous: bool,
-}
-
-/// An attribute of a name.
-pub(crate) struct Attribute {
-    /// The library vouches for where it came from: for the parts of a PAC, that the PAC's signature
-    /// is of the key that opened the ticket.
-    pub(crate) authenticated: bool,
-    /// There are no other values.
-    pub(crate) complete: bool,
-    value: Buffer,
-}
-
-impl Attribute {
-    pub(crate) fn value(&self) -> &[u8] {
-        self.value.bytes()
     }
 }
 
@@ -260,13 +172,6 @@ fn oid(bytes: &'static [u8]) -> sys::gss_OID_desc {
     }
 }
 
-/// # Safety
-/// `oid.elements` points to `oid.length` bytes that live as long as the borrow.
-unsafe fn oid_bytes(oid: &sys::gss_OID_desc) -> &[u8] {
-    // SAFETY: by the contract of this function.
-    unsafe { slice::from_raw_parts(oid.elements.cast_const().cast(), oid.length as usize) }
-}
-
 fn is_error(major: OM_uint32) -> bool {
     // Calling errors and routine errors; the low half holds supplementary bits (RFC 2744 section
     // 3.9.1).
@@ -310,8 +215,3 @@ const KRB5_MECHANISM: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
 const KRB5_PRINCIPAL_NAME: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01";
 /// 1.2.840.113554.1.2.1.4
 const HOST_BASED_SERVICE: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x01\x04";
-/// 1.3.6.1.5.6.3
-const NT_ANONYMOUS: &[u8] = b"\x2b\x06\x01\x05\x06\x03";
-
-/// The bits of a major status that hold a routine error (RFC 2744 section 3.9.1).
-const ROUTINE_ERRORS: u32 = 0x00ff_0000;

@@ -221,11 +221,10 @@ pub enum PacState {
     /// Nobody asked for it ([`crate::AcceptorOptions::decode_pac`]).
     #[default]
     NotRead,
-    /// libkrb5 shows none: the ticket carries none, or none with logon information (MIT and Heimdal
-    /// realms), or its signature is not of the service's key, or it was made for another client or
-    /// time. libkrb5 hides what it cannot verify.
+    /// The ticket carries none, or none with logon information (MIT and Heimdal realms).
     Absent,
-    /// libkrb5 shows one that it does not vouch for. It is not decoded.
+    /// Its signature is not of the service's key, or it was made for another client or time, or there are two. It is not
+    /// decoded.
     Unverified,
     /// Verified, and not readable.
     Malformed(PacError),

@@ -2,6 +2,7 @@
 //! change what is inside and close it again, as a KDC does. libkrb5 does the cryptography and signs
 //! the PAC.
 
+use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_uint};
 use std::ptr;
 
@@ -32,20 +33,59 @@ impl<'a> ForgedPac<'a> {
     }
 }
 
-/// The request in `token` again, with a ticket that carries the PAC and no other authorization
+/// The request in `token` again, with a ticket that carries the PACs and no other authorization
 /// data.
-pub fn with_pac(token: &[u8], keytab: &Keytab, pac: &ForgedPac<'_>) -> Vec<u8> {
+pub fn with_pacs(token: &[u8], keytab: &Keytab, pacs: &[&ForgedPac<'_>]) -> Vec<u8> {
     reticketed(token, keytab, &|fields, key| {
-        let (_, authtime) = *fields.iter().find(|(tag, _)| *tag == 0xa5).unwrap();
-        let mut bytes = sign(pac, seconds(value(authtime)) + pac.late, key);
-        (pac.alter)(&mut bytes);
-        // AD-IF-RELEVANT around AD-WIN2K-PAC (RFC 4120 section 5.2.6.1, MS-PAC section 2).
-        let inner = tlv(0x30, &authorization(128, &bytes));
-        let data = tlv(0x30, &authorization(1, &inner));
-        let others = fields.iter().filter(|(tag, _)| *tag != 0xaa);
-        let mut out: Vec<u8> = others.flat_map(|(tag, value)| tlv(*tag, value)).collect();
-        out.extend(tlv(0xaa, &data));
-        out
+        let pacs = pacs.iter().map(|pac| signed(pac, fields, key));
+        let data: Vec<u8> = pacs.flat_map(|pac| if_relevant(128, &pac)).collect();
+        replaced(fields, 0xaa, &tlv(0x30, &data))
+    })
+}
+
+/// The request in `token` again, with a ticket without a PAC and an authenticator with one.
+pub fn with_pac_of_the_client(token: &[u8], keytab: &Keytab, pac: &ForgedPac<'_>) -> Vec<u8> {
+    let token = with_pacs(token, keytab, &[]);
+    let bytes = RefCell::new(Vec::new());
+    reticketed(&token, keytab, &|fields, key| {
+        *bytes.borrow_mut() = signed(pac, fields, key);
+        fields
+            .iter()
+            .flat_map(|(tag, value)| tlv(*tag, value))
+            .collect()
+    });
+    with_client_data(&token, keytab, 128, &bytes.borrow())
+}
+
+/// The request in `token` again, with this authorization data and no other in its authenticator.
+pub fn with_client_data(token: &[u8], keytab: &Keytab, kind: u8, data: &[u8]) -> Vec<u8> {
+    let data = tlv(0x30, &if_relevant(kind, data));
+    reauthenticated(token, keytab, &|fields| replaced(fields, 0xa8, &data))
+}
+
+/// The request in `token` again, with another checksum in its authenticator, or with none. `change` is given what GSSAPI
+/// had put there.
+pub fn with_checksum(
+    token: &[u8],
+    keytab: &Keytab,
+    kind: u16,
+    change: impl Fn(Vec<u8>) -> Option<Vec<u8>>,
+) -> Vec<u8> {
+    reauthenticated(token, keytab, &|fields| {
+        let (_, old) = *fields.iter().find(|(tag, _)| *tag == 0xa3).unwrap();
+        let (_, old) = elements(value(old))[1];
+        match change(value(old).to_vec()) {
+            Some(new) => {
+                let [high, low] = kind.to_be_bytes();
+                let kind = tlv(0xa0, &tlv(0x02, &[0, high, low]));
+                let new = tlv(0xa1, &tlv(0x04, &new));
+                replaced(fields, 0xa3, &tlv(0x30, &[kind, new].concat()))
+            }
+            None => {
+                let others = fields.iter().filter(|(tag, _)| *tag != 0xa3);
+                others.flat_map(|(tag, value)| tlv(*tag, value)).collect()
+            }
+        }
     })
 }
 
@@ -60,7 +100,60 @@ pub fn with_end(token: &[u8], keytab: &Keytab, end: &str) -> Vec<u8> {
     })
 }
 
-type Change<'a> = &'a dyn Fn(&[(u8, &[u8])], &KeytabEntry) -> Vec<u8>;
+fn signed(pac: &ForgedPac<'_>, fields: &Fields<'_>, key: &KeytabEntry) -> Vec<u8> {
+    let (_, authtime) = *fields.iter().find(|(tag, _)| *tag == 0xa5).unwrap();
+    let mut bytes = sign(pac, seconds(value(authtime)) + pac.late, key);
+    (pac.alter)(&mut bytes);
+    bytes
+}
+
+/// The fields in their order, one of them, which may have been there, with this value.
+fn replaced(fields: &Fields<'_>, which: u8, new: &[u8]) -> Vec<u8> {
+    let others = fields.iter().filter(|(tag, _)| *tag != which);
+    let mut all: Vec<(u8, &[u8])> = others.copied().chain([(which, new)]).collect();
+    all.sort_by_key(|(tag, _)| *tag);
+    all.iter()
+        .flat_map(|(tag, value)| tlv(*tag, value))
+        .collect()
+}
+
+/// The request in `token` again, with a change to the fields of its Authenticator.
+fn reauthenticated(
+    token: &[u8],
+    keytab: &Keytab,
+    change: &dyn Fn(&Fields<'_>) -> Vec<u8>,
+) -> Vec<u8> {
+    let session = RefCell::new((0, Vec::new()));
+    let token = reticketed(token, keytab, &|fields, _| {
+        let (_, key) = *fields.iter().find(|(tag, _)| *tag == 0xa1).unwrap();
+        let key = elements(value(key));
+        let kind = value(key[0].1)
+            .iter()
+            .fold(0, |n, byte| n << 8 | i32::from(*byte));
+        *session.borrow_mut() = (kind, value(key[1].1).to_vec());
+        fields
+            .iter()
+            .flat_map(|(tag, value)| tlv(*tag, value))
+            .collect()
+    });
+    let session = session.borrow();
+    let key = Keyblock::of(session.0, &session.1);
+    let (oid, message) = value(&token).split_at(11);
+    let request = edit(value(value(&message[2..])), 0xa4, &|encrypted| {
+        let fields = edit(value(encrypted), 0xa2, &|cipher| {
+            let opened = decrypt(&key, AUTHENTICATOR, value(cipher));
+            let fields = change(&elements(value(value(&opened))));
+            let closed = tlv(0x62, &tlv(0x30, &fields));
+            tlv(0x04, &encrypt(&key, AUTHENTICATOR, &closed))
+        });
+        tlv(0x30, &fields)
+    });
+    let message = tlv(0x6e, &tlv(0x30, &request));
+    tlv(0x60, &[oid, &[1, 0], &message].concat())
+}
+
+type Fields<'a> = [(u8, &'a [u8])];
+type Change<'a> = &'a dyn Fn(&Fields<'_>, &KeytabEntry) -> Vec<u8>;
 
 /// The request in `token` again, with a change to the fields of its ticket's EncTicketPart.
 fn reticketed(token: &[u8], keytab: &Keytab, change: Change<'_>) -> Vec<u8> {
@@ -76,9 +169,11 @@ fn reticketed(token: &[u8], keytab: &Keytab, change: Change<'_>) -> Vec<u8> {
     let request = edit(value(value(&message[2..])), 0xa3, &|ticket| {
         let fields = edit(value(value(ticket)), 0xa3, &|encrypted| {
             let fields = edit(value(encrypted), 0xa2, &|cipher| {
-                let opened = decrypt(key, value(cipher));
+                let block = Keyblock::new(key, key.key());
+                let opened = decrypt(&block, TICKET, value(cipher));
                 let fields = change(&elements(value(value(&opened))), key);
-                tlv(0x04, &encrypt(key, &tlv(0x63, &tlv(0x30, &fields))))
+                let closed = tlv(0x63, &tlv(0x30, &fields));
+                tlv(0x04, &encrypt(&block, TICKET, &closed))
             });
             tlv(0x30, &fields)
         });
@@ -97,6 +192,11 @@ fn edit(bytes: &[u8], which: u8, change: &dyn Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
             false => tlv(tag, value),
         })
         .collect()
+}
+
+/// AD-IF-RELEVANT around other authorization data (RFC 4120 section 5.2.6.1; for a PAC, MS-PAC section 2).
+fn if_relevant(kind: u8, data: &[u8]) -> Vec<u8> {
+    authorization(1, &tlv(0x30, &authorization(kind, data)))
 }
 
 fn authorization(kind: u8, data: &[u8]) -> Vec<u8> {
@@ -187,38 +287,36 @@ fn sign(pac: &ForgedPac<'_>, authtime: i32, key: &KeytabEntry) -> Vec<u8> {
     })
 }
 
-fn decrypt(key: &KeytabEntry, cipher: &[u8]) -> Vec<u8> {
-    let block = Keyblock::new(key, key.key());
+fn decrypt(key: &Keyblock, usage: i32, cipher: &[u8]) -> Vec<u8> {
     let mut out = vec![0; cipher.len()];
     let input = EncData {
         magic: 0,
-        enctype: key.enctype().number(),
+        enctype: key.enctype,
         kvno: 0,
         ciphertext: Data::of(cipher),
     };
     let mut output = Data::of(&out);
     // SAFETY: the inputs are only read; the output has room for as much as the input.
     let code = with_context(|context| unsafe {
-        krb5_c_decrypt(context, &block, TICKET, ptr::null(), &input, &mut output)
+        krb5_c_decrypt(context, key, usage, ptr::null(), &input, &mut output)
     });
     assert_eq!(code, 0);
     out.truncate(output.length as usize);
     out
 }
 
-fn encrypt(key: &KeytabEntry, plain: &[u8]) -> Vec<u8> {
-    let block = Keyblock::new(key, key.key());
+fn encrypt(key: &Keyblock, usage: i32, plain: &[u8]) -> Vec<u8> {
     let mut out = vec![0; plain.len() + 64];
     let input = Data::of(plain);
     let mut output = EncData {
         magic: 0,
-        enctype: key.enctype().number(),
+        enctype: key.enctype,
         kvno: 0,
         ciphertext: Data::of(&out),
     };
     // SAFETY: the inputs are only read; no encryption type here adds more than 64 bytes.
     let code = with_context(|context| unsafe {
-        krb5_c_encrypt(context, &block, TICKET, ptr::null(), &input, &mut output)
+        krb5_c_encrypt(context, key, usage, ptr::null(), &input, &mut output)
     });
     assert_eq!(code, 0);
     out.truncate(output.ciphertext.length as usize);
@@ -273,9 +371,13 @@ struct Keyblock {
 
 impl Keyblock {
     fn new(entry: &KeytabEntry, key: &[u8]) -> Self {
+        Self::of(entry.enctype().number(), key)
+    }
+
+    fn of(enctype: i32, key: &[u8]) -> Self {
         Self {
             magic: 0,
-            enctype: entry.enctype().number(),
+            enctype,
             length: key.len() as c_uint,
             contents: key.as_ptr().cast_mut(),
         }
@@ -325,5 +427,6 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// The key usage of a ticket's encrypted part (RFC 4120 section 7.5.1).
+/// The key usages of a ticket's encrypted part and of an authenticator (RFC 4120 section 7.5.1).
 const TICKET: i32 = 2;
+const AUTHENTICATOR: i32 = 11;
