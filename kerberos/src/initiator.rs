@@ -280,8 +280,9 @@ impl fmt::Debug for Negotiation {
 /// [`InitiateError::mend`] what to do.
 #[derive(Debug, Error)]
 pub enum InitiateError {
-    #[error("{client} holds no ticket")]
-    NoTicket { client: String },
+    /// `text` names the cache that libkrb5 looked into.
+    #[error("{client} holds no ticket ({text})")]
+    NoTicket { client: String, text: String },
     #[error("the ticket in {client} has expired")]
     TicketExpired { client: String },
     #[error("the KDC does not know the service {spn}")]
@@ -410,7 +411,7 @@ impl InitiateError {
             | krb5::CC_NOTFOUND
             | krb5::KG_CCACHE_NOMATCH
             | krb5::KG_TGT_MISSING
-            | krb5::KG_EMPTY_CCACHE => Self::NoTicket { client },
+            | krb5::KG_EMPTY_CCACHE => Self::NoTicket { client, text },
             krb5::AP_ERR_TKT_EXPIRED => Self::TicketExpired { client },
             krb5::KDC_ERR_S_PRINCIPAL_UNKNOWN => Self::UnknownService { spn },
             krb5::KDC_ERR_C_PRINCIPAL_UNKNOWN => Self::UnknownClient { client },
