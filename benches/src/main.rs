@@ -77,15 +77,16 @@ fn main() -> ExitCode {
                 let service = args.next().unwrap_or_default();
                 return report(logins::serve_clients(&service));
             }
-            logins::ACCEPT => {
+            by @ (logins::GSSAPI | logins::GSSAPI_WITH_NAME | logins::ACCEPTOR) => {
                 let keytab = args.next().unwrap_or_default();
                 let account = args.next().unwrap_or_default();
                 let time = args.next().and_then(|n| n.parse().ok()).unwrap_or(1000);
-                return report(logins::serve_accept_loop(
-                    keytab.as_ref(),
-                    &account,
-                    Duration::from_millis(time),
-                ));
+                let time = Duration::from_millis(time);
+                return report(match by {
+                    logins::GSSAPI => logins::serve_gssapi(time, false),
+                    logins::GSSAPI_WITH_NAME => logins::serve_gssapi(time, true),
+                    _ => logins::serve_acceptor(keytab.as_ref(), &account, time),
+                });
             }
             "limit-server" => return report(limit::serve()),
             "idle" | "reads" | "transit" | "writes" | "tokens" | "many" | "unseal" | "logins" => {

@@ -21,7 +21,8 @@ use crate::quiet::{Meter, Tries, quietly};
 use crate::rounds::{ROUNDS, Sum, slice};
 use crate::table::{THROUGHPUT, Table, micros};
 use crate::{Failure, Plan};
-pub(crate) use accept::{ACCEPT, serve as serve_accept_loop};
+use accept::By;
+pub(crate) use accept::{ACCEPTOR, GSSAPI, GSSAPI_WITH_NAME, serve_acceptor, serve_gssapi};
 pub(crate) use clients::{CLIENTS, serve as serve_clients};
 use clients::{Clients, Tokens};
 use world::{USERS, World};
@@ -67,10 +68,14 @@ async fn cached_groups(
     let durable = puts.measure(CONNECTIONS, slice(plan)).await?;
     let ready = Ready::start(world, clients, "1h").await?;
     let mut accepted = Run::default();
-    let mut logins = Sum::default();
+    let (mut named, mut acceptor, mut logins) = (Sum::default(), Sum::default(), Sum::default());
     for _ in 0..ROUNDS {
         let tokens = clients.make(count(durable.per_second(), slice(plan)))?;
-        let limit = accept_loop(plan, world, &tokens, table).await?;
+        let limit = accept_loop(By::Gssapi, plan, world, &tokens, table).await?;
+        let with_name = accept_loop(By::GssapiWithName, plan, world, &tokens, table).await?;
+        named.add(with_name, &limit)?;
+        let ours = accept_loop(By::Acceptor, plan, world, &tokens, table).await?;
+        acceptor.add(ours, &limit)?;
         let run = ready.measure_quietly(plan, clients, &limit, table).await?;
         logins.add(run, &limit)?;
         accepted.add(limit)?;
@@ -80,11 +85,25 @@ async fn cached_groups(
     }
     let limit = accepted.per_second();
     table.measured(
-        "bare accept loop, a credential on each of 2 threads",
+        "bare GSSAPI accept loop, a credential on each of 2 threads",
         &accepted.measured(),
         None,
         1.0,
         "limit 1",
+    );
+    table.measured(
+        "the same loop, which asks whose ticket it was",
+        &named.run.measured(),
+        None,
+        named.share(),
+        "to compare",
+    );
+    table.measured(
+        "the same loop with our acceptor: name and digest, too",
+        &acceptor.run.measured(),
+        None,
+        acceptor.share(),
+        "to compare",
     );
     table.measured(
         puts.name(),
@@ -208,7 +227,7 @@ async fn from_pac(
     let ready = Ready::start(&world, &mut clients, "0").await?;
     let most = accepted;
     let mut accepted = Run::default();
-    let mut logins = Sum::default();
+    let (mut named, mut acceptor, mut logins) = (Sum::default(), Sum::default(), Sum::default());
     // While there is still somebody to give tickets out; with some to try again with.
     let tokens: Vec<Tokens> = (0..2 * ROUNDS)
         .map(|_| clients.make(count(most, slice(plan))))
@@ -217,7 +236,11 @@ async fn from_pac(
     domain.stop()?;
     let mut sets = tokens.iter();
     for round in 1..=ROUNDS as usize {
-        let limit = accept_loop(plan, &world, &tokens[0], table).await?;
+        let limit = accept_loop(By::Gssapi, plan, &world, &tokens[0], table).await?;
+        let with_name = accept_loop(By::GssapiWithName, plan, &world, &tokens[0], table).await?;
+        named.add(with_name, &limit)?;
+        let ours = accept_loop(By::Acceptor, plan, &world, &tokens[0], table).await?;
+        acceptor.add(ours, &limit)?;
         let mut tries = Tries::default();
         while tries.wants_more() && !(tries.has_one() && sets.len() <= ROUNDS as usize - round) {
             let Some(tokens) = sets.next() else { break };
@@ -231,11 +254,25 @@ async fn from_pac(
         accepted.add(limit)?;
     }
     table.measured(
-        "bare accept loop, tickets with a PAC",
+        "bare GSSAPI accept loop, tickets with a PAC",
         &accepted.measured(),
         None,
         1.0,
         "limit 2",
+    );
+    table.measured(
+        "the same loop, which asks whose ticket it was",
+        &named.run.measured(),
+        None,
+        named.share(),
+        "to compare",
+    );
+    table.measured(
+        "the same loop with our acceptor: the PAC's groups, too",
+        &acceptor.run.measured(),
+        None,
+        acceptor.share(),
+        "to compare",
     );
     table.measured(
         "login, groups from the PAC, the domain controller stopped",
@@ -420,13 +457,22 @@ impl Ready {
 }
 
 async fn accept_loop(
+    by: By,
     plan: Plan,
     world: &World,
     tokens: &Tokens,
     table: &mut Table,
 ) -> Result<Run, Failure> {
     let time = slice(plan);
-    let measure = async || accept::measure(&world.env, &world.keytab, world.account, tokens, time);
+    let measure = async || {
+        let World {
+            env,
+            keytab,
+            account,
+            ..
+        } = world;
+        accept::measure(by, env, keytab, account, tokens, time)
+    };
     quietly(table, measure).await
 }
 
