@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use obol_mount::{Error, Renewal, Result, same_policies};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tracing::warn;
 
 use super::Approle;
 use super::role::Role;
@@ -62,8 +61,8 @@ pub(super) async fn renew(
         serde_json::from_value(Value::Object(internal.clone())).map_err(Error::internal)?;
     let name = &proof.role_name;
     let refused = |why: &str| {
-        warn!(role = name, why, "a renewal was refused");
-        Error::bad_request(format!("{why}; log in again"))
+        let cause = format!("a renewal for role {name} was refused: {why}");
+        Error::bad_request(format!("{why}; log in again")).with_cause(cause)
     };
     let found = approle.roles.get(name).await?;
     let Some((role, _)) = found.filter(|(role, _)| role.id == proof.role) else {

@@ -5,12 +5,11 @@ use std::time::SystemTime;
 
 use obol_directory::{DirectoryError, Standing};
 use obol_mount::{Error, Renewal, Result, TokenParams, same_policies};
-use tracing::warn;
 
-/// A renewal that is refused, for the log and for the client.
+/// A renewal that is refused: the answer is for the client, the cause for the log, where it stands beside the request.
 pub(crate) fn refused(who: &str, cause: &str, answer: &str) -> Error {
-    warn!(client = who, cause, "a renewal was refused");
     Error::bad_request(format!("{answer}; log in again"))
+        .with_cause(format!("a renewal of {who} was refused: {cause}"))
 }
 
 /// The directory does not give the user: a verdict, or an outage that passes.

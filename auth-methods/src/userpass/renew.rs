@@ -4,7 +4,6 @@
 use obol_mount::{Error, Renewal, Result, same_policies};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tracing::warn;
 
 use super::Userpass;
 use super::user::UserName;
@@ -34,8 +33,8 @@ pub(super) async fn renew(
     let proof: Proof =
         serde_json::from_value(Value::Object(internal.clone())).map_err(Error::internal)?;
     let refused = |why: &str| {
-        warn!(user = proof.username, why, "a renewal was refused");
-        Error::bad_request(format!("{why}; log in again"))
+        let cause = format!("a renewal of {} was refused: {why}", proof.username);
+        Error::bad_request(format!("{why}; log in again")).with_cause(cause)
     };
     let name = UserName::parse(&proof.username)?;
     let Some(user) = userpass.users.read(&name).await? else {
