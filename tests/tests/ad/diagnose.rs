@@ -43,7 +43,10 @@ fn everything_that_works_is_said_to_work_step_by_step() {
     let user = &report["user"];
     assert_eq!(user["name"], "grace");
     assert_eq!(user["dn"], json!(ad().dn_of("grace").unwrap()));
-    assert_eq!(user["policies"], json!(["all-hands", "engineers", "staff"]));
+    assert_eq!(
+        user["policies"],
+        json!(["all-hands", "default", "engineers", "staff"])
+    );
     let engineers = user["groups"]
         .as_array()
         .unwrap()

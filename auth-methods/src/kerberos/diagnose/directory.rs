@@ -276,6 +276,10 @@ fn report(
     let mut policies = snapshot.policies(users, membership);
     let mapped = policies.len();
     policies.extend(users.token.policies.iter().cloned());
+    // What a login would have, but for what identity adds.
+    if !users.token.no_default_policy {
+        policies.push("default".to_owned());
+    }
     policies.sort_unstable();
     policies.dedup();
     let dn = membership.user_dn.as_deref();

@@ -56,7 +56,7 @@ pub(super) struct UserReport {
     pub(super) dn: Option<String>,
     /// The groups that were found, by name; empty when there are none.
     pub(super) groups: Vec<GroupReport>,
-    /// The policies that a login would get, those of `token_policies` included.
+    /// The policies that a login would get, those of `token_policies` and `default` included; what identity adds is not.
     pub(super) policies: Vec<String>,
 }
 
