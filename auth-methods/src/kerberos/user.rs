@@ -70,8 +70,13 @@ impl User {
         rules: Rules<'_>,
     ) -> Result<Self, Refusal> {
         let mut user = Self::of_name(account, rules)?;
-        if rules.upndomain.is_some() && client != account {
-            user.directory_name = Self::of_name(client, rules)?.directory_name;
+        if let Some(domain) = rules.upndomain
+            && client != account
+        {
+            user.directory_name = match enterprise_name(client, domain) {
+                Some(name) => name.to_owned(),
+                None => Self::of_name(client, rules)?.directory_name,
+            };
             user.is_named_by_ticket = true;
         }
         Ok(user)
@@ -131,6 +136,17 @@ impl User {
             is_foreign,
         })
     }
+}
+
+/// The first part of a name that a client has asked for as a whole UPN (an enterprise name, RFC 6806 section 5), if the
+/// rest of it is what `upndomain` puts there again.
+fn enterprise_name<'n>(client: &'n Principal, upndomain: &str) -> Option<&'n str> {
+    let [name] = client.components() else {
+        return None;
+    };
+    let (name, domain) = name.split_once('@')?;
+    let is_whole = !name.is_empty() && !name.contains('/') && client.realm() == upndomain;
+    (is_whole && domain.eq_ignore_ascii_case(upndomain)).then_some(name)
 }
 
 #[cfg(test)]
@@ -210,6 +226,35 @@ mod tests {
             (user.name.as_str(), user.directory_name.as_str()),
             ("joan", "joan.clarke")
         );
+    }
+
+    #[test]
+    fn a_whole_upn_in_the_ticket_is_that_name_of_upndomain_and_no_others() {
+        let account = Principal::parse("joan@EXAMPLE.COM").unwrap();
+        let of = |client: &str| {
+            let rules = Rules {
+                upndomain: Some("EXAMPLE.COM"),
+                realms: &BTreeSet::new(),
+                allowed_realms: &[],
+                remove_instance_name: false,
+            };
+            User::of(&account, &Principal::parse(client).unwrap(), rules)
+        };
+        let user = of(r"joan.clarke\@example.com@EXAMPLE.COM").unwrap();
+        assert_eq!(
+            (user.name.as_str(), user.directory_name.as_str()),
+            ("joan", "joan.clarke")
+        );
+        assert!(user.is_named_by_ticket);
+        for other in [
+            r"joan.clarke\@other.com@EXAMPLE.COM",
+            r"joan.clarke\@example.com\@example.com@EXAMPLE.COM",
+            r"\@example.com@EXAMPLE.COM",
+            r"joan\/clarke\@example.com@EXAMPLE.COM",
+            r"joan.clarke\@example.com/admin@EXAMPLE.COM",
+        ] {
+            of(other).unwrap_err();
+        }
     }
 
     #[test]

@@ -101,9 +101,12 @@ fn a_user_is_found_by_the_name_of_the_ticket_with_upndomain() {
     log_in(&server, ad(), "kerberos", "joan").expect(403);
     // As a client asks that was given her UPN.
     let password = ad().password("joan").unwrap();
-    let tickets = ad().kinit("joan.clarke", &password).unwrap();
-    let login = login_at(&server, "kerberos", &ad::negotiate(ad(), &tickets));
-    assert!(policies(login).contains(&"scientists".to_owned()));
+    let whole = format!("joan.clarke@{}", ad().realm().to_lowercase());
+    for (options, name) in [(&[][..], "joan.clarke"), (&["-E"], &whole)] {
+        let tickets = ad().kinit_with(options, name, &password).unwrap();
+        let login = login_at(&server, "kerberos", &ad::negotiate(ad(), &tickets));
+        assert!(policies(login).contains(&"scientists".to_owned()));
+    }
 }
 
 /// A KDC of Windows takes an account's name before another's UPN (MS-KILE 3.3.5.6.1).
