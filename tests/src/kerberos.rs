@@ -136,8 +136,7 @@ pub fn accepted(reply: Reply) -> Reply {
 #[track_caller]
 pub fn map_group(root: &Client, group: &str, policies: &str) {
     let path = format!("auth/kerberos/groups/{group}");
-    root.post(&path, json!({ "policies": policies }))
-        .expect(204);
+    accepted(root.post(&path, json!({ "policies": policies })));
 }
 
 /// The policies of a successful login.

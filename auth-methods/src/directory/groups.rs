@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use obol_kerberos::Sid;
 use obol_mount::fields::CommaList;
-use obol_mount::{Cx, Data, Keys, NoContent, Result, assignable_policies};
+use obol_mount::{Cx, Data, Keys, NoContent, Result, Written, assignable_policies};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ pub(crate) async fn read<M: DirectoryMount>(
 }
 
 /// `POST groups/{name}`. Replaces the policies.
-pub(crate) async fn write<M: DirectoryMount>(cx: Cx<M>, input: WriteGroup) -> Result<NoContent> {
+pub(crate) async fn write<M: DirectoryMount>(cx: Cx<M>, input: WriteGroup) -> Result<Written> {
     let group = Group {
         policies: assignable_policies("policies", &input.policies.0)?,
     };
@@ -36,7 +37,14 @@ pub(crate) async fn write<M: DirectoryMount>(cx: Cx<M>, input: WriteGroup) -> Re
         let name = name(&*cx.backend, &input.name).await?;
         change.put(&name.path(GROUPS), &group)?;
         if change.commit().await? {
-            return Ok(NoContent);
+            let mut warnings = Vec::new();
+            if is_sid(&input.name) && !cx.believes_sids().await? {
+                warnings.push(format!(
+                    "the name is a SID, and nobody is known here to be in a group by its SID: {}",
+                    M::HOW_TO_BELIEVE_SIDS
+                ));
+            }
+            return Ok(Written { warnings });
         }
     }
     Err(store::too_busy())
@@ -79,17 +87,26 @@ impl GroupMap {
         self.0.keys()
     }
 
-    /// The policies that these groups mean, sorted, each once.
+    /// The policies that these groups mean, sorted, each once. Whoever may make groups in the directory may name one as
+    /// another group's SID is written: what is mapped to a SID is for those of whom somebody else says that they are in it.
     pub(crate) fn policies<'n>(
         &self,
-        groups: impl Iterator<Item = &'n String>,
+        names: impl Iterator<Item = &'n String>,
+        sids: impl Iterator<Item = &'n String>,
         case_sensitive: bool,
     ) -> BTreeSet<&String> {
-        groups
+        names
+            .filter(|name| !is_sid(name))
+            .chain(sids)
             .filter_map(|name| self.0.get(&fold(name, case_sensitive)))
             .flatten()
             .collect()
     }
+}
+
+/// Whether a name is that of a group by its SID, and not by what the directory calls it.
+pub(crate) fn is_sid(name: &str) -> bool {
+    name.parse::<Sid>().is_ok()
 }
 
 /// A group.

@@ -11,7 +11,7 @@ use super::ldap::StoredLdap;
 use super::membership::Membership;
 use super::ticket_rules::TicketRules;
 use super::{CONFIG, LDAP};
-use crate::directory::groups::GroupMap;
+use crate::directory::groups::{GroupMap, is_sid};
 use crate::directory::users::Users;
 use crate::live::{Built, Part, part};
 use crate::store::Store;
@@ -88,18 +88,15 @@ impl Snapshot {
         }
     }
 
-    /// The policies that a user's groups mean, sorted, each once. Whoever may make groups in the directory may name one
-    /// as another group's SID is written: what is mapped to a SID is for those whom a ticket says to be in it.
+    /// The policies that a user's groups mean, sorted, each once; what is mapped to a SID is for those whom a ticket says
+    /// to be in it.
     pub(super) fn policies(&self, users: &Users, membership: &Membership) -> Vec<String> {
-        let names = membership.groups.keys().filter(|name| !is_sid(name));
-        let names = names.chain(&membership.sids);
-        let policies = self.groups.policies(names, users.case_sensitive_names);
+        let (names, sids) = (membership.groups.keys(), membership.sids.iter());
+        let policies = self
+            .groups
+            .policies(names, sids, users.case_sensitive_names);
         policies.into_iter().cloned().collect()
     }
-}
-
-fn is_sid(name: &str) -> bool {
-    name.parse::<Sid>().is_ok()
 }
 
 impl Service {

@@ -122,6 +122,15 @@ impl DirectoryMount for Kerberos {
         &self.store
     }
 
+    const HOW_TO_BELIEVE_SIDS: &'static str =
+        "set group_source in config to pac or ldap+pac, or map the group's name";
+
+    async fn believes_sids(&self) -> Result<bool> {
+        let snapshot = self.live.snapshot(&self.store).await?;
+        let service = snapshot.service();
+        Ok(service.is_none_or(|service| service.ticket.group_source.reads_pac()))
+    }
+
     async fn users(&self) -> Result<Option<Arc<Users>>> {
         let snapshot = self.live.snapshot(&self.store).await?;
         Ok(snapshot.users().cloned())

@@ -136,9 +136,11 @@ pub(super) async fn granted(
         .await?
         .unwrap_or_default();
     let groups: BTreeSet<String> = found.groups.iter().chain(&own.groups).cloned().collect();
-    let mut policies = snapshot
-        .groups
-        .policies(groups.iter(), users.case_sensitive_names);
+    let mut policies = snapshot.groups.policies(
+        groups.iter(),
+        std::iter::empty(),
+        users.case_sensitive_names,
+    );
     policies.extend(own.policies.iter());
     let policies = policies.into_iter().cloned().collect();
     Ok(Granted {

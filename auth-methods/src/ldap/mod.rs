@@ -108,6 +108,13 @@ impl DirectoryMount for Ldap {
         &self.store
     }
 
+    const HOW_TO_BELIEVE_SIDS: &'static str =
+        "map the group's name, or let users log in with auth/kerberos, where tickets say the SIDs";
+
+    async fn believes_sids(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn users(&self) -> Result<Option<Arc<Users>>> {
         let snapshot = self.live.snapshot(&self.store).await?;
         Ok(snapshot.users().cloned())

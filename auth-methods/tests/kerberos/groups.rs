@@ -213,3 +213,22 @@ async fn a_mapping_counts_from_the_next_login_on_every_server() {
     mount.delete("groups/engineers").await.unwrap();
     assert_eq!(other.policies(&grace.token()).await.unwrap(), ["code"]);
 }
+
+#[tokio::test]
+async fn a_group_by_its_sid_is_warned_of_where_nobody_says_sids() {
+    let mount = Mount::ready().await;
+    let path = "groups/S-1-5-21-1004336348-1177238915-682003330-512";
+    for (source, warned) in [("ldap", true), ("pac", false), ("ldap+pac", false)] {
+        mount
+            .write("config", json!({"group_source": source}))
+            .await
+            .unwrap();
+        let written = mount.write(path, json!({"policies": "dev"})).await.unwrap();
+        assert_eq!(written.warnings.len(), usize::from(warned), "{source}");
+        assert!(written.warnings.iter().all(|w| w.contains("group_source")));
+        let written = mount
+            .write("groups/admins", json!({"policies": "dev"}))
+            .await;
+        assert!(written.unwrap().warnings.is_empty());
+    }
+}

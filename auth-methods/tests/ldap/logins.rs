@@ -55,6 +55,24 @@ async fn a_users_own_policies_and_groups_count_beside_the_directorys() {
     );
 }
 
+/// Whoever may make groups in the directory chooses their names.
+#[tokio::test]
+async fn a_group_that_is_named_as_a_sid_gives_nothing_and_its_mapping_is_warned_of() {
+    let mount = ready(shared()).await;
+    let sid = "S-1-5-21-1004336348-1177238915-682003330-512";
+    let path = format!("groups/{sid}");
+    let written = mount.write(&path, json!({"policies": "admin"})).await;
+    let warnings = written.unwrap().warnings;
+    assert!(warnings[0].contains("auth/kerberos"), "{warnings:?}");
+    mount
+        .write("users/grace", json!({"groups": sid}))
+        .await
+        .unwrap();
+    let login = log_in(&mount, "grace", "grace-password").await.unwrap();
+    assert!(login.group_aliases.iter().any(|name| name == sid));
+    assert_eq!(login.policies, ["dev", "shared"]);
+}
+
 #[tokio::test]
 async fn timing_user_unknown_users_and_wrong_passwords_get_one_answer() {
     let mount = ready(shared()).await;
