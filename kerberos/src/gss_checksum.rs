@@ -88,6 +88,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn checksum(bindings: [u8; 16], flags: u32, rest: &[u8]) -> Vec<u8> {
         let mut bytes = 16u32.to_le_bytes().to_vec();
@@ -157,6 +158,21 @@ mod tests {
             assert!(!read.binds(other));
         }
         assert!(!parse(&checksum([0; 16], 0, &[])).unwrap().binds(b""));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64), head in any::<bool>()) {
+            let mut bytes = bytes;
+            if head && bytes.len() >= 4 {
+                bytes[..4].copy_from_slice(&16_u32.to_le_bytes());
+            }
+            if let Ok(read) = parse(&bytes) {
+                prop_assert!(bytes.len() >= 24);
+                prop_assert_eq!(&read.flags.to_le_bytes()[..], &bytes[20..24]);
+                prop_assert_eq!(read.has_bindings(), bytes[4..20].iter().any(|byte| *byte != 0));
+            }
+        }
     }
 
     const ABC: [u8; 16] = [
