@@ -83,8 +83,7 @@ impl Mismatch {
                     .zip(held)
                     .all(|(a, b)| a.eq_ignore_ascii_case(b))
         };
-        let same_kvno =
-            |key: &&KeySummary| ticket.kvno.is_none_or(|kvno| same_version(key.kvno, kvno));
+        let same_kvno = |key: &&KeySummary| ticket.kvno.is_none_or(|kvno| key.is_of_version(kvno));
         let opens_it = |key: &&KeySummary| {
             key.principal.realm() == ticket.service.realm()
                 && is_named(&key.principal)
@@ -527,11 +526,6 @@ impl From<TokenError> for AcceptError {
 /// An offset that explains something: requests are seconds old, clocks differ by some more.
 fn significant(offset: Option<ClockOffset>) -> Option<ClockOffset> {
     offset.filter(|offset| offset.by() >= Duration::from_secs(60))
-}
-
-/// A keytab that was written with one byte for the version holds the version modulo 256.
-fn same_version(held: u32, wanted: u32) -> bool {
-    held == wanted || (held < 256 && held == wanted & 0xff)
 }
 
 fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {

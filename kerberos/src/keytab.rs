@@ -33,6 +33,9 @@ impl Keytab {
         if bytes.len() > MAX_KEYTAB_BYTES {
             return Err(KeytabError::TooLarge { bytes: bytes.len() });
         }
+        if bytes.is_empty() {
+            return Err(KeytabError::Nothing);
+        }
         let mut file = Cursor::new(bytes, 0);
         match file.array::<2>("the two bytes of the version")? {
             [5, 2] => {}
@@ -322,6 +325,12 @@ pub struct KeySummary {
 }
 
 impl KeySummary {
+    /// Whether it is the key of this version. A keytab that was written with one byte for the version holds the version
+    /// modulo 256.
+    pub fn is_of_version(&self, kvno: u32) -> bool {
+        self.kvno == kvno || (self.kvno < 256 && self.kvno == kvno & 0xff)
+    }
+
     /// RC4 still works and should be replaced; DES and 3DES do not work at all.
     pub fn weak(&self) -> bool {
         self.enctype.is_weak()
@@ -347,8 +356,7 @@ pub enum KeytabError {
     #[error("the keytab has {bytes} bytes; the limit is {MAX_KEYTAB_BYTES}")]
     TooLarge { bytes: usize },
     #[error(
-        "this is no keytab: it starts with {:02x} {:02x} where a keytab starts with 05 02 (was it \
-         encoded in base64 twice?)",
+        "this is no keytab: it starts with {:02x} {:02x} where a keytab starts with 05 02",
         start[0],
         start[1]
     )]
@@ -370,6 +378,8 @@ pub enum KeytabError {
          not read"
     )]
     DataAfterEnd { offset: usize },
+    #[error("this is no keytab: it is empty")]
+    Nothing,
     #[error("the keytab holds no entry")]
     Empty,
     #[error("{place}: {what} is not UTF-8")]

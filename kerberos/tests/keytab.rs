@@ -165,7 +165,7 @@ fn each_fault_is_named_with_its_place() {
             "{error} should say {words}"
         );
     };
-    says(b"", "cut off at byte 0");
+    says(b"", "it is empty");
     says(b"\x05", "cut off at byte 0");
     says(b"\x05\x02", "holds no entry");
     says(b"\x05\x01\x00\x00", "old format");

@@ -64,6 +64,25 @@ fn kvno_mismatch_in_a_domain() {
 }
 
 #[test]
+fn kvno_mismatch_of_a_keytab_that_was_given_a_number() {
+    let spn = mit_service("number.test");
+    let keytab = mit().realm.kdc.keytab(&[&spn]).unwrap();
+    let renumbered = Keytab::parse(&keytab).unwrap().with_kvno(77).to_bytes();
+    let ldap = ldap_payload(mit().realm);
+    let method = mit().method("number", &config(&renumbered, &spn), &ldap);
+    method.diagnose(json!({"service": spn})).warns(
+        "service ticket",
+        &["kvno 1", "the keytab opens it, with a key of another"],
+        "without stating the version",
+        ["", ""],
+    );
+    let method = mit().method("number-right", &config(&keytab, &spn), &ldap);
+    method
+        .diagnose(json!({"service": spn}))
+        .passes("service ticket");
+}
+
+#[test]
 fn kvno_mismatch_of_a_client_that_keeps_an_old_ticket() {
     let kdc = &mit().realm.kdc;
     let spn = mit_service("old-ticket.test");

@@ -78,14 +78,23 @@ pub(super) async fn check(steps: &mut Steps, service: &Service, spn: Option<&str
     };
     match accept(&acceptor, token, None).await {
         Ok(accepted) => {
-            steps.ok(
-                "service ticket",
-                format!(
-                    "the KDC gives a ticket for {spn} (kvno {}, {}), and the keytab opens it",
-                    accepted.ticket_kvno.unwrap_or_default(),
-                    accepted.ticket_enctype
-                ),
+            let kvno = accepted.ticket_kvno.unwrap_or_default();
+            let finding = format!(
+                "the KDC gives a ticket for {spn} (kvno {kvno}, {}), and the keytab opens it",
+                accepted.ticket_enctype
             );
+            let mut keys = acceptor.keys().iter();
+            if kvno == 0 || keys.any(|key| key.is_of_version(kvno)) {
+                steps.ok("service ticket", finding);
+            } else {
+                // Here any number will do; what else reads this keytab, and whoever compares numbers, is misled.
+                steps
+                    .warn(
+                        "service ticket",
+                        format!("{finding}, with a key of another version number"),
+                    )
+                    .mend("export the keytab again, without stating the version (/kvno of ktpass)");
+            }
         }
         Err(error) => {
             refused(steps, "service ticket", service, &error);
