@@ -194,7 +194,9 @@ impl Command for Login {
             true => None,
             false => Some(TokenStore::of(&session.env, client.address())?),
         };
-        let mount = sanitised(self.path.as_deref().unwrap_or(name)).to_owned();
+        // The whole path, as `auth list` and the API have it, means the same.
+        let path = sanitised(self.path.as_deref().unwrap_or(name));
+        let mount = path.strip_prefix("auth/").unwrap_or(path).to_owned();
         let proof = Proof {
             mount: &mount,
             data: &data,

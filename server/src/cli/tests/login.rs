@@ -291,6 +291,13 @@ fn programs_and_workloads_log_in_with_what_they_hold() {
             "/v1/auth/k8s/login",
             j!({"role": "web", "jwt": "e.y.J"}),
         ),
+        // As `auth list` and the API write it.
+        (
+            "login -method=approle -path=auth/apps/ role_id=r",
+            "",
+            "/v1/auth/apps/login",
+            j!({"role_id": "r"}),
+        ),
     ] {
         let server = Server::start([token_of("obs.t")]);
         Shell::of(&server)
