@@ -18,10 +18,9 @@ pub(crate) fn fold(name: &str, case_sensitive: bool) -> String {
 }
 
 /// The name under which failed logins are counted: a directory ignores case and needless spaces whatever is configured
-/// here (RFC 4518), and no spelling may buy another guess (threats: `alias-case`).
+/// here, and how its letters are written (RFC 4518): no spelling may buy another guess (threats: `alias-case`).
 pub(crate) fn counted(name: &str) -> String {
-    let words: Vec<&str> = name.split_whitespace().collect();
-    words.join(" ").to_lowercase()
+    obol_directory::prepared(name)
 }
 
 /// A user's one name, where the directory may have been asked in another case: its own spelling, if that is the
@@ -162,7 +161,12 @@ mod tests {
 
     #[test]
     fn alias_case_a_name_is_counted_and_known_as_one_however_it_is_spelled() {
-        for spelling in ["Grace  Hopper", " grace hopper", "GRACE HOPPER\u{a0}"] {
+        for spelling in [
+            "Grace  Hopper",
+            " grace hopper",
+            "GRACE HOPPER\u{a0}",
+            "\u{ff47}race ho\u{ad}pper",
+        ] {
             assert_eq!(counted(spelling), "grace hopper");
         }
         for (came, in_directory, name) in [

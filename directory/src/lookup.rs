@@ -29,7 +29,7 @@ use crate::pool::{Lease, Pool, UserSession};
 use crate::session::{Entry, Query, Scope};
 use crate::settings::Settings;
 use crate::sid::GroupOrNone;
-use crate::user::{Standing, UserEntry};
+use crate::user::{Standing, UserEntry, UserSearch};
 
 /// One configured directory and its connections. Cheap to clone; the last clone closes them.
 #[derive(Clone)]
@@ -167,7 +167,8 @@ impl Directory {
         !users.ttl().is_zero() && users.keeps(&username.to_owned())
     }
 
-    /// The same, asked of the directory now, and not remembered.
+    /// The same, asked of the directory now, and not remembered. The user must have an entry, also where its DN is put
+    /// together.
     pub async fn lookup_fresh(&self, username: &str) -> Result<Membership, DirectoryError> {
         let (membership, _) = self.ask(username, Names::Fresh).await?;
         Ok(membership)
@@ -203,7 +204,12 @@ impl Directory {
         names: Names,
     ) -> Result<(Membership, Option<Instant>), DirectoryError> {
         let mut via = Via::service(&self.inner.pool);
-        let user = self.user_entry(username, &mut via).await?;
+        let user = match (names, self.user_search(username)?) {
+            (Names::Fresh, UserSearch::Composed(dn)) => {
+                self.existing_entry(username, dn, &mut via).await?
+            }
+            _ => self.user_entry(username, &mut via).await?,
+        };
         self.membership(user, username, &mut via, names).await
     }
 

@@ -21,8 +21,10 @@ use crate::settings::SearchRules;
 
 pub(crate) use ldap3::Scope;
 
-/// More values than this in one answer are refused: memory is not a directory's to spend.
+/// More values than this in one answer, all its pages and parts together, are refused: memory is not a directory's to spend.
 const MAX_VALUES: usize = 100_000;
+/// A value that is longer counts as several: 16 MB in all.
+const VALUE_BYTES: usize = 160;
 /// Matches every entry (RFC 4511 §4.5.1.7: every entry has an object class).
 const ANY_ENTRY: &str = "(objectClass=*)";
 /// Longest wait for a goodbye to be sent.
@@ -377,8 +379,9 @@ struct Decoded {
 impl Decoded {
     /// What the entry counts towards [`MAX_VALUES`].
     fn weight(&self) -> usize {
-        let values: usize = self.entry.attributes.iter().map(Vec::len).sum();
-        values.max(1)
+        let values = self.entry.attributes.iter().flatten();
+        let values: usize = values.map(|value| 1 + value.len() / VALUE_BYTES).sum();
+        values.max(1) + self.entry.dn.len() / VALUE_BYTES
     }
 }
 

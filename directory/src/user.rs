@@ -8,9 +8,10 @@
 use std::time::{Duration, SystemTime};
 
 use crate::dn;
-use crate::error::DirectoryError;
+use crate::error::{DirectoryError, ResultCode};
 use crate::filter;
 use crate::lookup::{Directory, Via};
+use crate::name;
 use crate::session::{Entry, Query, Scope};
 use crate::sid::sid_text;
 
@@ -243,8 +244,7 @@ impl Directory {
         via: &mut Via,
     ) -> Result<UserEntry, DirectoryError> {
         let attribute = &self.inner().settings.user_attr;
-        let mut attributes = vec![attribute.as_str()];
-        attributes.extend(Standing::ATTRIBUTES);
+        let attributes = self.entry_attributes();
         let query = Query::entry("read of the user's entry", &dn, &attributes);
         let found = match self.search(via, &query).await {
             Ok(found) => found,
@@ -258,8 +258,9 @@ impl Directory {
             .unwrap_or_default();
         let near = match names.is_empty() {
             false => differently_spelled(&found[0], &[(0, username.to_owned())]),
-            // Nothing says that the name is another, but spaces are what every server ignores (RFC 4518 §2.6.1).
-            true => has_ignored_spaces(username).then(|| username.trim().to_owned()),
+            // Nothing says that the name is another: no other spelling than one that every server reads as it is
+            // written (threats: `alias-case`).
+            true => (!name::is_plain(username)).then(|| name::prepared(username)),
         };
         if near.is_some() {
             return Err(self.no_user(username, &format!("{attribute} of {dn}"), near));
@@ -272,6 +273,37 @@ impl Directory {
             None => (username.to_owned(), Standing::default()),
         };
         Ok(UserEntry { dn, name, standing })
+    }
+
+    /// The entry at a DN that was put together, of a user who does not bind: it must be there, and be readable.
+    pub(crate) async fn existing_entry(
+        &self,
+        username: &str,
+        dn: String,
+        via: &mut Via,
+    ) -> Result<UserEntry, DirectoryError> {
+        let attributes = self.entry_attributes();
+        let query = Query::entry("read of the user's entry", &dn, &attributes);
+        let found = match self.search(via, &query).await {
+            Err(DirectoryError::Search { code, .. }) if code == ResultCode::NO_SUCH_OBJECT => {
+                Vec::new()
+            }
+            found => found?,
+        };
+        let Some(entry) = found.first() else {
+            return Err(self.no_user(username, &dn, None));
+        };
+        Ok(UserEntry {
+            name: own_name(entry, username),
+            standing: Standing::read(entry, &attributes),
+            dn,
+        })
+    }
+
+    fn entry_attributes(&self) -> Vec<&str> {
+        let mut attributes = vec![self.inner().settings.user_attr.as_str()];
+        attributes.extend(Standing::ATTRIBUTES);
+        attributes
     }
 
     pub(crate) fn check_name(&self, username: &str) -> Result<(), DirectoryError> {
@@ -325,15 +357,6 @@ fn names(entry: &Entry, place: usize) -> Vec<String> {
         .iter()
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect()
-}
-
-fn has_ignored_spaces(name: &str) -> bool {
-    name.starts_with(char::is_whitespace)
-        || name.ends_with(char::is_whitespace)
-        || name
-            .chars()
-            .zip(name.chars().skip(1))
-            .any(|(one, next)| one.is_whitespace() && next.is_whitespace())
 }
 
 /// A time as Active Directory writes it: steps of 100 ns since 1601. Zero and the largest number are no time.

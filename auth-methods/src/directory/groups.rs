@@ -104,6 +104,12 @@ impl GroupMap {
     }
 }
 
+/// The groups of a user whose names may be aliases in identity: one that is named as a SID could be taken for another.
+pub(crate) fn aliases(mut names: Vec<String>) -> Vec<String> {
+    names.retain(|name| !is_sid(name));
+    names
+}
+
 /// Whether a name is that of a group by its SID, and not by what the directory calls it.
 pub(crate) fn is_sid(name: &str) -> bool {
     name.parse::<Sid>().is_ok()

@@ -1,6 +1,7 @@
 //! The settings of a directory, as every method that has one takes, stores and shows them. Fields and defaults are
 //! Vault's; what cannot work is refused before anything is stored. The bind password is written and never read.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +163,7 @@ pub(crate) struct StoredDirectory {
 
 impl WriteDirectory {
     pub(crate) fn applied_to(&self, stored: Option<StoredDirectory>) -> Result<StoredDirectory> {
+        let trusted = stored.as_ref().and_then(Trusted::of);
         let mut directory = match stored {
             Some(stored) => stored,
             None if self.url.is_none() => return Err(Error::bad_request("url is required")),
@@ -227,8 +229,56 @@ impl WriteDirectory {
             &mut directory.connection_timeout_ms,
             sent.connection_timeout,
         );
+        if let Some(trusted) = trusted
+            && self.bindpass.is_none()
+            && let Some(field) = trusted.loosened(&directory)
+        {
+            return Err(Error::bad_request(format!(
+                "{field}: send bindpass, too: the stored one is for the servers that it was stored with, and for no less protection"
+            )));
+        }
         Ok(directory)
     }
+}
+
+/// Where a stored password may go: nobody who may change the configuration and does not know it is to have it sent to
+/// themselves.
+struct Trusted {
+    servers: BTreeSet<String>,
+    starttls: bool,
+    insecure_tls: bool,
+    certificate: String,
+}
+
+impl Trusted {
+    fn of(stored: &StoredDirectory) -> Option<Self> {
+        (!stored.bindpass.is_empty()).then(|| Self {
+            servers: servers(&stored.url),
+            starttls: stored.starttls,
+            insecure_tls: stored.insecure_tls,
+            certificate: stored.certificate.clone(),
+        })
+    }
+
+    /// The field by which the password could come to somebody else, if there is one.
+    fn loosened(&self, new: &StoredDirectory) -> Option<&'static str> {
+        if !servers(&new.url).is_subset(&self.servers) {
+            return Some("url");
+        }
+        if self.starttls && !new.starttls {
+            return Some("starttls");
+        }
+        if !self.insecure_tls && new.insecure_tls {
+            return Some("insecure_tls");
+        }
+        (self.certificate != new.certificate).then_some("certificate")
+    }
+}
+
+fn servers(urls: &str) -> BTreeSet<String> {
+    urls.split(',')
+        .map(|url| url.trim().trim_end_matches('/').to_lowercase())
+        .collect()
 }
 
 impl StoredDirectory {

@@ -26,6 +26,7 @@ use super::replay;
 use super::ticket_rules::GroupSource;
 use super::user::{Refusal, Rules, User};
 use crate::directory::answer::{self, sentence};
+use crate::directory::groups;
 use crate::named::fold;
 
 /// `GET login`: asks for a ticket. Touches neither KDC nor directory nor storage.
@@ -98,7 +99,7 @@ pub(super) async fn login(
         .0
         .then(|| ShownGroups::of(service, &membership));
     let group_aliases = match service.add_group_aliases {
-        true => membership.names(),
+        true => groups::aliases(membership.names()),
         false => Vec::new(),
     };
     let on_conflict = {

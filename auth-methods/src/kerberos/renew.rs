@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Kerberos;
 use super::membership;
 use super::user::{Rules, User};
-use crate::directory::renewal;
+use crate::directory::{groups, renewal};
 
 /// What a login leaves with its token, to be looked at again here.
 #[derive(Deserialize, Serialize)]
@@ -67,7 +67,7 @@ pub(super) async fn renew(
     let renewal = renewal::unchanged(who, granted, &users.token, policies)?;
     Ok(Renewal {
         group_aliases: Some(match service.add_group_aliases {
-            true => membership.names(),
+            true => groups::aliases(membership.names()),
             false => Vec::new(),
         }),
         ..renewal

@@ -3,6 +3,7 @@
 //! in (threats: `timing-user`); the log has the cause and the mend.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use obol_directory::{DirectoryError, Membership};
 use obol_mount::{Cx, Error, Login, RequestInfo, Result, Secret, cidr};
@@ -16,6 +17,7 @@ use super::live::Snapshot;
 use super::renew::Proof;
 use super::users::{USERS, User};
 use crate::directory::answer::{self, sentence};
+use crate::directory::groups;
 use crate::directory::users::Users;
 use crate::named::{self, Name, fold};
 
@@ -70,13 +72,26 @@ pub(super) async fn login(cx: Cx<Ldap>, input: LoginInput) -> Result<Login> {
         Err(error) => {
             let answer = refused(request, username, &error);
             return Err(match error {
-                DirectoryError::UserNotFound { .. } => attempt.failed(false, answer).await,
+                // With `near` there is a user, by another name.
+                DirectoryError::UserNotFound { near: None, .. } => {
+                    attempt.failed(false, answer).await
+                }
                 error if error.is_refusal() => attempt.failed(true, answer).await,
                 // An outage says nothing about the password.
                 _ => answer,
             });
         }
     };
+    // A server may let an account bind that is nobody's any more.
+    if let Some(cause) = found.standing.shut_out(SystemTime::now()) {
+        log(
+            request,
+            username,
+            &cause,
+            "enable the account, or give it a later end, if its user is to log in",
+        );
+        return Err(attempt.failed(true, wrong(request)).await);
+    }
     let mut commit = Batch::new();
     attempt.passed(&mut commit, wrong(request)).await?;
     let granted = granted(&cx, &snapshot, users, &found, username).await?;
@@ -105,7 +120,7 @@ pub(super) async fn login(cx: Cx<Ldap>, input: LoginInput) -> Result<Login> {
         display_name: username.to_owned(),
         metadata: [("username".to_owned(), username.to_owned())].into(),
         policies: granted.policies,
-        group_aliases: granted.groups,
+        group_aliases: groups::aliases(granted.groups),
         token: users.token.clone(),
         renewable: true,
         commit,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Ldap;
 use super::login::granted;
-use crate::directory::renewal;
+use crate::directory::{groups, renewal};
 
 /// What a login leaves with its token, to be looked at again here.
 #[derive(Deserialize, Serialize)]
@@ -59,7 +59,7 @@ pub(super) async fn renew(
     let granted = granted(ldap, &snapshot, users, &found, who).await?;
     let renewal = renewal::unchanged(who, granted.policies, &users.token, policies)?;
     Ok(Renewal {
-        group_aliases: Some(granted.groups),
+        group_aliases: Some(groups::aliases(granted.groups)),
         ..renewal
     })
 }

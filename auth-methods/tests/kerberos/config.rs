@@ -551,7 +551,7 @@ async fn concurrent_writes_of_different_fields_all_count() {
         json!({"userattr": "cn"}),
         json!({"userdn": "dc=one"}),
         json!({"groupdn": "dc=two"}),
-        json!({"insecure_tls": true}),
+        json!({"deny_null_bind": false}),
     ];
     let writes: Vec<_> = fields
         .iter()

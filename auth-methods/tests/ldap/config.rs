@@ -66,6 +66,38 @@ async fn what_cannot_work_is_refused_with_its_field_and_changes_nothing() {
     assert_eq!(mount.read("config").await.unwrap(), before);
 }
 
+/// Whoever may change the configuration is not to have the account's password sent to a server of theirs.
+#[tokio::test]
+async fn a_stored_bind_password_goes_to_the_servers_that_it_was_stored_with() {
+    let mount = ready(shared()).await;
+    let url = shared().ldaps_url();
+    for (field, body) in [
+        ("url", json!({"url": "ldaps://127.0.0.1:1"})),
+        ("url", json!({"url": format!("{url},ldaps://127.0.0.1:1")})),
+        ("insecure_tls", json!({"insecure_tls": true})),
+        ("certificate", json!({"certificate": ""})),
+    ] {
+        let error = mount.write("config", body.clone()).await.unwrap_err();
+        assert_eq!(error.status(), 400);
+        assert!(error.messages()[0].starts_with(&format!("{field}: send bindpass")));
+        let mut with_password = body;
+        with_password["bindpass"] = json!(BIND_PASSWORD);
+        mount.write("config", with_password).await.unwrap();
+        mount.write("config", directory(shared())).await.unwrap();
+    }
+    // The same servers in other words, and fewer of them, are nothing new.
+    let both = format!("{url},ldaps://127.0.0.1:1");
+    let body = json!({"url": both, "bindpass": BIND_PASSWORD});
+    mount.write("config", body).await.unwrap();
+    for url in [
+        format!("{both}/"),
+        url.to_uppercase().replace("LDAPS", "ldaps"),
+        url,
+    ] {
+        mount.write("config", json!({"url": url})).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_directory_without_an_account_is_warned_of() {
     let mount = ready(shared()).await;

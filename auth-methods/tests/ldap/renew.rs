@@ -52,6 +52,28 @@ async fn group_gone_a_removed_member_is_not_renewed() {
     mount.renew(&login).await.unwrap();
 }
 
+/// A DN that is put together says nothing of whether there is such a user.
+#[tokio::test]
+async fn group_gone_a_deleted_user_is_not_renewed_where_the_dn_is_put_together() {
+    for anonymous_search in [true, false] {
+        let ldap = OpenLdap::start(LdapOptions {
+            anonymous_search,
+            ..LdapOptions::default()
+        })
+        .unwrap();
+        let mount = ready(&ldap).await;
+        let own_rights =
+            json!({"binddn": "", "bindpass": "", "groupdn": "", "token_policies": "base"});
+        mount.write("config", own_rights).await.unwrap();
+        let password = json!({"password": "grace-password"});
+        let login = mount.login("login/grace", password).await.unwrap();
+        // Nobody who may not look at the user vouches for them.
+        assert_eq!(mount.renew(&login).await.is_ok(), anonymous_search);
+        ldap.delete(&user_dn("grace")).unwrap();
+        mount.renew(&login).await.unwrap_err();
+    }
+}
+
 #[tokio::test]
 async fn group_gone_what_is_mapped_here_counts_at_a_renewal_too() {
     let (_ldap, mount, login) = logged_in().await;

@@ -188,6 +188,47 @@ async fn endless_pages_meet_the_timeout() {
     assert!(matches!(error, DirectoryError::Timeout { .. }), "{error:?}");
 }
 
+/// Pages that are small enough each, and too much together.
+#[tokio::test]
+async fn pages_that_never_end_cost_a_bounded_amount_of_memory() {
+    let server = Proxy::start(|mut stream| {
+        Box::pin(async move {
+            let cookie = element(0x30, &[&[2, 1, 0][..], &element(4, b"more")].concat());
+            let oid = element(4, b"1.2.840.113556.1.4.319");
+            let control = element(0x30, &[oid, element(4, &cookie)].concat());
+            let large = element(0x31, &element(4, &vec![b'x'; 4 << 20]));
+            let attribute = element(0x30, &[element(4, b"cn"), large].concat());
+            let entry = [element(4, b"cn=x"), element(0x30, &attribute)].concat();
+            let mut bytes = [0; 4096];
+            let mut id = 0;
+            while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+                id += 1;
+                let message = |parts: &[Vec<u8>]| {
+                    element(0x30, &[&[vec![2, 1, id]], parts].concat().concat())
+                };
+                let entry = message(&[element(0x64, &entry)]);
+                let done = [
+                    element(0x65, &[10, 1, 0, 4, 0, 4, 0]),
+                    element(0xa0, &control),
+                ];
+                let page = [entry, message(&done)].concat();
+                if id == 127 || stream.write_all(&page).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    })
+    .await;
+    let error = open(&anonymous(server.url()))
+        .lookup("grace")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DirectoryError::SizeLimit { received: ..=5, .. }),
+        "{error:?}"
+    );
+}
+
 /// Sends `memberOf` in the parts that `parts` makes of the number that is asked for.
 async fn ranged(parts: fn(usize) -> Option<(String, usize)>) -> Proxy {
     Proxy::start(move |mut stream| {
