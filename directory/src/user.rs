@@ -27,7 +27,7 @@ pub(crate) struct UserEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Active Directory has disabled the account (MS-ADTS 2.2.16), or a password policy has locked it for good
-    /// (`pwdAccountLockedTime`, draft-behera-ldap-password-policy §5.3.3).
+    /// (`pwdAccountLockedTime`, draft-behera-ldap-password-policy §5.3.3), or 389-DS and FreeIPA have (`nsAccountLock`).
     pub is_disabled: bool,
     /// When the account ends (`accountExpires`, MS-ADA1 2.2); `None`: never, as far as is known. Its domain controllers give
     /// no tickets from then on, and do not end the ones that are there.
@@ -48,12 +48,13 @@ impl Standing {
         is_over.then_some("the account has expired in the directory")
     }
 
-    const ATTRIBUTES: [&str; 6] = [
+    const ATTRIBUTES: [&str; 7] = [
         "userAccountControl",
         "accountExpires",
         "pwdLastSet",
         "pwdChangedTime",
         "pwdAccountLockedTime",
+        "nsAccountLock",
         "objectSid",
     ];
 
@@ -65,14 +66,15 @@ impl Standing {
                 .position(|asked| asked.as_ref().eq_ignore_ascii_case(name))?;
             entry.attributes.get(place)?.first()
         };
-        let [control, expires, set, changed, locked, sid] = Self::ATTRIBUTES.map(first);
+        let [control, expires, set, changed, locked, ns_lock, sid] = Self::ATTRIBUTES.map(first);
         let text = |value: &Vec<u8>| String::from_utf8_lossy(value).into_owned();
-        let [control, expires, set, changed, locked] =
-            [control, expires, set, changed, locked].map(|value| value.map(text));
+        let [control, expires, set, changed, locked, ns_lock] =
+            [control, expires, set, changed, locked, ns_lock].map(|value| value.map(text));
         let control = control.and_then(|control| control.parse::<i64>().ok());
         Self {
             is_disabled: control.is_some_and(|control| control & ACCOUNT_DISABLE != 0)
-                || locked.is_some_and(|locked| locked.starts_with(LOCKED_FOR_GOOD)),
+                || locked.is_some_and(|locked| locked.starts_with(LOCKED_FOR_GOOD))
+                || ns_lock.is_some_and(|lock| lock.eq_ignore_ascii_case("true")),
             expires: expires.and_then(|expires| end_of(&expires)),
             password_set: set.or(changed),
             sid: sid.and_then(|sid| sid_text(sid)),
@@ -380,6 +382,23 @@ const LOCKED_FOR_GOOD: &str = "000001010000Z";
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_is_disabled_in_the_words_of_each_directory() {
+        let standing = |attribute: &str, value: &str| {
+            let entry = Entry {
+                dn: "uid=grace".into(),
+                attributes: vec![vec![value.as_bytes().to_vec()]],
+            };
+            Standing::read(&entry, &[attribute]).is_disabled
+        };
+        // Active Directory, the password policy of OpenLDAP, and 389-DS with FreeIPA.
+        assert!(standing("userAccountControl", "514"));
+        assert!(standing("pwdAccountLockedTime", "000001010000Z"));
+        assert!(standing("nsAccountLock", "TRUE") && standing("nsaccountlock", "true"));
+        assert!(!standing("userAccountControl", "512"));
+        assert!(!standing("nsAccountLock", "FALSE"));
+    }
 
     #[test]
     fn an_account_ends_when_active_directory_says_so() {
