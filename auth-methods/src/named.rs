@@ -136,7 +136,7 @@ pub(crate) async fn fold_all<T: DeserializeOwned + Serialize>(
 }
 
 /// For the write that begins to tell names apart, where names were written before.
-pub(crate) const NOW_TOLD_APART: &str = "case_sensitive_names: the names written so far are stored in lower case, and match only users and groups that LDAP spells so";
+pub(crate) const NOW_TOLD_APART: &str = "case_sensitive_names: the names written so far are stored in lower case, and match only users and groups that LDAP spells so; identity goes on to take aliases for one that differ in case alone";
 const MAX_NAME_BYTES: usize = 512;
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub(crate) struct WriteDirectory {
     certificate: Option<String>,
     /// The name that searches are bound as, such as `cn=vault,ou=Users,dc=example,dc=com`.
     binddn: Option<String>,
-    /// The password of `binddn`. Never returned.
+    /// The password of `binddn`. Never returned. Needed again when `url` gets another server, or `starttls`,
+    /// `insecure_tls` or `certificate` protect it less.
     bindpass: Option<Secret>,
     /// The DN below which users are searched for.
     userdn: Option<String>,
@@ -285,6 +286,18 @@ impl StoredDirectory {
     /// Whether the directory is asked if a user exists; otherwise the user's DN is put together.
     pub(crate) fn searches_for_users(&self) -> bool {
         self.has_account() || !self.upndomain.is_empty()
+    }
+
+    /// `userattr`, if users are found by something else and so several could have one value of it.
+    pub(crate) fn alias_not_compared(&self) -> Option<&str> {
+        let filter = self.userfilter.to_lowercase();
+        let compared = format!("({}=", self.userattr.to_lowercase());
+        let is_compared = filter.is_empty()
+            || filter.contains("{{.userattr}}")
+            || filter.contains("{{ .userattr }}")
+            || filter.contains(&compared);
+        let matters = self.has_account() && self.upndomain.is_empty() && !self.username_as_alias;
+        (matters && !is_compared).then_some(self.userattr.as_str())
     }
 
     /// Whether searches need no user's own rights: they are bound as an account, or the operator wants them anonymous.

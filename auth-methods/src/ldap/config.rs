@@ -118,6 +118,11 @@ impl StoredConfig {
                     .to_owned(),
             );
         }
+        if let Some(attribute) = self.directory.alias_not_compared() {
+            warnings.push(format!(
+                "userattr: userfilter does not compare {attribute}, which is a user's name in identity: two users with one {attribute} are one there; set userattr to the attribute that users log in with, or username_as_alias"
+            ));
+        }
         warnings
     }
 }

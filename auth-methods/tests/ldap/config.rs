@@ -66,6 +66,34 @@ async fn what_cannot_work_is_refused_with_its_field_and_changes_nothing() {
     assert_eq!(mount.read("config").await.unwrap(), before);
 }
 
+#[tokio::test]
+async fn alias_case_a_name_in_identity_that_nobody_logs_in_with_is_warned_of() {
+    let mount = ready(shared()).await;
+    for (userattr, userfilter, warned) in [
+        ("cn", "(uid={{.Username}})", true),
+        ("uid", "(uid={{.Username}})", false),
+        ("uid", "(|(mail={{.Username}})(UID={{.Username}}))", false),
+        ("cn", "({{.UserAttr}}={{.Username}})", false),
+        ("cn", "", false),
+    ] {
+        let body = json!({"userattr": userattr, "userfilter": userfilter});
+        let written = mount.write("config", body).await.unwrap();
+        let warnings = written
+            .warnings
+            .iter()
+            .filter(|w| w.starts_with("userattr: "));
+        assert_eq!(
+            warnings.count(),
+            usize::from(warned),
+            "{userattr} {userfilter}"
+        );
+    }
+    let quiet =
+        json!({"userattr": "cn", "userfilter": "(uid={{.Username}})", "username_as_alias": true});
+    let written = mount.write("config", quiet).await.unwrap();
+    assert!(written.warnings.is_empty(), "{:?}", written.warnings);
+}
+
 /// Whoever may change the configuration is not to have the account's password sent to a server of theirs.
 #[tokio::test]
 async fn a_stored_bind_password_goes_to_the_servers_that_it_was_stored_with() {
