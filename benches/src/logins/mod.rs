@@ -67,43 +67,25 @@ async fn cached_groups(
     let puts = Limit::synced_puts()?;
     let durable = puts.measure(CONNECTIONS, slice(plan)).await?;
     let ready = Ready::start(world, clients, "1h").await?;
-    let mut accepted = Run::default();
-    let (mut named, mut acceptor, mut logins) = (Sum::default(), Sum::default(), Sum::default());
+    let (mut loops, mut logins) = (AcceptLoops::default(), Sum::default());
     for _ in 0..ROUNDS {
         let tokens = clients.make(count(durable.per_second(), slice(plan)))?;
-        let limit = accept_loop(By::Gssapi, plan, world, &tokens, table).await?;
-        let with_name = accept_loop(By::GssapiWithName, plan, world, &tokens, table).await?;
-        named.add(with_name, &limit)?;
-        let ours = accept_loop(By::Acceptor, plan, world, &tokens, table).await?;
-        acceptor.add(ours, &limit)?;
+        let limit = loops.round(plan, world, &tokens, table).await?;
         let run = ready.measure_quietly(plan, clients, &limit, table).await?;
         logins.add(run, &limit)?;
-        accepted.add(limit)?;
+        loops.limit.add(limit)?;
     }
     if ready.searches_for_users().await? != USERS as u64 {
         return Err("the directory was asked again for a user who was cached".into());
     }
-    let limit = accepted.per_second();
-    table.measured(
-        "bare GSSAPI accept loop, a credential on each of 2 threads",
-        &accepted.measured(),
-        None,
-        1.0,
-        "limit 1",
-    );
-    table.measured(
-        "the same loop, which asks whose ticket it was",
-        &named.run.measured(),
-        None,
-        named.share(),
-        "to compare",
-    );
-    table.measured(
+    let limit = loops.limit.per_second();
+    loops.rows(
+        table,
+        (
+            "bare GSSAPI accept loop, a credential on each of 2 threads",
+            "limit 1",
+        ),
         "the same loop with our acceptor: name and digest, too",
-        &acceptor.run.measured(),
-        None,
-        acceptor.share(),
-        "to compare",
     );
     table.measured(
         puts.name(),
@@ -225,22 +207,16 @@ async fn from_pac(
     let world = World::ad(domain)?;
     let mut clients = Clients::start(&world.env, world.service)?;
     let ready = Ready::start(&world, &mut clients, "0").await?;
-    let most = accepted;
-    let mut accepted = Run::default();
-    let (mut named, mut acceptor, mut logins) = (Sum::default(), Sum::default(), Sum::default());
+    let (mut loops, mut logins) = (AcceptLoops::default(), Sum::default());
     // While there is still somebody to give tickets out; with some to try again with.
     let tokens: Vec<Tokens> = (0..2 * ROUNDS)
-        .map(|_| clients.make(count(most, slice(plan))))
+        .map(|_| clients.make(count(accepted, slice(plan))))
         .collect::<Result<_, _>>()?;
     // Nobody but the server is asked at a login: the groups have their names.
     domain.stop()?;
     let mut sets = tokens.iter();
     for round in 1..=ROUNDS as usize {
-        let limit = accept_loop(By::Gssapi, plan, &world, &tokens[0], table).await?;
-        let with_name = accept_loop(By::GssapiWithName, plan, &world, &tokens[0], table).await?;
-        named.add(with_name, &limit)?;
-        let ours = accept_loop(By::Acceptor, plan, &world, &tokens[0], table).await?;
-        acceptor.add(ours, &limit)?;
+        let limit = loops.round(plan, &world, &tokens[0], table).await?;
         let mut tries = Tries::default();
         while tries.wants_more() && !(tries.has_one() && sets.len() <= ROUNDS as usize - round) {
             let Some(tokens) = sets.next() else { break };
@@ -251,28 +227,12 @@ async fn from_pac(
         let (run, stolen) = tries.quietest()?;
         table.stolen(stolen);
         logins.add(run, &limit)?;
-        accepted.add(limit)?;
+        loops.limit.add(limit)?;
     }
-    table.measured(
-        "bare GSSAPI accept loop, tickets with a PAC",
-        &accepted.measured(),
-        None,
-        1.0,
-        "limit 2",
-    );
-    table.measured(
-        "the same loop, which asks whose ticket it was",
-        &named.run.measured(),
-        None,
-        named.share(),
-        "to compare",
-    );
-    table.measured(
+    loops.rows(
+        table,
+        ("bare GSSAPI accept loop, tickets with a PAC", "limit 2"),
         "the same loop with our acceptor: the PAC's groups, too",
-        &acceptor.run.measured(),
-        None,
-        acceptor.share(),
-        "to compare",
     );
     table.measured(
         "login, groups from the PAC, the domain controller stopped",
@@ -453,6 +413,42 @@ impl Ready {
         let cache = self.server.call("GET", path, &self.root, None).await?;
         let misses = cache["data"]["users"]["misses"].as_u64();
         misses.ok_or_else(|| "the cache shows no counters".into())
+    }
+}
+
+/// The limit of logins, and what else is done with the same tickets in the same round.
+#[derive(Default)]
+struct AcceptLoops {
+    limit: Run,
+    named: Sum,
+    acceptor: Sum,
+}
+
+impl AcceptLoops {
+    /// Gives the limit of this round, which is to be added to `limit` once the round is over.
+    async fn round(
+        &mut self,
+        plan: Plan,
+        world: &World,
+        tokens: &Tokens,
+        table: &mut Table,
+    ) -> Result<Run, Failure> {
+        let limit = accept_loop(By::Gssapi, plan, world, tokens, table).await?;
+        let named = accept_loop(By::GssapiWithName, plan, world, tokens, table).await?;
+        self.named.add(named, &limit)?;
+        let ours = accept_loop(By::Acceptor, plan, world, tokens, table).await?;
+        self.acceptor.add(ours, &limit)?;
+        Ok(limit)
+    }
+
+    fn rows(&self, table: &mut Table, (limit, number): (&str, &str), ours: &str) {
+        table.measured(limit, &self.limit.measured(), None, 1.0, number);
+        for (what, sum) in [
+            ("the same loop, which asks whose ticket it was", &self.named),
+            (ours, &self.acceptor),
+        ] {
+            table.measured(what, &sum.run.measured(), None, sum.share(), "to compare");
+        }
     }
 }
 
