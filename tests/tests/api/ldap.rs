@@ -176,12 +176,12 @@ fn over_starttls_with_the_wrong_ca_no_password_is_sent() {
     let root = server.root();
     accepted(root.post(
         "auth/ldap/config",
-        json!({"url": directory().url(), "starttls": true}),
+        json!({"url": directory().url(), "starttls": true, "bindpass": BIND_PASSWORD}),
     ));
     log_in(&server.client(), "grace", "grace-password").expect(200);
     accepted(root.post(
         "auth/ldap/config",
-        json!({"certificate": directory().other_ca_pem()}),
+        json!({"certificate": directory().other_ca_pem(), "bindpass": BIND_PASSWORD}),
     ));
     log_in(&server.client(), "grace", "grace-password").expect(502);
 }
