@@ -8,13 +8,13 @@ use std::{ptr, slice};
 
 use super::keytab::{MemoryKeytab, key_block};
 use super::sys::{
-    AUTH_CONTEXT_DO_SEQUENCE, AUTHDATA_AP_OPTIONS, AUTHDATA_WIN2K_PAC, AuthData, Authenticator,
-    Data, EncTicketPart, PAC_LOGON_INFO, RawAuthContext, RawKeytab, RawPac, RawPrincipal,
-    RawTicket, krb5_auth_con_free, krb5_auth_con_getauthenticator, krb5_auth_con_init,
-    krb5_auth_con_setflags, krb5_find_authdata, krb5_free_authdata, krb5_free_authenticator,
-    krb5_free_data_contents, krb5_free_ticket, krb5_free_unparsed_name, krb5_kt_close,
-    krb5_kt_resolve, krb5_mk_rep, krb5_pac_free, krb5_pac_get_buffer, krb5_pac_parse,
-    krb5_pac_verify, krb5_rd_req, krb5_unparse_name,
+    AUTH_CONTEXT_DO_SEQUENCE, AUTH_CONTEXT_USE_SUBKEY, AUTHDATA_AP_OPTIONS, AUTHDATA_WIN2K_PAC,
+    AuthData, Authenticator, Data, EncTicketPart, PAC_LOGON_INFO, RawAuthContext, RawKeytab,
+    RawPac, RawPrincipal, RawTicket, krb5_auth_con_free, krb5_auth_con_getauthenticator,
+    krb5_auth_con_init, krb5_auth_con_setflags, krb5_find_authdata, krb5_free_authdata,
+    krb5_free_authenticator, krb5_free_data_contents, krb5_free_ticket, krb5_free_unparsed_name,
+    krb5_kt_close, krb5_kt_resolve, krb5_mk_rep, krb5_pac_free, krb5_pac_get_buffer,
+    krb5_pac_parse, krb5_pac_verify, krb5_rd_req, krb5_unparse_name,
 };
 use super::{Context, Krb5Error};
 use crate::keytab::KeytabEntry;
@@ -65,7 +65,7 @@ impl<'c> OpenRequest<'c> {
                 &mut open.keytab,
             ))?;
             context.check(krb5_auth_con_init(raw, &mut open.auth))?;
-            let flags = AUTH_CONTEXT_DO_SEQUENCE;
+            let flags = AUTH_CONTEXT_DO_SEQUENCE | AUTH_CONTEXT_USE_SUBKEY;
             context.check(krb5_auth_con_setflags(raw, open.auth, flags))?;
             context.check(krb5_rd_req(
                 raw,
@@ -178,8 +178,8 @@ impl<'c> OpenRequest<'c> {
         })
     }
 
-    /// The AP-REP, for a client that wants to know whom it talks to. With a sequence number (RFC 4121 section 2), and
-    /// without a key for messages to come: there will be none.
+    /// The AP-REP, for a client that wants to know whom it talks to. With a sequence number and a subkey (RFC 4121 section
+    /// 2), although no messages are to come: it is what clients have always got from MIT's GSSAPI.
     pub(crate) fn reply(&self) -> Result<Vec<u8>, Krb5Error> {
         let mut reply = Allocated::new(self.context);
         // SAFETY: context and auth context are live; the reply starts empty and its guard frees it.

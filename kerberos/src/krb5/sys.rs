@@ -124,6 +124,7 @@ pub(super) struct RawTicket {
 }
 
 pub(super) const AUTH_CONTEXT_DO_SEQUENCE: i32 = 0x04;
+pub(super) const AUTH_CONTEXT_USE_SUBKEY: i32 = 0x20;
 pub(super) const AUTHDATA_WIN2K_PAC: i32 = 128;
 pub(super) const AUTHDATA_AP_OPTIONS: i32 = 143;
 pub(super) const PAC_LOGON_INFO: u32 = 1;
