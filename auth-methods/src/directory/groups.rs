@@ -32,18 +32,19 @@ pub(crate) async fn write<M: DirectoryMount>(cx: Cx<M>, input: WriteGroup) -> Re
     let group = Group {
         policies: assignable_policies("policies", &input.policies.0)?,
     };
+    let unheard = match is_sid(&input.name) {
+        true => cx.sids_unheard().await?,
+        false => None,
+    };
+    let warning = |mend| {
+        format!("the name is a SID, and nobody is known here to be in a group by its SID: {mend}")
+    };
+    let warnings: Vec<String> = unheard.map(warning).into_iter().collect();
     for _ in 0..ATTEMPTS {
         let mut change = cx.store().begin().await?;
         let name = name(&*cx.backend, &input.name).await?;
         change.put(&name.path(GROUPS), &group)?;
         if change.commit().await? {
-            let mut warnings = Vec::new();
-            if is_sid(&input.name) && !cx.believes_sids().await? {
-                warnings.push(format!(
-                    "the name is a SID, and nobody is known here to be in a group by its SID: {}",
-                    M::HOW_TO_BELIEVE_SIDS
-                ));
-            }
             return Ok(Written { warnings });
         }
     }

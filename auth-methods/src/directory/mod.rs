@@ -27,11 +27,9 @@ pub(crate) trait DirectoryMount: Send + Sync + 'static {
 
     fn store(&self) -> &Store;
 
-    /// What to do so that groups are known by their SIDs.
-    const HOW_TO_BELIEVE_SIDS: &'static str;
-
-    /// Whether somebody who vouches for it says in which groups, by their SIDs, a user is; true while that is not settled.
-    fn believes_sids(&self) -> impl Future<Output = Result<bool>> + Send;
+    /// What to do so that somebody who vouches for it says in which groups, by their SIDs, a user is; `None` where
+    /// somebody does, or where that is not settled yet.
+    fn sids_unheard(&self) -> impl Future<Output = Result<Option<&'static str>>> + Send;
 
     /// As logins use them now; `None` before the directory is configured.
     fn users(&self) -> impl Future<Output = Result<Option<Arc<Users>>>> + Send;

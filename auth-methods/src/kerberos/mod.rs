@@ -122,13 +122,13 @@ impl DirectoryMount for Kerberos {
         &self.store
     }
 
-    const HOW_TO_BELIEVE_SIDS: &'static str =
-        "set group_source in config to pac or ldap+pac, or map the group's name";
-
-    async fn believes_sids(&self) -> Result<bool> {
+    async fn sids_unheard(&self) -> Result<Option<&'static str>> {
         let snapshot = self.live.snapshot(&self.store).await?;
-        let service = snapshot.service();
-        Ok(service.is_none_or(|service| service.ticket.group_source.reads_pac()))
+        let heard = snapshot
+            .service()
+            .is_none_or(|service| service.ticket.group_source.reads_pac());
+        Ok((!heard)
+            .then_some("set group_source in config to pac or ldap+pac, or map the group's name"))
     }
 
     async fn users(&self) -> Result<Option<Arc<Users>>> {

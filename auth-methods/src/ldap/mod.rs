@@ -108,11 +108,10 @@ impl DirectoryMount for Ldap {
         &self.store
     }
 
-    const HOW_TO_BELIEVE_SIDS: &'static str =
-        "map the group's name, or let users log in with auth/kerberos, where tickets say the SIDs";
-
-    async fn believes_sids(&self) -> Result<bool> {
-        Ok(false)
+    async fn sids_unheard(&self) -> Result<Option<&'static str>> {
+        Ok(Some(
+            "map the group's name, or let users log in with auth/kerberos, where tickets say the SIDs",
+        ))
     }
 
     async fn users(&self) -> Result<Option<Arc<Users>>> {
