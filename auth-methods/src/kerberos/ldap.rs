@@ -138,7 +138,7 @@ impl StoredLdap {
         let mut warnings = users.directory.warnings().to_vec();
         if !self.bind_with_keytab && !self.directory.searches_for_users() {
             warnings.push(
-                "binddn, discoverdn and upndomain are not set: users are not searched for, so one who is not in the directory logs in without groups"
+                "binddn, discoverdn and upndomain are not set: users are not searched for, so one who is not in the directory logs in without groups, and tokens can be renewed only where the directory answers anonymous searches"
                     .to_owned(),
             );
         }

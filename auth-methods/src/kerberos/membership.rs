@@ -271,3 +271,29 @@ fn counted(sids: impl IntoIterator<Item = Sid>, own: Option<Sid>, service: &Serv
         .filter(|sid| domains.iter().any(|domain| sid.is_in_domain(domain)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kerberos::ticket_rules::GroupSource;
+
+    #[test]
+    fn pac_unverified_where_the_pac_is_asked_one_that_is_not_vouched_for_is_refused_and_not_passed_over()
+     {
+        for (group_source, require_pac, refused) in [
+            (GroupSource::Ldap, false, false),
+            (GroupSource::Ldap, true, true),
+            (GroupSource::Pac, false, true),
+            (GroupSource::LdapAndPac, false, true),
+        ] {
+            let rules = TicketRules {
+                group_source,
+                require_pac,
+                ..TicketRules::default()
+            };
+            let read = read(&PacState::Unverified, &rules);
+            assert_eq!(read.is_err(), refused, "{group_source:?} {require_pac}");
+            assert!(refused || matches!(read, Ok(None)));
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Names and passwords, right and wrong.
 
 use obol_mount::{Error, Login};
-use obol_testbed::ldap::people::{AWKWARD_NAMES, AWKWARD_PASSWORD};
+use obol_testbed::ldap::people::{AWKWARD_NAMES, AWKWARD_PASSWORD, user_dn};
 use obol_testbed::{LdapOptions, OpenLdap};
 use serde_json::json;
 
@@ -53,6 +53,44 @@ async fn a_users_own_policies_and_groups_count_beside_the_directorys() {
         login.group_aliases,
         ["Scientists", "coders", "elsewhere", "engineers"]
     );
+}
+
+/// As FreeIPA and 389-DS disable an account. This server lets it bind all the same.
+#[tokio::test]
+async fn group_gone_an_account_that_is_disabled_but_may_bind_logs_nobody_in_and_renews_nothing() {
+    let ldap = OpenLdap::start(LdapOptions {
+        global_config: "
+attributetype ( 2.16.840.1.113730.3.1.610 NAME 'nsAccountLock'
+  EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+objectclass ( 1.3.6.1.4.1.4203.666.99.4 NAME 'lockable' AUXILIARY MAY nsAccountLock )
+"
+        .into(),
+        ..LdapOptions::default()
+    })
+    .unwrap();
+    for own_rights in [false, true] {
+        let mount = ready(&ldap).await;
+        if own_rights {
+            let body = json!({"binddn": "", "bindpass": ""});
+            mount.write("config", body).await.unwrap();
+        }
+        let lock = |class: &str, lock: &str| {
+            let grace = user_dn("grace");
+            ldap.modify_ldif(&format!(
+                "dn: {grace}\nchangetype: modify\n{class}replace: nsAccountLock\nnsAccountLock: {lock}\n"
+            ))
+            .unwrap();
+        };
+        let class = "add: objectClass\nobjectClass: lockable\n-\n";
+        lock(if own_rights { "" } else { class }, "FALSE");
+        let login = log_in(&mount, "grace", "grace-password").await.unwrap();
+        lock("", "TRUE");
+        let refused = log_in(&mount, "grace", "grace-password").await.unwrap_err();
+        let wrong = log_in(&mount, "grace", "wrong").await.unwrap_err();
+        assert_eq!(sentence(&refused), sentence(&wrong));
+        mount.renew(&login).await.unwrap_err();
+        log_in(&mount, "joan", "joan-password").await.unwrap();
+    }
 }
 
 /// Whoever may make groups in the directory chooses their names.
