@@ -116,6 +116,15 @@ impl Directory {
         &self.inner.settings.warnings
     }
 
+    /// Whether a user is found by `userattr`: otherwise several may have one value of it.
+    pub fn finds_by_userattr(&self) -> bool {
+        let settings = &self.inner.settings;
+        let compared = settings.user_filter.compared(&settings.user_attr, "");
+        let mut attributes = compared.iter().map(|(attribute, _)| attribute);
+        !settings.discover
+            || attributes.any(|attribute| attribute.eq_ignore_ascii_case(&settings.user_attr))
+    }
+
     /// Finds a user who has proved who they are by other means, and the user's groups. With a
     /// `cache_ttl` the answer may be up to that old; a user's groups are asked for once however many
     /// logins wait.

@@ -5,16 +5,18 @@ use unicode_normalization::UnicodeNormalization as _;
 /// A name such that two which a directory may take for one are the same: mapped, normalised (NFKC), without case and
 /// needless spaces.
 pub fn prepared(name: &str) -> String {
-    let name: String = name.chars().filter(|c| !is_ignored(*c)).nfkc().collect();
     // Lower case may compose differently, so once more.
-    let name: String = name.to_lowercase().nfkc().collect();
+    let name: String = normalised(name).to_lowercase().nfkc().collect();
     name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a directory reads a name as it is written, case aside.
 pub(crate) fn is_plain(name: &str) -> bool {
-    let normalised: String = name.chars().filter(|c| !is_ignored(*c)).nfkc().collect();
-    normalised == name && !has_ignored_spaces(name)
+    normalised(name) == name && !has_ignored_spaces(name)
+}
+
+fn normalised(name: &str) -> String {
+    name.chars().filter(|c| !is_ignored(*c)).nfkc().collect()
 }
 
 /// RFC 4518 section 2.6.1.

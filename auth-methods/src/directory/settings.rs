@@ -34,8 +34,8 @@ pub(crate) struct WriteDirectory {
     certificate: Option<String>,
     /// The name that searches are bound as, such as `cn=vault,ou=Users,dc=example,dc=com`.
     binddn: Option<String>,
-    /// The password of `binddn`. Never returned. Needed again when `url` gets another server, or `starttls`,
-    /// `insecure_tls` or `certificate` protect it less.
+    /// The password of `binddn`. Never returned. Needed again when `url` gets another server, `certificate` changes,
+    /// `starttls` is turned off, `insecure_tls` on, or `tls_min_version` lowered.
     bindpass: Option<Secret>,
     /// The DN below which users are searched for.
     userdn: Option<String>,
@@ -133,7 +133,7 @@ pub(crate) struct StoredDirectory {
     #[serde(serialize_with = "expose")]
     bindpass: Secret,
     userdn: String,
-    userattr: String,
+    pub(crate) userattr: String,
     userfilter: String,
     discoverdn: bool,
     pub(crate) deny_null_bind: bool,
@@ -249,6 +249,7 @@ struct Trusted {
     starttls: bool,
     insecure_tls: bool,
     certificate: String,
+    tls_min_version: String,
 }
 
 impl Trusted {
@@ -258,6 +259,7 @@ impl Trusted {
             starttls: stored.starttls,
             insecure_tls: stored.insecure_tls,
             certificate: stored.certificate.clone(),
+            tls_min_version: stored.tls_min_version.clone(),
         })
     }
 
@@ -272,7 +274,13 @@ impl Trusted {
         if !self.insecure_tls && new.insecure_tls {
             return Some("insecure_tls");
         }
-        (self.certificate != new.certificate).then_some("certificate")
+        if self.certificate != new.certificate {
+            return Some("certificate");
+        }
+        // One that is no version is refused when the directory is built.
+        let version = |text: &str| TlsVersion::from_str(text).ok();
+        let is_lower = version(&new.tls_min_version) < version(&self.tls_min_version);
+        is_lower.then_some("tls_min_version")
     }
 }
 
@@ -286,18 +294,6 @@ impl StoredDirectory {
     /// Whether the directory is asked if a user exists; otherwise the user's DN is put together.
     pub(crate) fn searches_for_users(&self) -> bool {
         self.has_account() || !self.upndomain.is_empty()
-    }
-
-    /// `userattr`, if users are found by something else and so several could have one value of it.
-    pub(crate) fn alias_not_compared(&self) -> Option<&str> {
-        let filter = self.userfilter.to_lowercase();
-        let compared = format!("({}=", self.userattr.to_lowercase());
-        let is_compared = filter.is_empty()
-            || filter.contains("{{.userattr}}")
-            || filter.contains("{{ .userattr }}")
-            || filter.contains(&compared);
-        let matters = self.has_account() && self.upndomain.is_empty() && !self.username_as_alias;
-        (matters && !is_compared).then_some(self.userattr.as_str())
     }
 
     /// Whether searches need no user's own rights: they are bound as an account, or the operator wants them anonymous.

@@ -118,7 +118,9 @@ impl StoredConfig {
                     .to_owned(),
             );
         }
-        if let Some(attribute) = self.directory.alias_not_compared() {
+        let is_alias = self.directory.upndomain.is_empty() && !self.directory.username_as_alias;
+        if is_alias && !users.directory.finds_by_userattr() {
+            let attribute = &self.directory.userattr;
             warnings.push(format!(
                 "userattr: userfilter does not compare {attribute}, which is a user's name in identity: two users with one {attribute} are one there; set userattr to the attribute that users log in with, or username_as_alias"
             ));

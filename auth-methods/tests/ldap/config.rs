@@ -104,6 +104,7 @@ async fn a_stored_bind_password_goes_to_the_servers_that_it_was_stored_with() {
         ("url", json!({"url": format!("{url},ldaps://127.0.0.1:1")})),
         ("insecure_tls", json!({"insecure_tls": true})),
         ("certificate", json!({"certificate": ""})),
+        ("tls_min_version", json!({"tls_min_version": "tls11"})),
     ] {
         let error = mount.write("config", body.clone()).await.unwrap_err();
         assert_eq!(error.status(), 400);

@@ -154,13 +154,18 @@ async fn an_endless_answer_is_cut_off() {
     );
 }
 
+/// The control that a page ends with which is not the last (RFC 2696).
+fn there_are_more() -> Vec<u8> {
+    let cookie = element(0x30, &[&[2, 1, 0][..], &element(4, b"more")].concat());
+    let oid = element(4, b"1.2.840.113556.1.4.319");
+    element(0x30, &[oid, element(4, &cookie)].concat())
+}
+
 #[tokio::test]
 async fn endless_pages_meet_the_timeout() {
     let server = Proxy::start(|mut stream| {
         Box::pin(async move {
-            let cookie = element(0x30, &[&[2, 1, 0][..], &element(4, b"more")].concat());
-            let oid = element(4, b"1.2.840.113556.1.4.319");
-            let control = element(0x30, &[oid, element(4, &cookie)].concat());
+            let control = there_are_more();
             let mut bytes = [0; 4096];
             let mut id = 0;
             while stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
@@ -193,9 +198,7 @@ async fn endless_pages_meet_the_timeout() {
 async fn pages_that_never_end_cost_a_bounded_amount_of_memory() {
     let server = Proxy::start(|mut stream| {
         Box::pin(async move {
-            let cookie = element(0x30, &[&[2, 1, 0][..], &element(4, b"more")].concat());
-            let oid = element(4, b"1.2.840.113556.1.4.319");
-            let control = element(0x30, &[oid, element(4, &cookie)].concat());
+            let control = there_are_more();
             let large = element(0x31, &element(4, &vec![b'x'; 4 << 20]));
             let attribute = element(0x30, &[element(4, b"cn"), large].concat());
             let entry = [element(4, b"cn=x"), element(0x30, &attribute)].concat();
