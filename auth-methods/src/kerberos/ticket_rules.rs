@@ -30,7 +30,7 @@ pub(super) struct WriteTicketRules {
     /// `aes256-cts-hmac-sha1-96,aes128-cts-hmac-sha1-96`. Empty: what libkrb5 permits.
     allowed_enctypes: Option<CommaList>,
     /// How far a client's clock may be from this host's, if that is to be less than libkrb5's `clockskew` (five
-    /// minutes). Zero: what libkrb5 allows. Costs a second decryption for each login.
+    /// minutes). Zero: what libkrb5 allows.
     clock_skew: Option<Ttl>,
     /// Realms whose users may log in beside those of the keytab's keys (or the one of `upndomain`). Such a user is
     /// known with the realm, `grace@OTHER.REALM`, to the directory too, and is never taken for this realm's `grace`.
