@@ -1,6 +1,5 @@
-//! The acceptor for async callers: a fixed number of threads, each with credentials of its own,
-//! behind a bounded queue. A full queue answers at once, a deadline bounds the wait, and a token
-//! that kills its worker costs one error.
+//! The acceptor for async callers: a fixed number of threads behind a bounded queue. A full queue
+//! answers at once, a deadline bounds the wait, and a token that kills its worker costs one error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;

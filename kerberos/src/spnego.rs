@@ -1,7 +1,7 @@
-//! What a client sends after `Negotiate` (RFC 4559), read without GSSAPI: SPNEGO (RFC 4178), the
+//! What a client sends after `Negotiate` (RFC 4559): SPNEGO (RFC 4178), the
 //! GSS frame (RFC 2743 section 3.1) and the Kerberos AP-REQ (RFC 4120 section 5.5.1). The acceptor
-//! takes the mechanism token that is found here and hands on nothing else, so there is one reading
-//! of the outer frames, and the bytes that GSSAPI sees are the bytes that the replay digest was
+//! takes the AP-REQ that is found here and hands on nothing else, so there is one reading
+//! of the outer frames, and the bytes that libkrb5 sees are the bytes that the replay digest was
 //! made of.
 //!
 //! Strict DER through the `der` crate: field by field, no unknown field, nothing after the end. A
